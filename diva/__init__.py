@@ -1,0 +1,79 @@
+"""diva: deep-learning experiments that anyone can run again, to the last bit.
+
+The names below are what a task may use; each is loaded when it is first asked for, so that `import diva` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pydantic import Field
+
+    from diva.data.images import ImageFolder, image_statistics, open_image, read_image_folders
+    from diva.errors import DataError, DivaError, UsageError
+    from diva.experiment.find import load_task
+    from diva.learning.metrics import (
+        class_report,
+        confusion_counts,
+        label_ranks,
+        macro_f1,
+        precision_recall_f1,
+        top_k_accuracy,
+    )
+    from diva.learning.models import build_zoo_model, zoo_models
+    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
+    from diva.report.figures import confusion_matrix, curves, image_grid
+    from diva.seeding import Seeds
+    from diva.torchvision_shim import import_torchvision
+
+_HOMES = {
+    "Field": "pydantic",
+    "ImageFolder": "diva.data.images",
+    "image_statistics": "diva.data.images",
+    "open_image": "diva.data.images",
+    "read_image_folders": "diva.data.images",
+    "DataError": "diva.errors",
+    "DivaError": "diva.errors",
+    "UsageError": "diva.errors",
+    "load_task": "diva.experiment.find",
+    "class_report": "diva.learning.metrics",
+    "confusion_counts": "diva.learning.metrics",
+    "label_ranks": "diva.learning.metrics",
+    "macro_f1": "diva.learning.metrics",
+    "precision_recall_f1": "diva.learning.metrics",
+    "top_k_accuracy": "diva.learning.metrics",
+    "build_zoo_model": "diva.learning.models",
+    "zoo_models": "diva.learning.models",
+    "Data": "diva.learning.task",
+    "DataFolder": "diva.learning.task",
+    "Outputs": "diva.learning.task",
+    "Split": "diva.learning.task",
+    "Step": "diva.learning.task",
+    "Task": "diva.learning.task",
+    "confusion_matrix": "diva.report.figures",
+    "curves": "diva.report.figures",
+    "image_grid": "diva.report.figures",
+    "Seeds": "diva.seeding",
+    "import_torchvision": "diva.torchvision_shim",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diva' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, "__version__", "resources"])
+
+
+def resources(kind: str) -> Path:
+    """The folder of `templates` or `datasets`: inside an installed `diva`, beside it in a checkout."""
+    inside = Path(__file__).parent / kind
+    return inside if inside.is_dir() else Path(__file__).parent.parent / kind

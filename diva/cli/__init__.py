@@ -1,0 +1,89 @@
+"""The command line: argv -> one small function per command, which imports the rest when it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from diva import __version__
+from diva.cli.doctor import doctor
+from diva.cli.init import init
+from diva.cli.inspect import list_, show
+from diva.cli.reproduce import reproduce
+from diva.cli.resume import resume
+from diva.cli.run import run
+from diva.cli.tensorboard import tensorboard
+from diva.cli.verify import verify
+from diva.errors import DivaError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+INTERRUPTED, TERMINATED = 130, 143
+EPILOG = "Example: diva run --task image_classification --seed 42"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG)
+@click.version_option(__version__, message="diva %(version)s")
+def cli() -> None:
+    """Deep-learning experiments that anyone can run again, to the last bit."""
+
+
+for command in (run, resume, reproduce, list_, show, init, verify, tensorboard, doctor):
+    cli.add_command(command)
+
+
+class Terminated(BaseException):
+    """SIGTERM was received: the run stops as it does for Ctrl-C, with its own exit code."""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process with the documented exit code; a user's errors show no traceback, bugs do."""
+    sys.exit(_exit_code(argv))
+
+
+def _exit_code(argv: list[str] | None) -> int:
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: Any = cli.main(argv, prog_name="diva", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    except click.ClickException as error:
+        _complain(_command_of(error), error.format_message())
+        return 2
+    except DivaError as error:
+        _complain("diva", str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _complain("diva", "interrupted; diva resume RUN continues a run at its last whole epoch")
+        return INTERRUPTED
+    except Terminated:
+        _complain("diva", "terminated; diva resume RUN continues a run at its last whole epoch")
+        return TERMINATED
+    except BrokenPipeError:  # the reader of our output has gone, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _command_of(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return context.command_path if context else "diva"
+
+
+def _complain(command: str, message: str) -> None:
+    line = " ".join(message.split())
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    print(f"{command}: \x1b[31merror:\x1b[0m {line}" if coloured else f"{command}: error: {line}", file=sys.stderr)

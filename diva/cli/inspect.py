@@ -1,0 +1,52 @@
+"""`diva list` and `diva show`: what is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diva.cli.options import complete_run, console
+
+
+@click.command("list", epilog="Example: diva list runs --json")
+@click.argument("what", type=click.Choice(["runs", "tasks", "datasets", "models"]), default="runs")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), envvar="DIVA_OUTPUT", help="where runs are  [default: runs]")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON list")
+def list_(what: str, output: Path, as_json: bool) -> None:
+    """List runs, tasks, data sets or models."""
+    from diva.experiment import listing
+
+    rows: list[dict[str, Any]] = {
+        "runs": lambda: listing.runs(output),
+        "tasks": listing.tasks,
+        "datasets": listing.datasets,
+        "models": listing.models,
+    }[what]()
+    say = console()
+    if as_json:
+        say.result(json.dumps(rows, sort_keys=True))
+    elif rows:
+        say.result(say.table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows]))
+    else:
+        say.say(f"no {what} in {output}" if what == "runs" else f"no {what}")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else str(value)
+
+
+@click.command(epilog="Example: diva show runs/image_classification/20260101-120000-0a1b2c --format markdown")
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=complete_run)
+@click.option("--format", "style", type=click.Choice(["text", "markdown", "html", "json"]), default="text", show_default=True)
+def show(run: Path, style: str) -> None:
+    """Show a run's card: what was run, on what, with which result."""
+    from diva.experiment.card import describe_run
+    from diva.records.run_folder import open_run
+    from diva.report.card import render
+
+    print(render(describe_run(open_run(run)), style))  # type: ignore[arg-type]

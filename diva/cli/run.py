@@ -1,0 +1,132 @@
+"""`diva run`: its options are a run's options and, once the task is known, the task's knobs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from diva.cli.options import console, given, option_of, print_outcome, shared_options
+from diva.experiment.options import RunOptions
+from diva.params import Param, knobs_of, options_of
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+KNOBS = "diva.knobs"
+EPILOG = "Examples: diva run --task image_classification --seed 42 · diva run --task ./cells --data ./images --epochs 5 --lr 0.01"
+
+
+class RunCommand(click.Command):
+    """A command that also has the knobs of the task named on its own command line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Look for --task and --config first, so that the task's knobs become options."""
+        task = named_task(args)
+        if task is not None:
+            ctx.meta[KNOBS] = _knobs(task, lenient=ctx.resilient_parsing)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if task is None:
+                error.message = f"no option {error.option_name}; a task's knobs are options once --task names it"
+            raise
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """A run's options and the task's knobs."""
+        return [*super().get_params(ctx), *(option_of(knob) for knob in ctx.meta.get(KNOBS, ()))]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Options of every run, then the task's knobs under a heading of their own."""
+        knobs = {knob.name for knob in ctx.meta.get(KNOBS, ())}
+        for heading, wanted in (("Options", False), ("Knobs of the task", True)):
+            records = [p.get_help_record(ctx) for p in self.get_params(ctx) if (p.name in knobs) is wanted]
+            shown = [record for record in records if record is not None]
+            if shown:
+                with formatter.section(heading):
+                    formatter.write_dl(shown)
+        if not knobs:
+            with formatter.section("Knobs"):
+                formatter.write_text("Every task has its own: diva run --task TASK --help")
+
+
+def named_task(args: list[str]) -> str | None:
+    """The task that a command line names, by --task or in a configuration file; the last one counts, a flag before a file."""
+    found: dict[str, str | None] = {"--task": None, "--config": None}
+    for place, argument in enumerate(args):
+        name, equals, value = argument.partition("=")
+        if name in found and (equals or place + 1 < len(args)):
+            text = value if equals else args[place + 1]
+            found[name] = text if name == "--task" else _task_of(Path(text)) or found[name]
+    return found["--task"] or found["--config"]
+
+
+def _task_of(config: Path) -> str | None:
+    from diva.errors import UsageError
+    from diva.experiment.request import read_config
+
+    try:
+        task = read_config(config).get("task")
+    except UsageError:
+        return None  # said when the file is read for its values
+    return str(task) if task is not None else None
+
+
+def _knobs(task: str, *, lenient: bool) -> list[Param]:
+    from diva.errors import DivaError
+    from diva.experiment.find import find_task, load_found
+
+    taken = {"task", "config", *(param.name for param in options_of(RunOptions))}
+    try:
+        knobs = knobs_of(load_found(find_task(task)))
+    except DivaError:
+        if lenient:
+            return []
+        raise
+    for knob in knobs:
+        if knob.name in taken:
+            raise click.UsageError(f"--task {task}: its knob {knob.name} has the name of an option of diva run; rename it")
+    return knobs
+
+
+def _complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str | CompletionItem]:
+    from diva.experiment.find import template_names
+
+    return [name for name in template_names() if name.startswith(incomplete)]
+
+
+def _complete_data(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str | CompletionItem]:
+    from diva.data.catalogue import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+@click.command(cls=RunCommand, epilog=EPILOG)
+@click.option("--task", shell_complete=_complete_task, help="a template's name, a path, or module:Class")
+@click.option("--config", multiple=True, type=click.Path(path_type=Path), help="YAML file of options and knobs; flags go over it")
+@click.option("--dry-run", is_flag=True, help="show every value and where it comes from; write nothing")
+@shared_options
+def run(config: tuple[Path, ...], dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> None:
+    """Run an experiment and leave a folder from which it can be reproduced."""
+    from diva.experiment.request import resolve, rows
+
+    argv = ("diva", *sys.argv[1:]) if sys.argv[1:2] == ["run"] else ("diva", "run")
+    request = resolve(given(flags), config, argv)
+    say = console(quiet=quiet)
+    if dry_run:
+        say.result(say.table(("parameter", "value", "from"), [(n, _text(v), o) for n, v, o in rows(request)]))
+        return
+    from diva.experiment.run import start
+
+    folder, result = start(request, say)
+    print_outcome(folder.path, result, as_json=as_json)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else "" if value is None else str(value)
+
+
+run.params += [option_of(param) for param in options_of(RunOptions)]
+next(p for p in run.params if p.name == "data").shell_complete = _complete_data  # type: ignore[method-assign,assignment]

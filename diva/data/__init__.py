@@ -1,0 +1,1 @@
+"""Data sets: the catalogue, what is in a folder, and how batches are read from it."""

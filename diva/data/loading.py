@@ -1,0 +1,133 @@
+"""Batches: the same samples in the same order with the same augmentation, for any number of loader workers.
+
+Before a sample is read, the global generators of Python, NumPy and torch are seeded from the stream ("augment", epoch, index); so any
+augmentation library becomes a pure function of (seed, epoch, index).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+
+from diva.seeding import Seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+Pairs = "list[tuple[int, int]]"
+
+
+class Batches:
+    """The batches of one split. `shuffle` draws a new order for each epoch from the stream ("shuffle", epoch).
+
+    `limit` is the largest number of batches an epoch has (None: all).
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        seeds: Seeds,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        workers: int = 0,
+        device: torch.device | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.dataset, self.seeds, self.batch_size = dataset, seeds, batch_size
+        self.shuffle, self.device, self.workers = shuffle, device or torch.device("cpu"), workers
+        n = len(dataset)  # type: ignore[arg-type]
+        sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
+        if drop_last and len(sizes) > 1 and sizes[-1] < batch_size:
+            sizes.pop()
+        self._sizes, self._n = sizes[:limit], n
+        self._order: tuple[int, numpy.ndarray] | None = None
+        self._loader: DataLoader[Any] | None = None
+        self._queue: list[Any] = []
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def sizes(self) -> list[int]:
+        """Number of samples in each batch of an epoch."""
+        return self._sizes
+
+    def order(self, epoch: int) -> numpy.ndarray:
+        """Indices of the samples of an epoch in the order in which they are read, int64 (n,)."""
+        if self._order is None or self._order[0] != epoch:
+            order = self.seeds.order(self._n, "shuffle", epoch) if self.shuffle else numpy.arange(self._n)
+            self._order = epoch, order[: sum(self._sizes)]
+        return self._order[1]
+
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        """The batches of an epoch, on the device."""
+        batches = self._read(epoch)
+        return batches if self.device.type == "cpu" else (to_device(batch, self.device) for batch in batches)
+
+    def _read(self, epoch: int) -> Iterator[Any]:
+        indices = torch.from_numpy(self.order(epoch)).split(self._sizes)
+        if isinstance(self.dataset, TensorDataset):
+            tensors = self.dataset.tensors
+            return (tuple(t.index_select(0, i) for t in tensors) for i in indices)
+        pairs = [[(epoch, index) for index in batch.tolist()] for batch in indices]
+        if self.workers == 0:
+            read = _Seeded(self.dataset, self.seeds)
+            collate = collate_of(self.dataset)
+            return (collate([read[pair] for pair in batch]) for batch in pairs)
+        self._queue[:] = pairs
+        return iter(self._workers())
+
+    def _workers(self) -> DataLoader[Any]:
+        """One pool of worker processes for all epochs; it reads whatever list of batches stands in the queue."""
+        if self._loader is None:
+            self._loader = DataLoader(
+                _Seeded(self.dataset, self.seeds),
+                batch_sampler=self._queue,
+                num_workers=self.workers,
+                collate_fn=collate_of(self.dataset),
+                pin_memory=self.device.type == "cuda",
+                worker_init_fn=_start_worker,
+                multiprocessing_context="fork",  # tasks are loaded by path: a spawned worker could not import them
+                persistent_workers=True,
+                generator=torch.Generator(),
+            )
+        return self._loader
+
+
+class _Seeded(Dataset[Any]):
+    """The same data set, addressed by (epoch, index), its randomness seeded from that pair."""
+
+    def __init__(self, dataset: Dataset[Any], seeds: Seeds) -> None:
+        self.dataset, self.seeds = dataset, seeds
+
+    def __getitem__(self, pair: tuple[int, int]) -> Any:
+        epoch, index = pair
+        self.seeds.reseed("augment", epoch, index)
+        return self.dataset[index]
+
+
+def _start_worker(worker: int) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    torch.set_num_threads(1)
+
+
+def collate_of(dataset: Dataset[Any]) -> Callable[[Sequence[Any]], Any]:
+    """How samples become a batch: the data set's own `collate`, else torch's."""
+    return getattr(dataset, "collate", default_collate)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """The same nest of tuples, lists and dicts with its tensors on the device."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch

@@ -1,0 +1,1 @@
+"""Where records, data, learning, kernels and reports meet: find, run, resume, reproduce."""

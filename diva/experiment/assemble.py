@@ -1,0 +1,114 @@
+"""From knobs, data and seed to something that can learn. The same for a new run, a resumed one and a reproduced one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import Subset
+
+from diva.data.loading import Batches
+from diva.errors import DivaError, UsageError
+from diva.learning.loop import Learner
+from diva.learning.models import start_from
+from diva.learning.optim import freeze
+from diva.learning.task import Data, DataFolder, Split, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from diva.experiment.options import RunOptions
+    from diva.seeding import Seeds
+
+CHECKED_BATCHES = 2
+OVERFIT_EPOCHS, OVERFIT_STEPS, OVERFIT_LOSS = 50, 20, 0.01
+
+
+def assemble(
+    task: Task,
+    folder: DataFolder | None,
+    seeds: Seeds,
+    options: RunOptions,
+    device: torch.device,
+    weights: Mapping[str, Tensor] | None = None,
+) -> tuple[Learner, str]:
+    """Load the data, build model, optimizer and schedule from the stream "init"; also what `--load` matched, "" without it."""
+    task = _shortened(task, options)
+    seeds.reseed("load_data")
+    data = task.load_data(folder)
+    data = _overfitted(data, task, seeds) if options.overfit else data
+    data = Data(data.train, data.val, data.test, data.facts, {k: v.to(device) for k, v in data.constants.items()})
+    _refuse_empty(data)
+    seeds.reseed("init")
+    model = task.build_model(data)
+    report = start_from(model, weights, options.load_skip, options.load or "the record") if weights is not None else ""
+    model.to(device)
+    freeze(model, options.freeze)
+    batches = _batches(task, data, seeds, options, device)
+    _try_one_sample(task, model, data, device)
+    seeds.reseed("init", "optimizer")
+    optimizer = task.build_optimizer(model)
+    return Learner(task, data, model, optimizer, task.build_schedule(optimizer), seeds, batches, device), report
+
+
+def _shortened(task: Task, options: RunOptions) -> Task:
+    if options.check:
+        return task.model_copy(update={"epochs": min(1, task.epochs)})
+    if options.overfit:
+        changes = {"epochs": OVERFIT_EPOCHS, "schedule": "constant", "warmup_epochs": 0, "patience": None}
+        return task.model_copy(update=changes)
+    return task
+
+
+def _overfitted(data: Data, task: Task, seeds: Seeds) -> Data:
+    """The first batch of the first epoch in place of every split; an epoch repeats it."""
+    size = len(data.train)  # type: ignore[arg-type]
+    chosen = seeds.order(size, "shuffle", 1)[: task.batch_size].tolist()
+    repeated: Subset[Any] = Subset(data.train, chosen * OVERFIT_STEPS)
+    once: Subset[Any] = Subset(data.train, chosen)
+    return Data(repeated, once, once, data.facts, data.constants)
+
+
+def _refuse_empty(data: Data) -> None:
+    for name in ("train", "val", "test"):
+        if len(data.split(name)) == 0:  # type: ignore[arg-type]
+            raise UsageError(f"the task's {name} data are empty; every split needs at least one sample")
+
+
+def _batches(task: Task, data: Data, seeds: Seeds, options: RunOptions, device: torch.device) -> dict[Split, Batches]:
+    limit = CHECKED_BATCHES if options.check else None
+
+    def batches(split: Split) -> Batches:
+        train = split == "train"
+        return Batches(
+            data.split(split),
+            seeds,
+            task.batch_size,
+            shuffle=train and not options.overfit,
+            drop_last=train and task.drop_last,
+            workers=options.workers,
+            device=device,
+            limit=limit,
+        )
+
+    return {"train": batches("train"), "val": batches("val"), "test": batches("test")}
+
+
+def _try_one_sample(task: Task, model: nn.Module, data: Data, device: torch.device) -> None:
+    """One sample of val through the model in evaluation mode: a model that does not take the data is found before training."""
+    from diva.data.loading import collate_of, to_device
+
+    model.eval()
+    sample = to_device(collate_of(data.val)([data.val[0]]), device)
+    try:
+        with torch.no_grad():
+            task.training_step(model, sample, data)
+    except DivaError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        if "deterministic implementation" in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        raise UsageError(f"the model does not take these data: {first}. Larger images (--image-size) or another --model may fit") from error

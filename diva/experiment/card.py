@@ -1,0 +1,87 @@
+"""A run's card: what was run, on what, with which result; from its records alone."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diva.records.manifest import Manifest
+    from diva.records.run_folder import RunFolder
+
+
+def describe_run(run: RunFolder) -> dict[str, Any]:
+    """The card as nested plain values, for `diva.report.card.render`."""
+    manifest, result = run.manifest(), run.result()
+    return {
+        "title": f"{manifest.task.name} {run.id}",
+        "status": run.status(),
+        "sections": [
+            *([_results(result)] if result else []),
+            {"name": "Command", "code": shlex.join(manifest.argv)},
+            {"name": "Reproduce it", "code": f"diva reproduce {run.path.name}"},
+            _run_section(manifest),
+            *([_data(manifest)] if manifest.data else []),
+            _knobs(manifest),
+            _code(manifest),
+            _environment(manifest),
+            *([{"name": "Figures", "figures": _figures(run)}] if run.figures.is_dir() else []),
+        ],
+    }
+
+
+def _results(result: dict[str, Any]) -> dict[str, Any]:
+    rows = [[name, f"{value:.4f}" if isinstance(value, float) else str(value)] for name, value in sorted(result["metrics"].items())]
+    rows += [[name.replace("_", " "), result[name]] for name in ("best_epoch", "epochs", "steps", "seconds")]
+    rows += [[name.replace("_", " "), result[name]] for name in sorted(result) if name.endswith("_digest")]
+    return {"name": "Results of the best epoch, tested once", "rows": rows}
+
+
+def _run_section(manifest: Manifest) -> dict[str, Any]:
+    rows: list[list[Any]] = [["created", manifest.created], ["seed", f"{manifest.seed} ({manifest.origins['seed']})"]]
+    rows += [["model", f"{manifest.model['class']}, {manifest.model['parameters']:,} parameters"]]
+    rows += [["trainable parameters", f"{manifest.model['trainable_parameters']:,}"]]
+    rows += [[name.replace("_", " "), manifest.options[name]] for name in ("backend", "device", "threads", "tf32", "workers")]
+    rows += [["loaded", manifest.loaded.report]] if manifest.loaded else []
+    rows += [["reproduces", manifest.reproduces["id"]]] if manifest.reproduces else []
+    return {"name": "Run", "rows": rows}
+
+
+def _data(manifest: Manifest) -> dict[str, Any]:
+    assert manifest.data is not None
+    data = manifest.data
+    rows: list[list[Any]] = [["name", data.name], ["footprint", data.digest], ["files", f"{data.n_files:,}"], ["bytes", f"{data.n_bytes:,}"]]
+    rows += [[name.replace("_", " "), str(value)] for name, value in sorted(manifest.facts.items())]
+    return {"name": "Data", "rows": rows}
+
+
+def _knobs(manifest: Manifest) -> dict[str, Any]:
+    task = manifest.task
+    rows = [[name, "" if value is None else str(value), task.origins.get(name, "default")] for name, value in task.knobs.items()]
+    return {"name": "Knobs", "table": {"headers": ["knob", "value", "from"], "rows": rows}}
+
+
+def _code(manifest: Manifest) -> dict[str, Any]:
+    source, own = manifest.source, manifest.diva
+    rows = [[name, source.get(name)] for name in ("name", "commit", "branch", "remote") if source.get(name)]
+    rows += [["uncommitted changes", "yes" if source.get("dirty") else "no"], ["snapshot", source["digest"]]]
+    rows += [["left out of the snapshot", ", ".join(item["path"] for item in source["left_out"])]] if source["left_out"] else []
+    rows += [["diva", f"{own['version']}, {own['digest']}"]]
+    return {"name": "Code", "rows": rows}
+
+
+def _environment(manifest: Manifest) -> dict[str, Any]:
+    found = manifest.environment
+    torch = found["torch"] or {}
+    rows = [
+        ["python", found["python"]["version"]],
+        ["system", " ".join(str(part) for part in found["os"].values() if part)],
+        ["cpu", f"{found['cpu'].get('model')}, {' '.join(found['cpu'].get('instruction_sets') or [])}"],
+        *[[f"torch {name}", str(value)] for name, value in sorted(torch.items())],
+        *[["not found out", sentence] for sentence in found["missing"]],
+    ]
+    return {"name": "Environment", "rows": rows}
+
+
+def _figures(run: RunFolder) -> list[str]:
+    return [f"figures/{path.name}" for path in sorted(run.figures.glob("*.png"))]

@@ -1,0 +1,88 @@
+"""Which code runs: the snapshot that a run keeps of it, loaded from there, so that what ran is what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import diva
+from diva.errors import RecordError
+from diva.experiment.find import import_root, load_module_task, load_task, project_root, template_names, use_tree
+from diva.records import source
+
+if TYPE_CHECKING:
+    from diva.experiment.find import FoundTask
+    from diva.learning.task import Task
+    from diva.records.manifest import Manifest, TaskRecord
+    from diva.records.run_folder import RunFolder
+
+
+def record_task(found: FoundTask, run: RunFolder, policy: source.Policy) -> tuple[dict[str, Any], str | None]:
+    """Snapshot the project that holds the task; from now on its modules are imported from there.
+
+    Returns the record, and the folder inside the snapshot from which a task given as module:Class is imported.
+    """
+    place = run.source / "project"
+    record = source.record(found.path, place, policy)
+    root = project_root(found.path)
+    start = import_root(found)
+    inside = start is not None and record["kind"] == "git" and start.is_relative_to(root)
+    if found.asked not in template_names() and (found.module is None or inside):
+        use_tree(root, place / "tree")
+    return record, start.relative_to(root).as_posix() if start is not None and inside else None
+
+
+def record_diva(found: FoundTask, run: RunFolder) -> dict[str, Any]:
+    """Which diva runs: version and digest of its files, and a snapshot when it is installed from a checkout.
+
+    `snapshot` names the folder under `source/` that holds it: "project" when the task lives in the same checkout, else "diva".
+    """
+    own: dict[str, Any] = {"version": diva.__version__, "digest": own_digest(), "snapshot": None, "source": None}
+    package = Path(diva.__file__).parent
+    if "site-packages" in package.parts:
+        return own
+    if project_root(package) == project_root(found.path):
+        return {**own, "snapshot": "project"}
+    return {**own, "snapshot": "diva", "source": source.record(package, run.source / "diva", "auto")}
+
+
+def own_digest() -> str:
+    """Digest of the files of the diva that is running."""
+    return source.package_digest(Path(diva.__file__).parent)
+
+
+def load_recorded_task(task: TaskRecord, run: RunFolder) -> type[Task]:
+    """The task's class from a run's snapshot; one of an installed package from where it is installed."""
+    tree = run.source / "project" / "tree"
+    if task.module is not None:
+        return load_module_task(task.module, task.class_name, tree / task.import_root if task.import_root else Path.cwd())
+    return load_task(tree / task.path, task.class_name)
+
+
+def verify_code(run: RunFolder, manifest: Manifest) -> None:
+    """RecordError naming what was altered, added or removed in a run's snapshots since they were taken."""
+    source.verify(run.source / "project", manifest.source)
+    if manifest.diva["source"]:
+        source.verify(run.source / "diva", manifest.diva["source"])
+
+
+def recorded_diva(run: RunFolder, manifest: Manifest) -> Path | None:
+    """The tree that holds the diva a run was made with, when it is kept and is not the one running now.
+
+    Raises RecordError when the snapshot does not hold what the manifest says ran.
+    """
+    if manifest.diva["digest"] == own_digest() or manifest.diva["snapshot"] is None:
+        return None
+    tree = run.source / str(manifest.diva["snapshot"]) / "tree"
+    if source.package_digest(tree / "diva") != manifest.diva["digest"]:
+        raise RecordError(f"{tree / 'diva'}: is not the diva that the manifest names; the record was altered")
+    return tree
+
+
+def code_line(record: dict[str, Any]) -> str:
+    """What a user is told about the recorded code."""
+    n = f"{record['n_files']} files kept in the run"
+    if not record["commit"]:
+        return f"code {record['name']}: no commit to name; {n}"
+    state = "with uncommitted changes" if record["dirty"] else "clean"
+    return f"code {record['name']}: commit {record['commit'][:12]} ({record['branch'] or 'detached'}, {state}); {n}"

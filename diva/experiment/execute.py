@@ -1,0 +1,255 @@
+"""Train a sealed run to its end: follow the events, write, save, stop; then test the best model and write the result."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diva.errors import DivaError, RecordError
+from diva.experiment.assemble import OVERFIT_LOSS
+from diva.experiment.writers import BoardWriter, ConsoleWriter, MetricsWriter, TraceWriter, Writer, diverged, step_numbers
+from diva.learning.checkpoints import load_model, load_tensors, pack_optimizer, pack_schedule, save_tensors, unpack
+from diva.learning.digests import digest_model, digest_tensors
+from diva.learning.events import EpochEnded, StepEnded, TrainEnded
+from diva.learning.loop import Learner, evaluate, fit, monitored
+from diva.learning.task import is_better
+from diva.records.files import read_json, sha256_file, write_json
+from diva.records.manifest import manifest_digest
+from diva.records.run_folder import Journal
+from diva.records.trace import START
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from diva.experiment.options import RunOptions
+    from diva.records.run_folder import RunFolder
+    from diva.report.console import Console
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a whole epoch; `checkpoints/state.json` in memory. Epoch -1: nothing has happened."""
+
+    epoch: int = -1
+    step: int = 0
+    best_epoch: int = -1
+    best_value: float | None = None
+    best_weights: str = ""
+    metrics_bytes: int = 0
+    trace_bytes: int = 0
+    trace_head: str = START
+    initial_weights: str = ""
+
+
+def train(run: RunFolder, learner: Learner, options: RunOptions, console: Console) -> dict[str, Any]:
+    """Train from where the checkpoints stand to the end; returns the result, which is also written.
+
+    Raises DivaError when the run fails, and lets KeyboardInterrupt through; both leave a run that `diva resume` continues.
+    """
+    with locked(run):
+        started = time.perf_counter()
+        run.checkpoints.mkdir(exist_ok=True)
+        progress = restore(run, learner)
+        (run.path / "stopped.json").unlink(missing_ok=True)
+        try:
+            return _train(run, learner, options, console, progress, started)
+        except BaseException as error:
+            what = "failed" if isinstance(error, Exception) else "interrupted"
+            write_json(run.path / "stopped.json", {"status": what, "error": f"{type(error).__name__}: {error}".rstrip(": ")})
+            raise
+
+
+def _train(
+    run: RunFolder, learner: Learner, options: RunOptions, console: Console, progress: Progress, started: float
+) -> dict[str, Any]:
+    metrics = Journal(run.metrics_file, progress.metrics_bytes)
+    trace = Journal(run.trace_file, progress.trace_bytes)
+    tracer = TraceWriter(trace, learner, steps=options.trace == "step", previous=progress.trace_head)
+    board = BoardWriter(run, learner, purge_step=_purge_step(progress), figures=not options.overfit) if options.tensorboard else None
+    shown = ConsoleWriter(console, learner)
+    writers: list[Writer] = [MetricsWriter(metrics), tracer, shown, *([board] if board else [])]
+    every = options.log_every or max(1, len(learner.batches["train"]) // 50)
+    stop_on_nan = options.on_nan == "stop"
+    if board and progress.epoch < 0:
+        board.draw("train", 0, 0, {})
+    initial = progress.initial_weights or digest_model(learner.model)
+    try:
+        events = () if _has_stopped(learner, progress) else fit(learner, first_epoch=progress.epoch + 1, step=progress.step)
+        for event in events:
+            numbers = None
+            if type(event) is StepEnded:
+                shown.advance(event)
+                if event.step % every == 0:
+                    numbers = step_numbers(learner, event, stop_on_nan=stop_on_nan)
+                elif options.trace == "epoch":
+                    continue
+            for writer in writers:
+                writer.write(event, numbers)
+            if isinstance(event, TrainEnded) and stop_on_nan:
+                _refuse_nan(event)
+            if isinstance(event, EpochEnded):
+                at = (metrics.offset(), trace.offset(), tracer.head)
+                progress = save(run, learner, event, progress, at, initial)
+                if _has_stopped(learner, progress) or (options.overfit and event.metrics.get("train/loss", math.inf) < OVERFIT_LOSS):
+                    break
+        return _conclude(run, learner, options, console, progress, writers, board, tracer.head, started)
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def _purge_step(progress: Progress) -> int | None:
+    return None if progress.epoch < 0 else progress.step + 1
+
+
+def _has_stopped(learner: Learner, progress: Progress) -> bool:
+    """Early stopping: `patience` epochs have passed without a better one."""
+    patience = learner.task.patience
+    return patience is not None and progress.epoch >= 0 and progress.epoch - progress.best_epoch >= patience
+
+
+def _refuse_nan(event: TrainEnded) -> None:
+    for number, loss in enumerate(event.losses):
+        if not math.isfinite(loss):
+            raise diverged(event.epoch, event.step - len(event.losses) + number + 1, loss)
+
+
+def _conclude(
+    run: RunFolder,
+    learner: Learner,
+    options: RunOptions,
+    console: Console,
+    progress: Progress,
+    writers: list[Writer],
+    board: BoardWriter | None,
+    trace_head: str,
+    started: float,
+) -> dict[str, Any]:
+    """Test the best model once, and write the result last."""
+    last_weights = digest_model(learner.model)
+    load_model(run.checkpoints / progress.best_weights, learner.model)
+    tested = evaluate(learner, "test", progress.best_epoch, progress.step)
+    validated = evaluate(learner, "val", progress.best_epoch, progress.step)
+    for writer in writers:
+        writer.write(tested, None)
+    metrics = {**validated.metrics, **tested.metrics}
+    if options.overfit:
+        _judge_overfit(run, metrics)
+    if board:
+        board.conclude(learner.task.model_dump(), metrics)
+    for writer in writers:
+        writer.close()
+    writers.clear()
+    result = {
+        "status": "finished",
+        "metrics": metrics,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "seconds": round(time.perf_counter() - started, 3),
+        "initial_weights_digest": progress.initial_weights,
+        "weights_digest": last_weights,
+        "best_weights_digest": digest_model(learner.model),
+        "test_outputs_digest": digest_tensors(tested.outputs),
+        "trace_digest": trace_head,
+        "manifest_digest": manifest_digest(run.manifest_file),
+    }
+    console.say(f"best epoch {progress.best_epoch}, tested once:  " + "  ".join(f"{k} {v:.4f}" for k, v in tested.metrics.items()))
+    write_json(run.result_file, result)
+    return result
+
+
+def _judge_overfit(run: RunFolder, metrics: dict[str, float]) -> None:
+    losses = [row["value"] for row in run.rows() if row["per"] == "epoch" and row["name"] == "train/loss"]
+    if losses and not losses[-1] < OVERFIT_LOSS:
+        raise DivaError(
+            f"one batch was not learnt: its loss is {losses[-1]:.4g} after {len(losses)} epochs, wanted below {OVERFIT_LOSS}; "
+            "look for a mistake in the model, the loss or the labels, or raise --lr"
+        )
+
+
+def save(
+    run: RunFolder, learner: Learner, event: EpochEnded, before: Progress, journals: tuple[int, int, str], initial: str
+) -> Progress:
+    """Write the checkpoint of a whole epoch. `state.json`, renamed into place, decides which tensor files count."""
+    folder = run.checkpoints
+    weights, optimizer = f"epoch-{event.epoch:04}.safetensors", f"epoch-{event.epoch:04}.optimizer.safetensors"
+    state, tensors = pack_optimizer(learner.optimizer)
+    save_tensors(folder / weights, learner.model.state_dict())
+    save_tensors(folder / optimizer, tensors)
+    value = monitored(learner.task, event.metrics)
+    better = before.best_epoch < 0 or is_better(learner.task.monitor, value, before.best_value)
+    best = (event.epoch, value, weights) if better else (before.best_epoch, before.best_value, before.best_weights)
+    after = Progress(event.epoch, event.step, *best, *journals, initial)
+    files = {name: sha256_file(folder / name) for name in {weights, optimizer, after.best_weights}}
+    write_json(
+        folder / "state.json",
+        {
+            "progress": {name: getattr(after, name) for name in Progress.__dataclass_fields__},
+            "weights": weights,
+            "optimizer": optimizer,
+            "optimizer_state": state,
+            "schedule": pack_schedule(learner.schedule),
+            "files": files,
+        },
+    )
+    for path in folder.glob("epoch-*.safetensors"):
+        if path.name not in files:
+            path.unlink()
+    return after
+
+
+def restore(run: RunFolder, learner: Learner) -> Progress:
+    """Put the learner where the last checkpoint left it; RecordError when a file is not what `state.json` says."""
+    path = run.checkpoints / "state.json"
+    if not path.exists():
+        return Progress()
+    state = read_json(path)
+    try:
+        progress = dict(state["progress"])
+        files = dict(state["files"])
+    except (KeyError, TypeError):
+        raise RecordError(f"{path}: cannot be read; the checkpoint was altered or cut off") from None
+    for name, digest in files.items():
+        file = run.checkpoints / name
+        if not file.is_file() or sha256_file(file) != digest:
+            raise RecordError(f"{file}: missing or altered since it was written; the run cannot be resumed")
+    load_model(run.checkpoints / state["weights"], learner.model)
+    learner.optimizer.load_state_dict(unpack(state["optimizer_state"], load_tensors(run.checkpoints / state["optimizer"])))
+    if learner.schedule is not None:
+        learner.schedule.load_state_dict(unpack(state["schedule"], {}))
+    if isinstance(progress["best_value"], str):
+        progress["best_value"] = float(progress["best_value"])
+    return Progress(**progress)
+
+
+@contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Hold the run: RecordError when another process works on it. The lock goes with the process, however it ends."""
+    with run.manifest_file.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RecordError(f"{run.path}: another process is working on this run") from None
+        yield
+
+
+def is_locked(run: RunFolder) -> bool:
+    """Whether a process is working on the run now."""
+    try:
+        with locked(run):
+            return False
+    except RecordError:
+        return True
+
+
+def best_weights(run: RunFolder) -> str:
+    """The name of the file in `checkpoints/` that holds the weights of the best epoch."""
+    path = run.checkpoints / "state.json"
+    if not path.exists():
+        raise RecordError(f"{run.path}: has no checkpoint yet")
+    return str(read_json(path)["progress"]["best_weights"])

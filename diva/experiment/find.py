@@ -1,0 +1,193 @@
+"""Find and load tasks: a template by name, one's own by path or as module:Class. One loader for all."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import diva
+from diva.errors import DivaError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from diva.learning.task import Task
+
+
+@dataclass(frozen=True)
+class FoundTask:
+    """A task: its name, where it is (a folder with task.py, or a .py file), and the class in it (None: the only one there is)."""
+
+    asked: str
+    name: str
+    path: Path
+    class_name: str | None = None
+    module: str | None = None
+
+
+def template_names() -> list[str]:
+    """Names of the templates that come with diva."""
+    return sorted(path.parent.name for path in diva.resources("templates").glob("*/task.py"))
+
+
+def find_task(asked: str) -> FoundTask:
+    """What `--task` names: a template, a path, or `module:Class`; UsageError names the nearest template."""
+    if asked in template_names():
+        return FoundTask(asked, asked, diva.resources("templates") / asked)
+    path = Path(asked).expanduser()
+    if path.exists():
+        return _found_by_path(asked, path)
+    module, colon, class_name = asked.partition(":")
+    if colon and module and class_name and "/" not in module:
+        return _found_by_module(asked, module, class_name)
+    hint = f"{nearest(asked, template_names())}; or give a path, as ./{asked}, or module:Class"
+    raise UsageError(f"--task {asked}: no template and no file has this name; {hint}")
+
+
+def _found_by_path(asked: str, path: Path) -> FoundTask:
+    file = path / "task.py" if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".py":
+        raise UsageError(f"--task {asked}: {file} is not a file of Python; a task's folder holds a task.py")
+    folder = file.resolve().parent
+    name = folder.name if file.name == "task.py" else file.stem
+    return FoundTask(asked, _safe_name(name), folder if file.name == "task.py" else file.resolve())
+
+
+def _found_by_module(asked: str, module: str, class_name: str) -> FoundTask:
+    _put_first_on_path([Path.cwd()])
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise UsageError(f"--task {asked}: Python finds no module {module!r} from here; run from its project's folder or install it")
+    return FoundTask(asked, _safe_name(class_name), Path(spec.origin).resolve(), class_name, module)
+
+
+def _safe_name(name: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in name).strip("._")
+    return kept or "task"
+
+
+def load_task(path: Path | str, class_name: str | None = None) -> type[Task]:
+    """The task in a folder (its task.py) or a .py file, which may import its neighbours relatively: `from .models import Net`.
+
+    Raises UsageError when it holds no task or several and `class_name` does not say which.
+    """
+    path = Path(path).resolve()
+    file = path / "task.py" if path.is_dir() else path
+    name = "diva_task_" + hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    _put_first_on_path([project_root(path)])
+    module = sys.modules.get(name) or _import_file(name, file)
+    return _task_in(module, class_name, file)
+
+
+def load_module_task(module: str, class_name: str, root: Path) -> type[Task]:
+    """The task `module:Class`, looked for in the folder `root` first."""
+    _put_first_on_path([root])
+    try:
+        imported = importlib.import_module(module)
+    except Exception as error:
+        raise _failed(module, error) from error
+    return _task_in(imported, class_name, Path(imported.__file__ or module))
+
+
+def import_root(found: FoundTask) -> Path | None:
+    """The folder from which a task given as `module:Class` is imported; None for any other task."""
+    if found.module is None:
+        return None
+    up = found.module.count(".") + (found.path.name == "__init__.py")
+    return found.path.parents[up]
+
+
+def load_found(found: FoundTask) -> type[Task]:
+    """The class of a found task, from where it was found."""
+    if found.module is not None and found.class_name is not None:
+        return load_module_task(found.module, found.class_name, Path.cwd())
+    return load_task(found.path, found.class_name)
+
+
+def use_tree(root: Path, tree: Path) -> None:
+    """From now on import a project's modules from its snapshot `tree`, not from `root`, where it was taken.
+
+    Modules of the project that are loaded already are forgotten; those of `diva`, and what the snapshot does not hold (an installed
+    environment inside the project), stay.
+    """
+    mapped = []
+    for text in sys.path:
+        entry = Path(text or ".").resolve()
+        if entry.is_relative_to(root) and (tree / entry.relative_to(root)).is_dir():
+            mapped.append(tree / entry.relative_to(root))
+    _put_first_on_path(mapped)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not file or name == "diva" or name.startswith("diva."):
+            continue
+        path = Path(file).resolve()
+        if path.is_relative_to(root) and (tree / path.relative_to(root)).is_file():
+            del sys.modules[name]
+
+
+def _import_file(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{file}: is not a file of Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _failed(str(file), error) from error
+    return module
+
+
+def _failed(where: str, error: Exception) -> DivaError:
+    import traceback
+
+    last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
+    place = f" ({last.filename}:{last.lineno})" if last else ""
+    return UsageError(f"{where}: cannot be imported: {type(error).__name__}: {error}{place}")
+
+
+def _task_in(module: ModuleType, class_name: str | None, file: Path) -> type[Task]:
+    from diva.learning.task import Task
+
+    found = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Task) and not inspect.isabstract(value) and value.__module__ == module.__name__
+    }
+    if class_name is not None:
+        if class_name not in found:
+            raise UsageError(f"{file}: has no task class {class_name!r}; it has {', '.join(found) or 'none'}")
+        return found[class_name]
+    if len(found) != 1:
+        what = "holds no complete task: a class that derives from diva.Task and defines its abstract methods"
+        many = f"holds {len(found)} tasks, {', '.join(found)}; say which as module:Class"
+        raise UsageError(f"{file}: {many if found else what}")
+    return next(iter(found.values()))
+
+
+def project_root(path: Path) -> Path:
+    """The root of the repository that holds `path`, else the task's own folder: what its imports start from."""
+    folder = path if path.is_dir() else path.parent
+    for parent in (folder, *folder.parents):
+        if (parent / ".git").exists():
+            return parent
+    return folder
+
+
+def _put_first_on_path(folders: list[Path]) -> None:
+    """Look for modules in these folders first; they stay on the path, since a task may import late."""
+    for folder in reversed(folders):
+        text = str(folder)
+        if text in sys.path:
+            sys.path.remove(text)
+        sys.path.insert(0, text)

@@ -1,0 +1,57 @@
+"""What there is: runs, tasks, data sets, models, each a list of rows."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+import diva
+from diva.errors import RecordError
+from diva.experiment.find import template_names
+from diva.records.run_folder import find_runs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def runs(output: Path) -> list[dict[str, Any]]:
+    """A row per sealed run below `output`, oldest first; a damaged one says so."""
+    return [_run_row(run) for run in find_runs(output)]
+
+
+def _run_row(run: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": str(run.path), "status": "damaged", "seed": None, "best epoch": None, "metric": None, "value": None}
+    try:
+        manifest, result = run.manifest(), run.result()
+        row |= {"status": run.status(), "seed": manifest.seed}
+        if result:
+            split, _, name = str(manifest.task.knobs.get("monitor", "val/loss")).partition("/")
+            metric = f"test/{name}" if f"test/{name}" in result["metrics"] else f"{split}/{name}"
+            row |= {"best epoch": result["best_epoch"], "metric": metric, "value": result["metrics"].get(metric)}
+    except RecordError:
+        pass
+    return row
+
+
+def tasks() -> list[dict[str, Any]]:
+    """A row per template: its name and what its task.py says of itself, read without running it."""
+    folder = diva.resources("templates")
+    return [
+        {"task": name, "about": (ast.get_docstring(ast.parse((folder / name / "task.py").read_text(encoding="utf-8"))) or "").splitlines()[0]}
+        for name in template_names()
+    ]
+
+
+def datasets() -> list[dict[str, Any]]:
+    """A row per card of the catalogue."""
+    from diva.data.catalogue import card, names
+
+    return [{"dataset": name, "title": card(name)["title"], "licence": card(name)["licence"]} for name in names()]
+
+
+def models() -> list[dict[str, Any]]:
+    """A row per model that `--model` of image_classification takes."""
+    from diva.learning.models import zoo_models
+
+    own = [{"model": name, "from": "templates/image_classification/models.py"} for name in ("mlp", "small_cnn")]
+    return own + [{"model": name, "from": "torchvision"} for name in zoo_models()]

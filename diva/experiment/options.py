@@ -1,0 +1,37 @@
+"""The options of a run that are not a task's knobs: which seed, which data, who computes, what is recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from diva.params import option
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """One declaration each: the flag of `diva run`, the key of a configuration file, the entry in the manifest."""
+
+    seed: int | None = option(None, "seed of all randomness; drawn and recorded when not given")
+    data: str | None = option(None, "a data set's name (diva list datasets) or a folder; default: the task's own")
+    data_root: Path = option(Path("data"), "where named data sets are kept; also DIVA_DATA")
+    output: Path = option(Path("runs"), "where run folders are made; also DIVA_OUTPUT")
+    backend: Literal["torch"] = option("torch", "whose kernels compute; torch: the same bits on the same machine and versions")
+    device: str = option("auto", "auto, cpu, cuda or cuda:<number>; auto takes a GPU when there is one")
+    threads: int = option(1, "threads of the CPU kernels; with backend torch their number changes bits")
+    tf32: bool = option(False, "let CUDA round to TF32 inside fp32 products")
+    workers: int = option(0, "processes that read data; changes no bits")
+    verify: Literal["quick", "deep"] = option("quick", "check of the data's footprint: quick trusts untouched files, deep hashes all")
+    code: Literal["auto", "clean", "snapshot"] = option(
+        "auto", "clean refuses uncommitted changes; snapshot refuses sources too large to keep; auto records what there is"
+    )
+    load: str | None = option(None, "start from the weights of a run's folder, a .safetensors file or a .pth state dict")
+    load_skip: tuple[str, ...] = option((), "names of tensors, as fc.*, that --load leaves as initialised")
+    freeze: tuple[str, ...] = option((), "names of parameters, as features.*, that are not trained")
+    trace: Literal["epoch", "step"] = option("epoch", "how often digests of weights and optimizer are recorded")
+    log_every: int | None = option(None, "steps between logged batches; default: about 50 logged batches an epoch")
+    on_nan: Literal["stop", "continue"] = option("stop", "what to do when the training loss is not finite")
+    tensorboard: bool = option(True, "write TensorBoard events and figures")
+    check: bool = option(False, "a quick look: two batches of every stage, one epoch")
+    overfit: bool = option(False, "train on one batch until its loss is near zero")

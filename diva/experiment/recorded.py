@@ -1,0 +1,112 @@
+"""From a sealed run back to what it needs: its task, options and data; with its own diva when today's is another."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diva.data.catalogue import locate, names
+from diva.errors import DataError, RecordError
+from diva.experiment.code import load_recorded_task, recorded_diva, verify_code
+from diva.experiment.find import FoundTask
+from diva.experiment.options import RunOptions
+from diva.params import Layers, build, options_of
+from diva.records import footprint
+from diva.records.manifest import Manifest, manifest_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diva.learning.task import Task
+    from diva.records.run_folder import RunFolder
+
+# Runs `diva` from another tree: its path first, and no import hook of an editable install before it.
+BOOT = (
+    "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'Redirecting' not in type(f).__name__]; "
+    "sys.path.insert(0, sys.argv.pop(1)); from diva.cli import main; main()"
+)
+
+
+def verify_record(run: RunFolder) -> Manifest:
+    """The manifest of a run whose record is whole; RecordError naming what was altered since."""
+    manifest = run.manifest()
+    result = run.result()
+    if result is not None and result["manifest_digest"] != manifest_digest(run.manifest_file):
+        raise RecordError(f"{run.manifest_file}: was altered after the run ended; its result names another digest")
+    verify_code(run, manifest)
+    return manifest
+
+
+def recorded_task(run: RunFolder, manifest: Manifest) -> tuple[FoundTask, Task, Layers]:
+    """The task from the snapshot, with the knobs it was run with."""
+    record = manifest.task
+    path = run.source / "project" / "tree" / record.path
+    found = FoundTask(record.asked, record.name, path, record.class_name, record.module)
+    knobs = Layers(dict(record.knobs), dict(record.origins))
+    task = build(load_recorded_task(record, run), knobs)
+    return found, task, knobs  # type: ignore[return-value]
+
+
+def recorded_options(manifest: Manifest) -> RunOptions:
+    """The options a run was made with; unknown ones, of another version of diva, are a RecordError."""
+    known = {param.name: param for param in options_of(RunOptions)}
+    strange = sorted(manifest.options.keys() - known.keys())
+    if strange:
+        raise RecordError(f"the manifest has options that this diva does not know: {', '.join(strange)}")
+    values: dict[str, Any] = {}
+    for name, value in manifest.options.items():
+        param = known[name]
+        values[name] = tuple(value) if param.listed else Path(value).expanduser() if param.kind == "path" else value
+    return replace(RunOptions(**values), seed=manifest.seed)
+
+
+def find_data(run: RunFolder, manifest: Manifest, given: str | None, data_root: Path) -> str | None:
+    """The folder of the recorded data: `given`, else where it was seen from the run, else by name; DataError when nowhere."""
+    if manifest.data is None:
+        return None
+    if given is not None:
+        return given
+    seen = (run.path / manifest.data.path).resolve()
+    if seen.is_dir():
+        return str(seen)
+    if (data_root / manifest.data.name).is_dir():
+        return str(data_root / manifest.data.name)
+    if manifest.data.name in names():
+        return manifest.data.name
+    raise DataError(f"the data {manifest.data.name!r} are not at {seen}; say where they are with --data FOLDER")
+
+
+def verify_data(run: RunFolder, wanted: str | None, data_root: Path, *, deep: bool) -> None:
+    """DataError (exit 4) naming the files in which the data differ from those the run was made with."""
+    if wanted is None:
+        return
+    _, path = locate(wanted, data_root)
+    then = footprint.read(run.footprint_file)
+    now = footprint.take(path, known=then, deep=deep)
+    differences = footprint.compare(then, now)
+    if differences:
+        raise DataError(f"{path}: not the data of run {run.id}: {differences.text()}. Restore them, or give others with --data FOLDER")
+
+
+def options_with(options: RunOptions, changes: dict[str, Any]) -> RunOptions:
+    """The options with those changed that a user gave (None: not given)."""
+    return dataclasses.replace(options, **{name: value for name, value in changes.items() if value is not None})
+
+
+def run_with_recorded_diva(run: RunFolder, manifest: Manifest, argv: Sequence[str]) -> int | None:
+    """Run `diva` with the arguments `argv` from the diva that made a run; None when that one is running already, or was not kept."""
+    tree = recorded_diva(run, manifest)
+    if tree is None:
+        return None
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    child = subprocess.Popen([sys.executable, "-c", BOOT, str(tree), *argv], env=environment)
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue  # the child got it too, and says what becomes of the run

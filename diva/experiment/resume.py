@@ -1,0 +1,41 @@
+"""Continue an interrupted run at its last whole epoch; the outcome has the bits of an uninterrupted one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diva.errors import RecordError, UsageError
+from diva.experiment.assemble import assemble
+from diva.experiment.execute import train
+from diva.experiment.recorded import find_data, recorded_options, recorded_task, verify_data, verify_record
+from diva.experiment.run import locate_data, logged
+from diva.kernels import stock
+from diva.learning.checkpoints import load_weights
+from diva.seeding import Seeds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from diva.records.run_folder import RunFolder
+    from diva.report.console import Console
+
+
+def resume(run: RunFolder, data: str | None, data_root: Path, console: Console) -> dict[str, Any]:
+    """Train a run to its end from its last checkpoint, with its recorded code, data and options; returns the result."""
+    stock.prepare_process()
+    if run.result() is not None:
+        raise UsageError(f"{run.path}: this run is finished; diva reproduce runs it again")
+    manifest = verify_record(run)
+    options = recorded_options(manifest)
+    wanted = find_data(run, manifest, data, data_root)
+    verify_data(run, wanted, data_root, deep=options.verify == "deep")
+    device = stock.choose_device(options.device)
+    _, task, _ = recorded_task(run, manifest)
+    with logged(run, console), stock.deterministic(options.threads, tf32=options.tf32):
+        console.say(f"resuming run {run.path}")
+        located = locate_data(wanted, options, console)
+        weights = load_weights(run.checkpoints / "loaded.safetensors") if manifest.loaded else None
+        learner, _ = assemble(task, located.folder if located else None, Seeds(manifest.seed), options, device, weights)
+        if dict(learner.data.facts) != manifest.facts:
+            raise RecordError(f"{run.path}: the task reads other facts from the data than are recorded; was the image decoder changed?")
+        return train(run, learner, options, console)

@@ -1,0 +1,219 @@
+"""What is done with the loop's events: rows, trace, TensorBoard, figures, console. Writers read events; they never steer."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from diva.errors import DivaError
+from diva.learning.digests import digest_losses, digest_model, digest_optimizer, digest_order
+from diva.learning.events import EpochEnded, Evaluated, Event, StepEnded, TrainEnded
+from diva.records.trace import START, entry
+from diva.report.figures import png
+from diva.report.tensorboard import TensorBoardWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from diva.learning.loop import Learner
+    from diva.learning.task import Split
+    from diva.records.run_folder import Journal, RunFolder
+    from diva.report.console import Console
+
+
+class Writer(Protocol):
+    """Anything that takes events; `numbers` are the values of a logged step, None where it is not logged."""
+
+    def write(self, event: Event, numbers: Mapping[str, float] | None) -> None:
+        """Take one event."""
+
+    def close(self) -> None:
+        """Write out what is held back."""
+
+
+def is_drawn(epoch: int, last: int) -> bool:
+    """Whether figures and histograms are made after this epoch: 0, 1, 2, 4, 8, ... and the last, since each costs 0.1 s."""
+    return epoch & (epoch - 1) == 0 or epoch == last
+
+
+class MetricsWriter:
+    """`metrics.jsonl`: a row per number, without times, so that equal runs give equal files."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def write(self, event: Event, numbers: Mapping[str, float] | None) -> None:
+        """Rows of a logged step, and of every evaluated split."""
+        match event:
+            case StepEnded() if numbers is not None:
+                self._rows("step", event.epoch, event.step, numbers)
+            case TrainEnded():
+                self._rows("epoch", event.epoch, event.step, {**event.metrics, "optimizer/lr": event.lr})
+            case Evaluated():
+                self._rows("epoch", event.epoch, event.step, event.metrics)
+
+    def _rows(self, per: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            number: Any = value if abs(value) < float("inf") else str(value)  # JSON has neither NaN nor infinities
+            self._journal.write({"per": per, "epoch": epoch, "step": step, "name": name, "value": number})
+
+    def close(self) -> None:
+        """Write out and close."""
+        self._journal.close()
+
+
+class TraceWriter:
+    """`trace.jsonl`: an entry per epoch, and per step when `steps` is asked for, each chained to the one before."""
+
+    def __init__(self, journal: Journal, learner: Learner, *, steps: bool, previous: str = START) -> None:
+        self._journal, self._learner, self._steps = journal, learner, steps
+        self._trained: TrainEnded | None = None
+        self._done_in_epoch = 0
+        self.head = previous
+
+    def write(self, event: Event, numbers: Mapping[str, float] | None) -> None:
+        """Chain the digests of a step or a whole epoch."""
+        if isinstance(event, StepEnded):
+            if self._steps:
+                self._step(event)
+        elif isinstance(event, TrainEnded):
+            self._trained = event
+        elif isinstance(event, EpochEnded):
+            self._epoch(event)
+
+    def _step(self, event: StepEnded) -> None:
+        batches = self._learner.batches["train"]
+        size = batches.sizes()[self._done_in_epoch]
+        start = sum(batches.sizes()[: self._done_in_epoch])
+        order = batches.order(event.epoch)[start : start + size]
+        self._done_in_epoch += 1
+        self._append(event.epoch, event.step, order=digest_order(order), losses=digest_losses([float(event.loss)]))
+
+    def _epoch(self, event: EpochEnded) -> None:
+        trained, self._trained, self._done_in_epoch = self._trained, None, 0
+        learnt = {"order": digest_order(trained.order), "losses": digest_losses(trained.losses)} if trained else {}
+        values = [event.metrics[name] for name in sorted(event.metrics)]
+        self._append(event.epoch, event.step, **learnt, metrics=digest_losses(values))
+
+    def _append(self, epoch: int, step: int, **digests: str) -> None:
+        learner = self._learner
+        state = {"weights": digest_model(learner.model), "optimizer": digest_optimizer(learner.optimizer)}
+        row = entry(self.head, {"epoch": epoch, "step": step, **state, **digests})
+        self._journal.write(row)
+        self.head = row["digest"]
+
+    def close(self) -> None:
+        """Write out and close."""
+        self._journal.close()
+
+
+class BoardWriter:
+    """TensorBoard, and every picture as PNG too."""
+
+    def __init__(self, run: RunFolder, learner: Learner, *, purge_step: int | None = None, figures: bool = True) -> None:
+        self._run, self._learner, self._figures = run, learner, figures
+        self._board = TensorBoardWriter(run.tensorboard, purge_step)
+        self._since, self._step = time.perf_counter(), 0
+
+    def write(self, event: Event, numbers: Mapping[str, float] | None) -> None:
+        """Scalars at once; figures and histograms after some epochs."""
+        match event:
+            case StepEnded():
+                if numbers is not None:
+                    self._board.scalars(numbers, event.step)
+            case TrainEnded():
+                seconds = time.perf_counter() - self._since
+                speed = {"time/epoch_s": seconds, "time/samples_per_s": len(event.order) / seconds}
+                self._board.scalars({**event.metrics, "optimizer/lr": event.lr, **speed}, event.step)
+            case Evaluated():
+                self._board.scalars(event.metrics, event.step)
+                if event.split == "test" or is_drawn(event.epoch, self._learner.task.epochs):
+                    self.draw(event.split, event.epoch, event.step, event.outputs)
+            case EpochEnded():
+                if is_drawn(event.epoch, self._learner.task.epochs):
+                    self._histograms(event)
+                self._since = time.perf_counter()
+
+    def draw(self, split: Split, epoch: int, step: int, outputs: Mapping[str, Any]) -> None:
+        """The task's figures and texts of a split, to TensorBoard and to files."""
+        if not self._figures:
+            return
+        self._learner.seeds.reseed("figures", split, epoch)
+        self._run.figures.mkdir(exist_ok=True)
+        for name, drawn in self._learner.task.draw_figures(outputs, self._learner.data, split):
+            stem = f"{split}_{name}" if split in ("train", "test") else f"{split}_{name}_epoch{epoch:04}"
+            if isinstance(drawn, str):
+                self._board.text(f"{split}/{name}", drawn, step)
+                (self._run.figures / f"{stem}.md").write_text(drawn + "\n", encoding="utf-8")
+            else:
+                picture = png(drawn)
+                self._board.figure(f"{split}/{name}", picture, step)
+                (self._run.figures / f"{stem}.png").write_bytes(picture)
+
+    def _histograms(self, event: EpochEnded) -> None:
+        for name, parameter in self._learner.model.named_parameters():
+            self._board.histogram(f"weights/{name}", parameter.detach(), event.step)
+            if parameter.grad is not None:
+                self._board.histogram(f"gradients/{name}", parameter.grad.detach(), event.step)
+
+    def conclude(self, knobs: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """The run's row in the HParams tab."""
+        plain = {k: v if isinstance(v, (bool, int, float, str)) or v is None else str(v) for k, v in knobs.items()}
+        self._board.hyperparameters(plain, metrics)
+
+    def close(self) -> None:
+        """Write out and close."""
+        self._board.close()
+
+
+class ConsoleWriter:
+    """A progress bar over the steps of an epoch on a terminal, and a line per epoch everywhere."""
+
+    def __init__(self, console: Console, learner: Learner) -> None:
+        self._console, self._learner = console, learner
+        self._bar: Any = None
+
+    def advance(self, event: StepEnded) -> None:
+        """Move the bar by one step; next to nothing without a terminal."""
+        if self._bar is None:
+            total = len(self._learner.batches["train"])
+            self._bar = self._console.progress(total, f"epoch {event.epoch}/{self._learner.task.epochs}").__enter__()
+        self._bar.update(1)
+
+    def write(self, event: Event, numbers: Mapping[str, float] | None) -> None:
+        """Say the epoch's line when it is whole."""
+        match event:
+            case TrainEnded():
+                self._close_bar()
+            case EpochEnded():
+                width = len(str(self._learner.task.epochs))
+                shown = "  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items() if _is_shown(name))
+                self._console.say(f"epoch {event.epoch:{width}}/{self._learner.task.epochs}  {shown}")
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._close_bar()
+
+
+def _is_shown(name: str) -> bool:
+    split, _, metric = name.partition("/")
+    return metric in ("loss", "accuracy") or split == "val"
+
+
+def step_numbers(learner: Learner, event: StepEnded, *, stop_on_nan: bool) -> dict[str, float]:
+    """Loss and metrics of one batch under `batch/`; DivaError when the loss is not finite and that is to stop the run."""
+    loss = float(event.loss)
+    if stop_on_nan and abs(loss) >= float("inf") or loss != loss and stop_on_nan:
+        raise diverged(event.epoch, event.step, loss)
+    own = learner.task.compute_metrics({k: v.cpu() for k, v in event.outputs.items()}, learner.data) if event.outputs else {}
+    return {"batch/loss": loss, **{f"batch/{name}": float(value) for name, value in own.items()}}
+
+
+def diverged(epoch: int, step: int, loss: float) -> DivaError:
+    """The error of a loss that is not finite."""
+    return DivaError(f"the training loss is {loss} at step {step} in epoch {epoch}; lower --lr, set --clip-norm, or go on with --on-nan continue")

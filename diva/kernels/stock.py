@@ -1,0 +1,113 @@
+"""PyTorch's own kernels, held as still as they can be: the same bits on the same machine with the same versions."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from diva.errors import KernelError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+WORKSPACE = ":4096:8"
+
+
+def prepare_process() -> None:
+    """Set what must stand before CUDA starts: cuBLAS is deterministic only with a fixed workspace."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)
+
+
+def choose_device(asked: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:<i>` names here; UsageError when there is none such."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if asked == "auto":
+        return torch.device("cuda:0" if available else "cpu")
+    if asked == "cpu":
+        return torch.device("cpu")
+    kind, _, number = asked.partition(":")
+    if kind != "cuda" or not (number or "0").isdigit():
+        raise UsageError(f"--device {asked}: allowed are auto, cpu, cuda and cuda:<number>")
+    n_devices = torch.cuda.device_count() if available else 0
+    if int(number or 0) >= n_devices:
+        raise UsageError(f"--device {asked}: PyTorch sees {n_devices} CUDA devices here; use --device cpu")
+    return torch.device("cuda", int(number or 0))
+
+
+@contextmanager
+def deterministic(threads: int, *, tf32: bool = False) -> Iterator[None]:
+    """Deterministic algorithms, a fixed number of threads, no TF32, no autotuning; what was set before is restored.
+
+    Raises KernelError for an operator that has no deterministic form.
+    """
+    import torch
+
+    before = _settings()
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory costs 50 times the allocation and protects only code that reads what it never wrote.
+    _apply({**before, "fill": False, "threads": threads, "benchmark": False, "cudnn_tf32": tf32, "matmul_tf32": tf32})
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" in str(error):
+            first = str(error).split(". ")[0]
+            raise KernelError(f"{first}; use an equivalent operator, or run on --device cpu") from error
+        raise
+    finally:
+        torch.use_deterministic_algorithms(before["deterministic"], warn_only=before["warn_only"])
+        _apply(before)
+
+
+def _settings() -> dict[str, Any]:
+    import torch
+
+    return {
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "fill": torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        "threads": torch.get_num_threads(),
+        "benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+    }
+
+
+def _apply(settings: dict[str, Any]) -> None:
+    import torch
+
+    torch.utils.deterministic.fill_uninitialized_memory = settings["fill"]  # type: ignore[attr-defined]
+    torch.set_num_threads(settings["threads"])
+    torch.backends.cudnn.benchmark = settings["benchmark"]
+    torch.backends.cudnn.allow_tf32 = settings["cudnn_tf32"]
+    torch.backends.cuda.matmul.allow_tf32 = settings["matmul_tf32"]
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """What of PyTorch can change bits: versions, BLAS, instruction set, threads, and the GPU when it is used."""
+    import torch
+
+    config = dict(
+        part.strip().split("=", 1) for part in torch.__config__.show().split("Build settings:")[-1].split(", ") if "=" in part
+    )
+    facts: dict[str, Any] = {
+        "version": torch.__version__,
+        "blas": config.get("BLAS_INFO", "unknown"),
+        "mkl": torch.backends.mkl.is_available(),
+        "onednn": torch.backends.mkldnn.is_available(),
+        "openmp": torch.backends.openmp.is_available(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "cuda": torch.version.cuda,
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts["gpu"] = f"{properties.name}, {properties.major}.{properties.minor}, {properties.multi_processor_count} SMs"
+        facts["cudnn"] = torch.backends.cudnn.version()
+        facts["cublas_workspace"] = os.environ.get("CUBLAS_WORKSPACE_CONFIG", "")
+    return facts

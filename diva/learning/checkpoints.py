@@ -1,0 +1,124 @@
+"""Checkpoints: weights as safetensors, everything else as JSON; never pickles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from diva.errors import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+    from torch.optim import Optimizer
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors atomically: to a temporary sibling, flushed, then renamed. Tensors that share memory are written apart."""
+    import os
+
+    own: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        own[name] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(own, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors; RecordError when the file is missing or damaged."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: the checkpoint is missing") from None
+    except Exception as error:
+        raise RecordError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def load_model(path: Path, model: nn.Module) -> None:
+    """Put the weights of a checkpoint into the model that made it, all of them."""
+    try:
+        model.load_state_dict(load_tensors(path), strict=True)
+    except RuntimeError as error:
+        raise RecordError(f"{path}: does not fit the model: {str(error).splitlines()[-1].strip()}") from None
+
+
+def pack(state: Any, tensors: dict[str, Tensor], place: str = "") -> Any:
+    """State as JSON, its tensors moved to `tensors` under the path of their place; `unpack` gives it back."""
+    if isinstance(state, Tensor):
+        tensors[place] = state
+        return {"$tensor": place}
+    if isinstance(state, dict):
+        kind = "$counter" if isinstance(state, Counter) else "$items"
+        return {kind: [[key, pack(value, tensors, f"{place}/{key}")] for key, value in state.items()]}
+    if isinstance(state, (list, tuple)):
+        items = [pack(value, tensors, f"{place}/{i}") for i, value in enumerate(state)]
+        return {"$tuple": items} if isinstance(state, tuple) else items
+    if state is None or isinstance(state, (bool, int, float, str)):
+        return state
+    raise TypeError(f"{place}: a {type(state).__name__} cannot be kept in a checkpoint")
+
+
+def unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What `pack` packed."""
+    if isinstance(state, list):
+        return [unpack(value, tensors) for value in state]
+    if not isinstance(state, dict):
+        return state
+    ((kind, value),) = state.items()
+    if kind == "$tensor":
+        return tensors[value]
+    if kind == "$tuple":
+        return tuple(unpack(item, tensors) for item in value)
+    items = {key: unpack(item, tensors) for key, item in value}
+    return Counter(items) if kind == "$counter" else items
+
+
+def pack_optimizer(optimizer: Optimizer) -> tuple[Any, dict[str, Tensor]]:
+    """An optimizer's state as JSON and tensors."""
+    tensors: dict[str, Tensor] = {}
+    return pack(optimizer.state_dict(), tensors, "optimizer"), tensors
+
+
+def pack_schedule(schedule: Any) -> Any:
+    """A schedule's state as JSON; a chained one with its parts."""
+    if schedule is None:
+        return None
+    state = dict(schedule.state_dict())
+    tensors: dict[str, Tensor] = {}
+    packed = pack({name: value for name, value in state.items() if not callable(value)}, tensors)
+    if tensors:
+        raise TypeError("a schedule that keeps tensors cannot be kept in a checkpoint")
+    return packed
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Weights from a file of someone's: safetensors, or a `.pt`/`.pth` state dict read without executing pickled code."""
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file; --load takes a run's folder, a .safetensors file or a .pth state dict")
+    if path.suffix == ".safetensors":
+        return load_tensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RecordError(f"{path}: not a state dict that can be read safely ({str(error).splitlines()[0]})") from None
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise RecordError(f"{path}: holds no state dict of tensors")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}

@@ -1,0 +1,72 @@
+"""Digests of tensors: the same values give the same string, whatever the device, layout or file format."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the tensors in the order of their names: for each its name, dtype and shape as JSON and its bytes, little-endian.
+
+    Every NaN counts as the canonical quiet NaN, since its payload carries no result and differs between machines.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        header = [name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
+        digest.update(json.dumps(header).encode() + b"\n")
+        digest.update(_bytes(tensor))
+    return "sha256:" + digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    values = tensor.cpu().contiguous()
+    if values.is_floating_point() and bool(torch.isnan(values).any()):
+        values = torch.where(torch.isnan(values), torch.full_like(values, float("nan")), values)
+    if values.numel() == 0:
+        return memoryview(b"")
+    raw = values.reshape(-1).view(torch.uint8).numpy()
+    if sys.byteorder == "big":
+        raw = raw.reshape(-1, values.element_size())[:, ::-1].copy()
+    return memoryview(raw.reshape(-1))
+
+
+def digest_model(model: nn.Module) -> str:
+    """Digest of all parameters and buffers of a model."""
+    return digest_tensors(model.state_dict())
+
+
+def digest_optimizer(optimizer: Optimizer) -> str:
+    """Digest of an optimizer's state and of the numbers in its parameter groups."""
+    state = optimizer.state_dict()
+    tensors = {f"{i}/{name}": value for i, own in state["state"].items() for name, value in _as_tensors(own).items()}
+    groups = json.dumps(state["param_groups"], sort_keys=True, default=str)
+    return "sha256:" + hashlib.sha256(f"{digest_tensors(tensors)}\n{groups}".encode()).hexdigest()
+
+
+def _as_tensors(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(value) for name, value in values.items() if value is not None}
+
+
+def digest_order(order: numpy.ndarray) -> str:
+    """Digest of the order in which samples were read: its int64 little-endian bytes."""
+    return "sha256:" + hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
+
+
+def digest_losses(losses: Sequence[float]) -> str:
+    """Digest of the bits of a list of losses, as binary64 little-endian; every NaN counts as one."""
+    values = numpy.array(losses, dtype="<f8")
+    values[numpy.isnan(values)] = numpy.nan
+    return "sha256:" + hashlib.sha256(values.tobytes()).hexdigest()

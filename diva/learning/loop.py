@@ -1,0 +1,139 @@
+"""The training loop: a generator of events that holds no policy. Logging, saving and stopping belong to whoever iterates."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from diva.data.loading import Batches
+from diva.errors import UsageError, nearest
+from diva.learning.events import EpochEnded, Evaluated, Event, StepEnded, TrainEnded
+from diva.learning.optim import set_training
+from diva.learning.task import Data, Outputs, Split, Task
+from diva.seeding import Seeds, reseed_globals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Everything that learns: the task, its data (constants on the device), the objects whose state changes, and the seeds."""
+
+    task: Task
+    data: Data
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler | None
+    seeds: Seeds
+    batches: Mapping[Split, Batches]
+    device: torch.device
+
+
+def fit(learner: Learner, *, first_epoch: int = 0, step: int = 0) -> Iterator[Event]:
+    """Train from `first_epoch` to the task's last, `step` steps having been made; epoch 0 is validation before any training."""
+    for epoch in range(first_epoch, learner.task.epochs + 1):
+        trained = None
+        if epoch > 0:
+            for event in train_epoch(learner, epoch, step):
+                yield event
+                trained = event
+            assert isinstance(trained, TrainEnded)
+            step = trained.step
+        validated = evaluate(learner, "val", epoch, step)
+        yield validated
+        metrics = {**(trained.metrics if trained else {}), **validated.metrics}
+        if epoch > 0:
+            _step_schedule(learner, metrics)
+        yield EpochEnded(epoch, step, metrics)
+
+
+def train_epoch(learner: Learner, epoch: int, step: int) -> Iterator[StepEnded | TrainEnded]:
+    """One pass over the training data. The global generators are re-seeded for the epoch and before every step."""
+    task, model, optimizer, data = learner.task, learner.model, learner.optimizer, learner.data
+    batches = learner.batches["train"]
+    learner.seeds.reseed("epoch", epoch)
+    set_training(model)
+    lr, mixed = optimizer.param_groups[0]["lr"], mixed_precision(task, learner.device)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]] if task.clip_norm else []
+    losses, kept = [], []
+    for key, batch in zip(learner.seeds.keys(len(batches), "step", epoch), batches.epoch(epoch), strict=True):
+        reseed_globals(key)
+        optimizer.zero_grad()
+        with mixed:
+            loss, outputs = task.training_step(model, batch, data)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if parameters:
+            nn.utils.clip_grad_norm_(parameters, task.clip_norm or math.inf)
+        optimizer.step()
+        step += 1
+        loss = loss.detach()
+        losses.append(loss)
+        if outputs:
+            outputs = {name: value.detach() for name, value in outputs.items()}
+            kept.append(outputs)
+        yield StepEnded(epoch, step, loss, outputs)
+    values = torch.stack(losses).float().tolist() if losses else []
+    metrics = _metrics(learner, "train", values, batches.sizes(), _join(kept))
+    yield TrainEnded(epoch, step, batches.order(epoch), values, metrics, lr)
+
+
+def evaluate(learner: Learner, split: Split, epoch: int, step: int) -> Evaluated:
+    """Loss and metrics of a split, in evaluation mode; the global generators are re-seeded before every batch."""
+    batches = learner.batches[split]
+    learner.model.eval()
+    losses, kept = [], []
+    keys = learner.seeds.keys(len(batches), "evaluate", split, epoch)
+    with torch.no_grad(), mixed_precision(learner.task, learner.device):
+        for key, batch in zip(keys, batches.epoch(epoch), strict=True):
+            reseed_globals(key)
+            result = learner.task.training_step(learner.model, batch, learner.data)
+            losses.append(result.loss)
+            kept.append(result.outputs)
+        values = torch.stack(losses).float().tolist()
+    outputs = _join(kept)
+    return Evaluated(split, epoch, step, _metrics(learner, split, values, batches.sizes(), outputs), outputs)
+
+
+def mixed_precision(task: Task, device: torch.device) -> AbstractContextManager[Any]:
+    """The autocast context that the knob `precision` asks for."""
+    return nullcontext() if task.precision == "fp32" else torch.autocast(device.type, torch.bfloat16)
+
+
+def monitored(task: Task, metrics: Mapping[str, float]) -> float:
+    """The value of the metric that names the best epoch; UsageError when the task computes none of that name."""
+    if task.monitor not in metrics:
+        raise UsageError(f"monitor is {task.monitor!r}, which this task does not compute; {nearest(task.monitor, metrics)}")
+    return metrics[task.monitor]
+
+
+def _metrics(
+    learner: Learner, split: Split, losses: list[float], sizes: list[int], outputs: Outputs
+) -> dict[str, float]:
+    """The mean loss per sample, its sum exactly rounded, and the task's own metrics."""
+    loss = math.fsum(x * n for x, n in zip(losses, sizes, strict=True)) / max(1, sum(sizes)) if losses else math.nan
+    own = learner.task.compute_metrics(outputs, learner.data) if outputs else {}
+    return {f"{split}/{name}": float(value) for name, value in {"loss": loss, **own}.items()}
+
+
+def _join(kept: list[Outputs]) -> dict[str, Tensor]:
+    names = kept[0].keys() if kept else ()
+    return {name: torch.cat([outputs[name] for outputs in kept]).cpu() for name in names}
+
+
+def _step_schedule(learner: Learner, metrics: Mapping[str, float]) -> None:
+    if isinstance(learner.schedule, ReduceLROnPlateau):
+        learner.schedule.step(monitored(learner.task, metrics))
+    elif learner.schedule is not None:
+        learner.schedule.step()
+

@@ -1,0 +1,59 @@
+"""Classification models of torchvision by name, and weights from elsewhere."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from diva.errors import UsageError, nearest
+from diva.torchvision_shim import import_torchvision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+
+def zoo_models() -> list[str]:
+    """Names of torchvision's classification models; takes 2 s, the import of torchvision."""
+    torchvision = import_torchvision()
+    return list(torchvision.models.list_models(module=torchvision.models))
+
+
+def build_zoo_model(name: str, n_classes: int) -> nn.Module:
+    """A freshly initialised model of torchvision for images (B, 3, H, W); UsageError names the nearest one.
+
+    GoogLeNet and Inception v3 are built without their auxiliary outputs.
+    """
+    torchvision = import_torchvision()
+    if name not in zoo_models():
+        raise UsageError(f"no model is called {name!r}; {nearest(name, zoo_models())}")
+    extra: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_classes, **extra)
+    return model
+
+
+def start_from(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[str], origin: str) -> str:
+    """Put weights from elsewhere into the model: all names must match, with equal shapes, but those that `skip` names.
+
+    skip: shell patterns of names that keep their fresh values. Returns a line that says what matched.
+    """
+    own = model.state_dict()
+    skipped = {name for name in own.keys() | weights.keys() if any(fnmatchcase(name, pattern) for pattern in skip)}
+    missing = sorted(own.keys() - weights.keys() - skipped)
+    surplus = sorted(weights.keys() - own.keys() - skipped)
+    shapes = sorted(n for n in own.keys() & weights.keys() - skipped if own[n].shape != weights[n].shape)
+    problems = [
+        *(f"{n} is missing" for n in missing),
+        *(f"{n} is not in the model" for n in surplus),
+        *(f"{n} is {list(weights[n].shape)}, the model's is {list(own[n].shape)}" for n in shapes),
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UsageError(
+            f"{origin}: {'; '.join(problems[:3])}{more}. Leave tensors out by name with --load-skip PATTERN, as in --load-skip 'fc.*'"
+        )
+    taken = {name: weights[name] for name in own if name in weights and name not in skipped}
+    model.load_state_dict(taken, strict=False)
+    fresh = f"; left as initialised: {', '.join(sorted(own.keys() - taken.keys()))}" if own.keys() - taken.keys() else ""
+    return f"loaded {len(taken)} of {len(own)} tensors from {origin}{fresh}"

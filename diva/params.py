@@ -1,0 +1,174 @@
+"""One declaration per parameter -> command-line option, YAML key, manifest entry and documentation.
+
+A run's options are fields of a frozen dataclass (`option`), a task's knobs are fields of a frozen pydantic model; both become `Param`.
+This module imports neither pydantic nor click, so that `diva run --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from diva.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic import BaseModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Param:
+    """A parameter as every interface shows it: `kind` is what a user types, `choices` what is allowed, `many` a repeatable flag."""
+
+    name: str
+    kind: Literal["text", "int", "float", "bool", "path"]
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    many: bool = False
+    listed: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag: `batch_size` is `--batch-size`."""
+        return "--" + self.name.replace("_", "-")
+
+
+def option(default: Any, help: str, *, choices: tuple[str, ...] = ()) -> Any:
+    """A field of a frozen dataclass of options."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def options_of(cls: type) -> list[Param]:
+    """The parameters that a frozen dataclass declares with `option`."""
+    hints = typing.get_type_hints(cls)
+    return [
+        _param(f.name, hints[f.name], f.default, f.metadata["help"], f.metadata["choices"])
+        for f in dataclasses.fields(cls)
+        if "help" in f.metadata
+    ]
+
+
+def knobs_of(model: type[BaseModel]) -> list[Param]:
+    """The parameters that a task declares: its pydantic fields, in order."""
+    return [
+        _param(name, field.annotation, field.get_default(call_default_factory=False), field.description or "", ())
+        for name, field in model.model_fields.items()
+    ]
+
+
+def _param(name: str, annotation: Any, default: Any, help: str, choices: tuple[str, ...]) -> Param:
+    literal = tuple(str(c) for a in _alternatives(annotation) for c in _literals(a))
+    kinds: dict[Any, Literal["int", "float", "bool", "path"]] = {int: "int", float: "float", bool: "bool", Path: "path"}
+    plain = [a for a in _alternatives(annotation) if a is not type(None)]
+    listed = bool(plain) and typing.get_origin(plain[0]) in (tuple, list)
+    inner = typing.get_args(plain[0])[0] if listed else (plain[0] if plain else str)
+    return Param(name, kinds.get(inner, "text"), default, help, choices or literal, many=listed and not choices, listed=listed)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if is_union else (annotation,)
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """Values by name and where each came from: "default", the name of a configuration file, or "command line"."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+    def over(self, values: Mapping[str, Any], origin: str) -> Layers:
+        """These values with `values` laid over them."""
+        return Layers({**self.values, **values}, {**self.origins, **dict.fromkeys(values, origin)})
+
+
+def check_names(names: Iterable[str], allowed: Iterable[str], where: str) -> None:
+    """Refuse a name that nothing declares, naming the nearest one that something does."""
+    known = list(allowed)
+    for name in names:
+        if name not in known:
+            raise UsageError(f"{where}: no parameter is called {name!r}; {nearest(name, known)}")
+
+
+def convert(param: Param, value: Any, where: str) -> Any:
+    """A value of an option as its type, from what a flag or YAML gave; UsageError says what is allowed."""
+    if param.listed:
+        parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        single = dataclasses.replace(param, listed=False)
+        return tuple(convert(single, part, where) for part in parts)
+    if value is None:
+        return None
+    try:
+        converted = _CONVERT[param.kind](value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{where}: {param.name} is {value!r}; allowed: {param.kind}") from None
+    if param.choices and str(converted) not in param.choices:
+        raise UsageError(f"{where}: {param.name} is {value!r}; {nearest(str(value), param.choices)}")
+    return converted
+
+
+def _to_int(value: Any) -> int:
+    if isinstance(value, (bool, float)):
+        raise ValueError(value)
+    return int(value)
+
+
+def _to_float(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError(value)
+    return float(value)
+
+
+def _to_bool(value: Any) -> bool:
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in words:
+        raise ValueError(value)
+    return words[str(value).lower()]
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        raise TypeError(value)
+    return str(value)
+
+
+_CONVERT: dict[str, Any] = {"int": _to_int, "float": _to_float, "bool": _to_bool, "text": _to_text, "path": lambda v: Path(_to_text(v))}
+
+
+def build(model: type[BaseModel], layers: Layers) -> BaseModel:
+    """A task from the values of its knobs; UsageError names the knob, where its value came from and what is allowed."""
+    from pydantic import ValidationError
+
+    params = {p.name: p for p in knobs_of(model)}
+    check_names(layers.values, params, "knobs")
+    for name, value in layers.values.items():
+        if isinstance(value, bool) and params[name].kind != "bool":
+            raise UsageError(f"{name} is {value!r} ({layers.origins[name]}); allowed: {params[name].kind}, not a truth value")
+    try:
+        return model(**{name: _plain(params[name], value) for name, value in layers.values.items()})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        origin = f" ({layers.origins[name]})" if name in layers.origins else ""
+        subject = f"{name} is {first['input']!r}{origin}: " if name else ""
+        raise UsageError(subject + first["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")) from None
+
+
+def _plain(param: Param, value: Any) -> Any:
+    """What a flag or YAML gave, as pydantic takes it: "none" is None, "1,2" a list where a list is declared."""
+    if isinstance(value, str) and value.lower() == "none" and "none" not in param.choices:
+        return None
+    if param.listed and isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value

@@ -1,0 +1,206 @@
+"""The run folder: where everything of a run is, how it is made, found and read."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from diva.errors import DivaError, RecordError, UsageError
+from diva.records.files import read_json, write_atomic, write_json
+from diva.records.manifest import Manifest, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Status = Literal["finished", "failed", "interrupted", "unfinished"]
+NEEDED_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder; `manifest.json` in it means sealed, `result.json` ended."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's name, unique among all runs: <UTC date>-<time>-<short id>."""
+        return self.path.name
+
+    @property
+    def manifest_file(self) -> Path:
+        """Everything needed to run it again."""
+        return self.path / "manifest.json"
+
+    @property
+    def result_file(self) -> Path:
+        """How it ended; written last."""
+        return self.path / "result.json"
+
+    @property
+    def footprint_file(self) -> Path:
+        """The copy of the data set's footprint."""
+        return self.path / "footprint.json"
+
+    @property
+    def trace_file(self) -> Path:
+        """The hash chain, an entry per epoch or step."""
+        return self.path / "trace.jsonl"
+
+    @property
+    def metrics_file(self) -> Path:
+        """A row per event that carries numbers."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        """What the console said."""
+        return self.path / "log.txt"
+
+    @property
+    def command_file(self) -> Path:
+        """The command line, ready to run again."""
+        return self.path / "command.sh"
+
+    @property
+    def source(self) -> Path:
+        """Snapshots of the code that ran."""
+        return self.path / "source"
+
+    @property
+    def environment(self) -> Path:
+        """What it ran on and with."""
+        return self.path / "environment"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Last and best."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def figures(self) -> Path:
+        """Every picture that TensorBoard has."""
+        return self.path / "figures"
+
+    def seal(self, manifest: Manifest) -> None:
+        """Write the manifest, once: from here on the run exists."""
+        if self.manifest_file.exists():
+            raise RecordError(f"{self.manifest_file}: a run is sealed once")
+        write_json(self.manifest_file, manifest.to_json())
+
+    def manifest(self) -> Manifest:
+        """The sealed manifest."""
+        return read_manifest(self.manifest_file)
+
+    def result(self) -> dict[str, Any] | None:
+        """The result, None while there is none."""
+        if not self.result_file.exists():
+            return None
+        return dict(read_json(self.result_file))
+
+    def status(self) -> Status:
+        """How the run stands; "unfinished" is one that is running, or was killed, which nobody could write down."""
+        if self.result_file.exists():
+            return "finished"
+        stopped = self.path / "stopped.json"
+        return read_json(stopped)["status"] if stopped.exists() else "unfinished"  # type: ignore[no-any-return]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of `metrics.jsonl`."""
+        if self.metrics_file.exists():
+            with self.metrics_file.open(encoding="utf-8") as file:
+                for line in file:
+                    yield json.loads(line)
+
+
+def create_run_folder(output: Path, task: str, now: datetime | None = None) -> RunFolder:
+    """A fresh folder `<output>/<task>/<id>`; DivaError when it cannot be written or the disk is full."""
+    stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
+    try:
+        parent = output / task
+        parent.mkdir(parents=True, exist_ok=True)
+        ignore = output / ".gitignore"
+        if not ignore.exists():
+            write_atomic(ignore, "*\n")
+        _check_space(parent)
+        while True:
+            folder = parent / f"{stamp}-{secrets.token_hex(3)}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return RunFolder(folder)
+    except OSError as error:
+        raise DivaError(f"{output}: cannot be written ({error.strerror}); choose another place with --output") from None
+
+
+def _check_space(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < NEEDED_BYTES:
+        raise DivaError(
+            f"{folder}: the disk has {free / 2**20:.0f} MiB left, a run needs at least {NEEDED_BYTES / 2**20:.0f}; "
+            "free some or choose another place with --output"
+        )
+
+
+def discard(folder: RunFolder) -> None:
+    """Remove a folder that was never sealed, and its parents where that leaves them empty."""
+    if folder.manifest_file.exists():
+        return
+    shutil.rmtree(folder.path, ignore_errors=True)
+    parent = folder.path.parent
+    try:
+        parent.rmdir()
+        (parent.parent / ".gitignore").unlink() if [p.name for p in parent.parent.iterdir()] == [".gitignore"] else None
+        parent.parent.rmdir()
+    except OSError:
+        pass  # other runs are there
+
+
+def open_run(path: Path) -> RunFolder:
+    """The run in `path`; UsageError when it is no run."""
+    folder = RunFolder(path.expanduser())
+    if not folder.manifest_file.is_file():
+        what = "no such folder" if not folder.path.exists() else "no run: it has no manifest.json"
+        raise UsageError(f"{path}: {what}; diva list runs shows the runs there are")
+    return RunFolder(folder.path.resolve())
+
+
+def find_runs(output: Path) -> list[RunFolder]:
+    """All sealed runs below `output`, oldest first."""
+    found = [RunFolder(path.parent) for path in output.glob("*/*/manifest.json")]
+    return sorted(found, key=lambda run: run.id)
+
+
+class Journal:
+    """A file of JSON lines that only grows; `offset` is where a resumed run cuts it."""
+
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        """Open for appending after the first `keep` bytes; what stood behind them is cut off."""
+        path.touch()
+        self._file = path.open("r+", encoding="utf-8", newline="\n")
+        self._file.truncate(keep)
+        self._file.seek(keep)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one row."""
+        self._file.write(json.dumps(row, sort_keys=True) + "\n")
+
+    def offset(self) -> int:
+        """Number of bytes written so far, all of them handed to the system."""
+        self._file.flush()
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Write out and close."""
+        self._file.close()

@@ -1,0 +1,94 @@
+"""One seed -> named, independent, counter-based streams of randomness.
+
+A stream is named by a path such as ("augment", epoch, index). Its key is a hash of the seed and that path, so that adding a stream
+moves no other one, and the numbers at a place depend neither on what was drawn before nor on which process draws them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+
+    import numpy
+    import torch
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """All randomness of a run: `seed` in [0, 2**63) and a name give a generator."""
+
+    seed: int
+
+    def key(self, *name: str | int) -> int:
+        """The 128-bit key of the stream `name`: BLAKE2b of the JSON list [seed, *name], personalised "diva-stream"."""
+        path = json.dumps([self.seed, *name], separators=(",", ":")).encode()
+        return int.from_bytes(hashlib.blake2b(path, digest_size=16, person=b"diva-stream").digest(), "little")
+
+    def keys(self, n: int, *name: str | int) -> list[int]:
+        """The first `n` words of the stream `name`, each in [0, 2**63): one seed per step, made at once."""
+        return (self._philox(*name).random_raw(n) >> 1).tolist()  # type: ignore[no-any-return]
+
+    def order(self, n: int, *name: str | int) -> numpy.ndarray:
+        """A permutation of range(n), int64 (n,): the stable sort of `n` random words, hence the same in every NumPy."""
+        import numpy
+
+        return numpy.argsort(self._philox(*name).random_raw(n), kind="stable").astype(numpy.int64)
+
+    def python(self, *name: str | int) -> random.Random:
+        """A generator of Python's for the stream `name`."""
+        import random
+
+        return random.Random(self.key(*name))
+
+    def numpy(self, *name: str | int) -> numpy.random.Generator:
+        """A NumPy generator (Philox) for the stream `name`."""
+        import numpy
+
+        return numpy.random.Generator(self._philox(*name))
+
+    def torch(self, *name: str | int) -> torch.Generator:
+        """A torch CPU generator for the stream `name`."""
+        import torch
+
+        return torch.Generator().manual_seed(self.key(*name) >> 65)
+
+    def reseed(self, *name: str | int) -> None:
+        """Seed the global generators of Python, NumPy and torch (all devices) from the stream `name`."""
+        reseed_globals(self.key(*name) >> 65)
+
+    def _philox(self, *name: str | int) -> numpy.random.Philox:
+        import numpy
+
+        return numpy.random.Philox(key=self.key(*name))
+
+
+def reseed_globals(key: int) -> None:
+    """Seed the global generators of Python, NumPy and torch from `key` in [0, 2**63); about 7 us.
+
+    Layers, dropout, augmentation libraries and even an unshuffled DataLoader draw from them, so every step of a run starts here.
+    """
+    import random
+
+    import numpy
+    import torch
+
+    random.seed(key)
+    numpy.random.seed(key & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(key)
+    if torch.cuda.is_initialized():
+        for generator in torch.cuda.default_generators:
+            generator.manual_seed(key)
+
+
+def draw_seed() -> int:
+    """A fresh seed from the operating system, short enough to quote: in [0, 2**31)."""
+    import secrets
+
+    return secrets.randbelow(2**31)

@@ -1,0 +1,137 @@
+"""Classify images: class folders in, a label per image out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import nn
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+class ImageClassification(Task):
+    """Classify images by any network of torchvision or a small one of this folder."""
+
+    default_data: ClassVar[str | None] = "digits"
+
+    epochs: int = Field(15, ge=0, description="passes over the training data")
+    lr: float = Field(3e-3, gt=0, description="step size")
+    schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
+        "cosine", description="how lr changes from epoch to epoch, as in torch.optim.lr_scheduler"
+    )
+    monitor: str = Field("val/accuracy", description="metric that names the best epoch: less is better for loss and error, else more")
+
+    model: str = Field("small_cnn", description="small_cnn, mlp, or a classification model of torchvision: diva list models")
+    image_size: int | None = Field(None, ge=1, description="resize images to a square of so many pixels; needed when sizes differ")
+    normalize: Literal["train", "imagenet", "none"] = Field("train", description="mean and sd taken off: the training split's, ...")
+    class_weights: bool = Field(False, description="weigh the training loss by the inverse frequency of each class")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes, in training")
+    top_k: int = Field(3, ge=1, description="also report the accuracy within so many highest answers")
+
+    crop_padding: int = Field(0, ge=0, description="augmentation: pad by so many pixels, then crop at random to the old size")
+    flip: bool = Field(False, description="augmentation: mirror left to right, half of the time")
+    rotation: float = Field(0.0, ge=0, le=180, description="augmentation: turn by up to so many degrees")
+    colour: float = Field(0.0, ge=0, le=1, description="augmentation: strength of changes of brightness, contrast, saturation, hue")
+    rand_augment: int = Field(0, ge=0, description="augmentation: RandAugment with so many operations")
+    erasing: float = Field(0.0, ge=0, le=1, description="augmentation: probability that a rectangle is erased")
+
+    def load_data(self, folder: DataFolder | None) -> Data:
+        """Read `train|val|test/<class>/<image>`; statistics come from the training split alone."""
+        import torch
+
+        from diva import image_statistics, read_image_folders
+
+        from .images import Images, build_augmentation
+        from .models import MODELS
+
+        assert folder is not None
+        splits = read_image_folders(folder.path)
+        facts = image_statistics(splits, folder.path, folder.digest, folder.statistics_file)
+        size = [self.image_size, self.image_size] if self.image_size else facts["size"]
+        if size is None:
+            raise UsageError("the images differ in size; choose one with --image-size, as in --image-size 64")
+        mode = facts["mode"] if self.model in MODELS and self.normalize != "imagenet" else "RGB"
+        channels = 1 if mode == "L" else 3
+        mean, std = {
+            "train": ((facts["mean"] * channels)[:channels], (facts["std"] * channels)[:channels]),
+            "imagenet": (IMAGENET["mean"], IMAGENET["std"]),
+            "none": ([0.0] * channels, [1.0] * channels),
+        }[self.normalize]
+        augment, erase = build_augmentation(self, size)
+        train, val, test = (splits[name] for name in ("train", "val", "test"))
+        counts = torch.tensor(train.counts(), dtype=torch.float64)
+        weights = (counts.sum() / (len(counts) * counts)).float()  # (C,), mean 1 over samples
+        return Data(
+            Images(train, mode, size, mean, std, augment, erase),
+            Images(val, mode, size, mean, std),
+            Images(test, mode, size, mean, std),
+            facts={**facts, "classes": list(train.classes), "channels": channels, "input_size": size,
+                   "class_counts": {name: split.counts() for name, split in splits.items()}},
+            constants={"class_weights": weights},
+        )  # fmt: skip
+
+    def build_model(self, data: Data) -> nn.Module:
+        """The network that the knob `model` names, with fresh weights."""
+        from diva import build_zoo_model
+
+        from .models import MODELS
+
+        height, width = data.facts["input_size"]
+        n_classes = len(data.facts["classes"])
+        if self.model in MODELS:
+            return MODELS[self.model](data.facts["channels"], height, width, n_classes)
+        return build_zoo_model(self.model, n_classes)
+
+    def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
+        """Cross entropy. Class weights and label smoothing shape the training loss alone: an evaluation is not weighted."""
+        from torch.nn.functional import cross_entropy
+
+        from diva import label_ranks
+
+        images, labels = batch  # (B, channels, H, W), (B,)
+        logits = model(images)  # (B, C)
+        if model.training:
+            weight = data.constants["class_weights"] if self.class_weights else None
+            loss = cross_entropy(logits, labels, weight, label_smoothing=self.label_smoothing)
+        else:
+            loss = cross_entropy(logits, labels)
+        outputs = {"labels": labels, "predictions": logits.argmax(1), "ranks": label_ranks(logits, labels)}
+        return Step(loss, outputs if model.training else {**outputs, "logits": logits})
+
+    def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
+        """Accuracy, accuracy within the `top_k` highest answers, and F1 averaged over the classes."""
+        from diva import confusion_counts, macro_f1, top_k_accuracy
+
+        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
+        return {
+            "accuracy": float(counts.trace() / counts.sum()),
+            f"top{self.top_k}_accuracy": top_k_accuracy(outputs["ranks"], self.top_k),
+            "macro_f1": macro_f1(counts),
+        }
+
+    def draw_figures(self, outputs: Outputs, data: Data, split: Split) -> Iterator[tuple[str, Figure | str]]:
+        """The training images as the network sees them; then confusions, the report per class, and the worst mistakes."""
+        from diva import class_report, confusion_counts, confusion_matrix, image_grid
+
+        classes = data.facts["classes"]
+        images: Any = data.split(split)
+        if split == "train":
+            chosen = range(0, len(images), -(-len(images) // 32))  # up to 32, spread over all classes
+            captions = [classes[images.folder.labels[i]] for i in chosen]
+            yield "samples", image_grid([images.sample(i) for i in chosen], captions, title="training images, augmented")
+            return
+        labels, predictions = outputs["labels"], outputs["predictions"]
+        counts = confusion_counts(labels, predictions, len(classes))
+        yield "confusion_matrix", confusion_matrix(counts, classes, title=f"{split}: rows are true classes")
+        yield "report", class_report(counts, classes)
+        confidence = outputs["logits"].float().softmax(1).amax(1)
+        wrong = (labels != predictions).nonzero().flatten()
+        worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:32].tolist()
+        if worst:
+            captions = [f"{classes[labels[i]]} as {classes[predictions[i]]} {confidence[i]:.0%}" for i in worst]
+            yield "mistakes", image_grid([images.picture(i) for i in worst], captions, title=f"{split}: most confident mistakes")
