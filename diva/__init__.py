@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from diva.data.images import ImageFolder, image_statistics, open_image, read_image_folders
     from diva.errors import DataError, DivaError, UsageError
+    from diva.experiment.api import run
     from diva.experiment.find import load_task
     from diva.learning.metrics import (
         class_report,
@@ -40,6 +41,7 @@ _HOMES = {
     "DataError": "diva.errors",
     "DivaError": "diva.errors",
     "UsageError": "diva.errors",
+    "run": "diva.experiment.api",
     "load_task": "diva.experiment.find",
     "class_report": "diva.learning.metrics",
     "confusion_counts": "diva.learning.metrics",

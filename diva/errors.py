@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one class, one exit code, one message that says what, where, what is allowed, what next."""
+"""Errors that a user can act on: one class, one exit code, one message: what, where, what is allowed, what next."""
 
 from __future__ import annotations
 

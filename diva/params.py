@@ -67,7 +67,9 @@ def _param(name: str, annotation: Any, default: Any, help: str, choices: tuple[s
     plain = [a for a in _alternatives(annotation) if a is not type(None)]
     listed = bool(plain) and typing.get_origin(plain[0]) in (tuple, list)
     inner = typing.get_args(plain[0])[0] if listed else (plain[0] if plain else str)
-    return Param(name, kinds.get(inner, "text"), default, help, choices or literal, many=listed and not choices, listed=listed)
+    return Param(
+        name, kinds.get(inner, "text"), default, help, choices or literal, many=listed and not choices, listed=listed
+    )
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
@@ -143,7 +145,13 @@ def _to_text(value: Any) -> str:
     return str(value)
 
 
-_CONVERT: dict[str, Any] = {"int": _to_int, "float": _to_float, "bool": _to_bool, "text": _to_text, "path": lambda v: Path(_to_text(v))}
+_CONVERT: dict[str, Any] = {
+    "int": _to_int,
+    "float": _to_float,
+    "bool": _to_bool,
+    "text": _to_text,
+    "path": lambda v: Path(_to_text(v)),
+}
 
 
 def build(model: type[BaseModel], layers: Layers) -> BaseModel:
@@ -154,7 +162,9 @@ def build(model: type[BaseModel], layers: Layers) -> BaseModel:
     check_names(layers.values, params, "knobs")
     for name, value in layers.values.items():
         if isinstance(value, bool) and params[name].kind != "bool":
-            raise UsageError(f"{name} is {value!r} ({layers.origins[name]}); allowed: {params[name].kind}, not a truth value")
+            raise UsageError(
+                f"{name} is {value!r} ({layers.origins[name]}); allowed: {params[name].kind}, not a truth value"
+            )
     try:
         return model(**{name: _plain(params[name], value) for name, value in layers.values.items()})
     except ValidationError as error:
@@ -162,7 +172,9 @@ def build(model: type[BaseModel], layers: Layers) -> BaseModel:
         name = str(first["loc"][0]) if first["loc"] else ""
         origin = f" ({layers.origins[name]})" if name in layers.origins else ""
         subject = f"{name} is {first['input']!r}{origin}: " if name else ""
-        raise UsageError(subject + first["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")) from None
+        raise UsageError(
+            subject + first["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+        ) from None
 
 
 def _plain(param: Param, value: Any) -> Any:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy
     import torch
+    from numpy.random import Philox
 
 MAX_SEED = 2**63 - 1
 
@@ -63,7 +64,7 @@ class Seeds:
         """Seed the global generators of Python, NumPy and torch (all devices) from the stream `name`."""
         reseed_globals(self.key(*name) >> 65)
 
-    def _philox(self, *name: str | int) -> numpy.random.Philox:
+    def _philox(self, *name: str | int) -> Philox:
         import numpy
 
         return numpy.random.Philox(key=self.key(*name))

@@ -16,5 +16,7 @@ def init(task: str, folder: Path) -> None:
 
     for path in copy_template(task, folder):
         print(path)
-    print(f"run it: diva run --task {folder if folder.is_absolute() else './' + folder.as_posix().removeprefix('./')} --seed 42")
+    print(
+        f"run it: diva run --task {folder if folder.is_absolute() else './' + folder.as_posix().removeprefix('./')} --seed 42"
+    )
     print(f"test it: python -m pytest {folder}")

@@ -13,7 +13,13 @@ from diva.cli.options import complete_run, console
 
 @click.command("list", epilog="Example: diva list runs --json")
 @click.argument("what", type=click.Choice(["runs", "tasks", "datasets", "models"]), default="runs")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), envvar="DIVA_OUTPUT", help="where runs are  [default: runs]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    envvar="DIVA_OUTPUT",
+    help="where runs are  [default: runs]",
+)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON list")
 def list_(what: str, output: Path, as_json: bool) -> None:
     """List runs, tasks, data sets or models."""
@@ -42,7 +48,9 @@ def _cell(value: Any) -> str:
 
 @click.command(epilog="Example: diva show runs/image_classification/20260101-120000-0a1b2c --format markdown")
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=complete_run)
-@click.option("--format", "style", type=click.Choice(["text", "markdown", "html", "json"]), default="text", show_default=True)
+@click.option(
+    "--format", "style", type=click.Choice(["text", "markdown", "html", "json"]), default="text", show_default=True
+)
 def show(run: Path, style: str) -> None:
     """Show a run's card: what was run, on what, with which result."""
     from diva.experiment.card import describe_run

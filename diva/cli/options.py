@@ -23,7 +23,9 @@ def option_of(param: Param) -> click.Option:
     if param.kind == "bool":
         return click.Option([f"{param.flag}/--no-{param.flag[2:]}"], default=None, help=text)
     kind = click.Choice(param.choices) if param.choices else click.STRING
-    return click.Option([param.flag], type=kind, metavar=None if param.choices else METAVARS[param.kind], multiple=param.many, help=text)
+    return click.Option(
+        [param.flag], type=kind, metavar=None if param.choices else METAVARS[param.kind], multiple=param.many, help=text
+    )
 
 
 def _shown(default: Any) -> str:

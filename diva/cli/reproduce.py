@@ -21,12 +21,21 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: diva reproduce runs/image_classification/20260101-120000-0a1b2c")
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=complete_run)
 @click.option("--data", help="where the data are now, when they moved")
-@click.option("--data-root", type=click.Path(path_type=Path), envvar="DIVA_DATA", help="where named data sets are kept  [default: data]")
-@click.option("--output", type=click.Path(path_type=Path), envvar="DIVA_OUTPUT", help="where the new run is made  [default: runs]")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="DIVA_DATA",
+    help="where named data sets are kept  [default: data]",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), envvar="DIVA_OUTPUT", help="where the new run is made  [default: runs]"
+)
 @click.option("--device", help="another device than the recorded one")
 @click.option("--threads", type=click.IntRange(1), help="another number of threads than the recorded one")
 @click.option("--workers", type=click.IntRange(0), help="another number of loader workers; changes no bits")
-@click.option("--verify", type=click.Choice(["quick", "deep"]), default="deep", help="check of the data; deep hashes every file")
+@click.option(
+    "--verify", type=click.Choice(["quick", "deep"]), default="deep", help="check of the data; deep hashes every file"
+)
 @shared_options
 def reproduce(run: Path, verify: Literal["quick", "deep"], as_json: bool, quiet: bool, **flags: Any) -> None:
     """Verify a run's record, run it again from its own source, compare bits: exit 0, or 5 when they differ.
@@ -36,7 +45,8 @@ def reproduce(run: Path, verify: Literal["quick", "deep"], as_json: bool, quiet:
     runs of people whose code you would run.
     """
     from diva.experiment.recorded import run_with_recorded_diva
-    from diva.experiment.reproduce import compare, reproduce as run_again, verify as verify_run
+    from diva.experiment.reproduce import reproduce as run_again
+    from diva.experiment.reproduce import verify as verify_run
     from diva.records.run_folder import open_run
 
     folder = open_run(run)
@@ -50,8 +60,9 @@ def reproduce(run: Path, verify: Literal["quick", "deep"], as_json: bool, quiet:
     again, verdict = run_again(folder, changes, ("diva", *sys.argv[1:]), say)
     _print(verdict.line, again, as_json=as_json)
     if verdict.word == "DIFFERENT":
-        raise NotReproducedError(f"the run was not reproduced: {verdict.line}. Both folders are kept: {folder.path} and {again.path}")
-    assert compare is not None
+        raise NotReproducedError(
+            f"the run was not reproduced: {verdict.line}. Both folders are kept: {folder.path} and {again.path}"
+        )
 
 
 def _show_differences(say: Console, manifest: Manifest, changes: dict[str, Any]) -> None:

@@ -13,7 +13,13 @@ from diva.cli.options import complete_run, console, print_outcome, shared_option
 @click.command(epilog="Example: diva resume runs/image_classification/20260101-120000-0a1b2c")
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=complete_run)
 @click.option("--data", help="where the data are now, when they moved")
-@click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"), envvar="DIVA_DATA", help="where named data sets are")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    envvar="DIVA_DATA",
+    help="where named data sets are",
+)
 @shared_options
 def resume(run: Path, data: str | None, data_root: Path, as_json: bool, quiet: bool) -> None:
     """Continue an interrupted run; it ends with the bits of an uninterrupted one."""

@@ -31,7 +31,8 @@ class RunCommand(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             if task is None:
-                error.message = f"no option {error.option_name}; a task's knobs are options once --task names it"
+                hint = "a task's knobs are options once --task names it"
+                raise click.UsageError(f"no option {error.option_name}; {hint}", ctx) from None
             raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -87,7 +88,9 @@ def _knobs(task: str, *, lenient: bool) -> list[Param]:
         raise
     for knob in knobs:
         if knob.name in taken:
-            raise click.UsageError(f"--task {task}: its knob {knob.name} has the name of an option of diva run; rename it")
+            raise click.UsageError(
+                f"--task {task}: its knob {knob.name} has the name of an option of diva run; rename it"
+            )
     return knobs
 
 
@@ -105,7 +108,9 @@ def _complete_data(context: click.Context, parameter: click.Parameter, incomplet
 
 @click.command(cls=RunCommand, epilog=EPILOG)
 @click.option("--task", shell_complete=_complete_task, help="a template's name, a path, or module:Class")
-@click.option("--config", multiple=True, type=click.Path(path_type=Path), help="YAML file of options and knobs; flags go over it")
+@click.option(
+    "--config", multiple=True, type=click.Path(path_type=Path), help="YAML file of options and knobs; flags go over it"
+)
 @click.option("--dry-run", is_flag=True, help="show every value and where it comes from; write nothing")
 @shared_options
 def run(config: tuple[Path, ...], dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> None:

@@ -11,7 +11,9 @@ import click
 
 @click.command(epilog="Example: diva tensorboard runs/image_classification")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True, help="on 127.0.0.1; 0 takes a free one")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=6006, show_default=True, help="on 127.0.0.1; 0 takes a free one"
+)
 def tensorboard(folder: Path, port: int) -> None:
     """Show runs in TensorBoard, served to this machine alone, until Ctrl-C."""
     from diva.errors import UsageError
@@ -19,5 +21,15 @@ def tensorboard(folder: Path, port: int) -> None:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; diva run makes runs/")
     print(f"TensorBoard on {folder}: http://127.0.0.1:{port or '<see below>'} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(folder),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     os.execv(sys.executable, command)

@@ -69,7 +69,9 @@ def materialise(name: str, data_root: Path) -> Path:
         partial.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # another process may have been first
-            raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another place with --data-root") from None
+            raise DataError(
+                f"{folder}: cannot be written ({error.strerror}); choose another place with --data-root"
+            ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -83,4 +85,6 @@ def prepare_root(data_root: Path) -> None:
         if not ignore.exists() and not any(data_root.iterdir()):
             ignore.write_text("*\n")
     except OSError as error:
-        raise DataError(f"{data_root}: cannot be written ({error.strerror}); choose another place with --data-root") from None
+        raise DataError(
+            f"{data_root}: cannot be written ({error.strerror}); choose another place with --data-root"
+        ) from None

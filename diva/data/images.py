@@ -49,7 +49,9 @@ def read_image_folders(folder: Path) -> dict[str, ImageFolder]:
     """
     missing = [name for name in SPLITS if not (folder / name).is_dir()]
     if missing:
-        raise DataError(f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/, each with a folder per class")
+        raise DataError(
+            f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/, each with a folder per class"
+        )
     classes = tuple(_class_names(folder / "train"))
     if not classes:
         raise DataError(f"{folder / 'train'}: has no class folders; expected train/<class>/<image>")
@@ -63,13 +65,17 @@ def _class_names(split: Path) -> list[str]:
 def _read_split(split: Path, classes: tuple[str, ...]) -> ImageFolder:
     strange = sorted(set(_class_names(split)) - set(classes))
     if strange:
-        raise DataError(f"{split / strange[0]}: this class has no folder in train/; its classes are {', '.join(classes[:10])}")
+        raise DataError(
+            f"{split / strange[0]}: this class has no folder in train/; its classes are {', '.join(classes[:10])}"
+        )
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         images = _images_under(split / name) if (split / name).is_dir() else []
         if not images and ((split / name).is_dir() or split.name == "train"):
-            raise DataError(f"{split / name}: holds no image; known kinds are {' '.join(sorted(SUFFIXES))}. Remove the folder or fill it")
+            raise DataError(
+                f"{split / name}: holds no image; known kinds are {' '.join(sorted(SUFFIXES))}. Remove the folder or fill it"
+            )
         paths += images
         labels += [label] * len(images)
     if not paths:
@@ -78,7 +84,9 @@ def _read_split(split: Path, classes: tuple[str, ...]) -> ImageFolder:
 
 
 def _images_under(folder: Path) -> list[Path]:
-    found = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+    found = [
+        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    ]
     return sorted(found, key=lambda p: os.fsencode(p.relative_to(folder).as_posix()))
 
 
@@ -87,9 +95,10 @@ def open_image(path: Path, mode: Mode) -> Image.Image:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16"):
-                image = Image.fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))
+        with Image.open(path) as opened:
+            image: Image.Image = opened
+            if opened.mode.startswith("I;16"):
+                image = Image.fromarray((numpy.asarray(opened) >> 8).astype(numpy.uint8))
             return image.convert(mode) if image.mode != mode else image.copy()
     except Exception as error:  # Pillow's decoders raise a dozen kinds
         raise DataError(f"{path}: cannot be read as an image ({error}); mend or remove it") from None
@@ -134,7 +143,9 @@ def _compute_statistics(folders: Mapping[str, ImageFolder], root: Path) -> dict[
         mode: Mode = "L" if all(pool.map(_is_grey, paths)) else "RGB"
         rows = list(pool.map(lambda path: _measure(path, mode), paths))
     sizes = {row.size for row in rows}
-    lines = sorted(f"{row.sha256}  {path.relative_to(root).as_posix()}\n" for row, path in zip(rows, paths, strict=True))
+    lines = sorted(
+        f"{row.sha256}  {path.relative_to(root).as_posix()}\n" for row, path in zip(rows, paths, strict=True)
+    )
     mean, std = _mean_and_std(rows[:n_train])
     return {
         "mode": mode,

@@ -119,7 +119,8 @@ def _start_worker(worker: int) -> None:
 
 def collate_of(dataset: Dataset[Any]) -> Callable[[Sequence[Any]], Any]:
     """How samples become a batch: the data set's own `collate`, else torch's."""
-    return getattr(dataset, "collate", default_collate)
+    collate: Callable[[Any], Any] = getattr(dataset, "collate", default_collate)
+    return collate
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -111,4 +111,6 @@ def _try_one_sample(task: Task, model: nn.Module, data: Data, device: torch.devi
         if "deterministic implementation" in str(error):
             raise
         first = str(error).splitlines()[0]
-        raise UsageError(f"the model does not take these data: {first}. Larger images (--image-size) or another --model may fit") from error
+        raise UsageError(
+            f"the model does not take these data: {first}. Larger images (--image-size) or another --model may fit"
+        ) from error

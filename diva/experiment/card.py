@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from diva.records.files import hide_home
+
 if TYPE_CHECKING:
     from diva.records.manifest import Manifest
     from diva.records.run_folder import RunFolder
@@ -19,7 +21,7 @@ def describe_run(run: RunFolder) -> dict[str, Any]:
         "sections": [
             *([_results(result)] if result else []),
             {"name": "Command", "code": shlex.join(manifest.argv)},
-            {"name": "Reproduce it", "code": f"diva reproduce {run.path.name}"},
+            {"name": "Reproduce it", "code": f"diva reproduce {hide_home(str(run.path))}"},
             _run_section(manifest),
             *([_data(manifest)] if manifest.data else []),
             _knobs(manifest),
@@ -31,7 +33,10 @@ def describe_run(run: RunFolder) -> dict[str, Any]:
 
 
 def _results(result: dict[str, Any]) -> dict[str, Any]:
-    rows = [[name, f"{value:.4f}" if isinstance(value, float) else str(value)] for name, value in sorted(result["metrics"].items())]
+    rows = [
+        [name, f"{value:.4f}" if isinstance(value, float) else str(value)]
+        for name, value in sorted(result["metrics"].items())
+    ]
     rows += [[name.replace("_", " "), result[name]] for name in ("best_epoch", "epochs", "steps", "seconds")]
     rows += [[name.replace("_", " "), result[name]] for name in sorted(result) if name.endswith("_digest")]
     return {"name": "Results of the best epoch, tested once", "rows": rows}
@@ -41,7 +46,9 @@ def _run_section(manifest: Manifest) -> dict[str, Any]:
     rows: list[list[Any]] = [["created", manifest.created], ["seed", f"{manifest.seed} ({manifest.origins['seed']})"]]
     rows += [["model", f"{manifest.model['class']}, {manifest.model['parameters']:,} parameters"]]
     rows += [["trainable parameters", f"{manifest.model['trainable_parameters']:,}"]]
-    rows += [[name.replace("_", " "), manifest.options[name]] for name in ("backend", "device", "threads", "tf32", "workers")]
+    rows += [
+        [name.replace("_", " "), manifest.options[name]] for name in ("backend", "device", "threads", "tf32", "workers")
+    ]
     rows += [["loaded", manifest.loaded.report]] if manifest.loaded else []
     rows += [["reproduces", manifest.reproduces["id"]]] if manifest.reproduces else []
     return {"name": "Run", "rows": rows}
@@ -50,14 +57,22 @@ def _run_section(manifest: Manifest) -> dict[str, Any]:
 def _data(manifest: Manifest) -> dict[str, Any]:
     assert manifest.data is not None
     data = manifest.data
-    rows: list[list[Any]] = [["name", data.name], ["footprint", data.digest], ["files", f"{data.n_files:,}"], ["bytes", f"{data.n_bytes:,}"]]
+    rows: list[list[Any]] = [
+        ["name", data.name],
+        ["footprint", data.digest],
+        ["files", f"{data.n_files:,}"],
+        ["bytes", f"{data.n_bytes:,}"],
+    ]
     rows += [[name.replace("_", " "), str(value)] for name, value in sorted(manifest.facts.items())]
     return {"name": "Data", "rows": rows}
 
 
 def _knobs(manifest: Manifest) -> dict[str, Any]:
     task = manifest.task
-    rows = [[name, "" if value is None else str(value), task.origins.get(name, "default")] for name, value in task.knobs.items()]
+    rows = [
+        [name, "" if value is None else str(value), task.origins.get(name, "default")]
+        for name, value in task.knobs.items()
+    ]
     return {"name": "Knobs", "table": {"headers": ["knob", "value", "from"], "rows": rows}}
 
 
@@ -65,7 +80,11 @@ def _code(manifest: Manifest) -> dict[str, Any]:
     source, own = manifest.source, manifest.diva
     rows = [[name, source.get(name)] for name in ("name", "commit", "branch", "remote") if source.get(name)]
     rows += [["uncommitted changes", "yes" if source.get("dirty") else "no"], ["snapshot", source["digest"]]]
-    rows += [["left out of the snapshot", ", ".join(item["path"] for item in source["left_out"])]] if source["left_out"] else []
+    rows += (
+        [["left out of the snapshot", ", ".join(item["path"] for item in source["left_out"])]]
+        if source["left_out"]
+        else []
+    )
     rows += [["diva", f"{own['version']}, {own['digest']}"]]
     return {"name": "Code", "rows": rows}
 

@@ -46,6 +46,13 @@ def record_diva(found: FoundTask, run: RunFolder) -> dict[str, Any]:
     return {**own, "snapshot": "diva", "source": source.record(package, run.source / "diva", "auto")}
 
 
+def running_diva(recorded: dict[str, Any]) -> dict[str, Any]:
+    """The record of the diva that runs a recorded experiment: the recorded one, or another where that one was not kept."""
+    if recorded["digest"] == own_digest():
+        return recorded
+    return {"version": diva.__version__, "digest": own_digest(), "snapshot": None, "source": None}
+
+
 def own_digest() -> str:
     """Digest of the files of the diva that is running."""
     return source.package_digest(Path(diva.__file__).parent)
@@ -55,7 +62,9 @@ def load_recorded_task(task: TaskRecord, run: RunFolder) -> type[Task]:
     """The task's class from a run's snapshot; one of an installed package from where it is installed."""
     tree = run.source / "project" / "tree"
     if task.module is not None:
-        return load_module_task(task.module, task.class_name, tree / task.import_root if task.import_root else Path.cwd())
+        return load_module_task(
+            task.module, task.class_name, tree / task.import_root if task.import_root else Path.cwd()
+        )
     return load_task(tree / task.path, task.class_name)
 
 

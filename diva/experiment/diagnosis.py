@@ -26,8 +26,14 @@ def examine() -> Iterator[Finding]:
     """Every finding, the quick ones first."""
     supported = sys.platform in ("linux", "darwin")
     yield Finding("diva", True, diva.__version__)
-    yield Finding("python", sys.version_info >= (3, 11), f"{platform.python_version()} ({platform.python_implementation()})")
-    yield Finding("system", supported, platform.platform() if supported else f"{sys.platform} is not supported; use Linux or macOS")
+    yield Finding(
+        "python", sys.version_info >= (3, 11), f"{platform.python_version()} ({platform.python_implementation()})"
+    )
+    yield Finding(
+        "system",
+        supported,
+        platform.platform() if supported else f"{sys.platform} is not supported; use Linux or macOS",
+    )
     yield _git()
     yield from _libraries()
     yield from _machine()
@@ -46,7 +52,11 @@ def _libraries() -> Iterator[Finding]:
     from diva.data.images import decoder
     from diva.torchvision_shim import import_torchvision
 
-    yield Finding("torch", True, f"{torch.__version__}, built {'with CUDA ' + torch.version.cuda if torch.version.cuda else 'for the CPU'}")
+    yield Finding(
+        "torch",
+        True,
+        f"{torch.__version__}, built {'with CUDA ' + torch.version.cuda if torch.version.cuda else 'for the CPU'}",
+    )
     yield Finding("numpy", True, numpy.__version__)
     yield Finding("images", True, decoder())
     try:
@@ -63,8 +73,14 @@ def _machine() -> Iterator[Finding]:
 
     facts = environment.describe(stock.describe(torch.device("cpu")))
     cpu = facts["cpu"]
-    yield Finding("cpu", True, f"{cpu.get('model')}: {cpu.get('n_logical')} threads, kernels for {facts['torch']['cpu_capability']}")
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    yield Finding(
+        "cpu",
+        True,
+        f"{cpu.get('model')}: {cpu.get('n_logical')} threads, kernels for {facts['torch']['cpu_capability']}",
+    )
+    names = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
     yield Finding("gpu", True, ", ".join(names) or "none that PyTorch can use; the CPU computes")
     for sentence in facts["missing"]:
         yield Finding("not known", True, sentence)
@@ -80,7 +96,11 @@ def _same_bits() -> Finding:
         first = _train_a_little()
         torch.manual_seed(1)
         second = _train_a_little()
-    said = f"training twice gives {first[:19]}... twice" if first == second else "training twice gives different weights; please report it"
+    said = (
+        f"training twice gives {first[:19]}... twice"
+        if first == second
+        else "training twice gives different weights; please report it"
+    )
     return Finding("self-test", first == second, said)
 
 
@@ -96,6 +116,6 @@ def _train_a_little() -> str:
     optimizer = torch.optim.Adam(model.parameters())
     for _ in range(5):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
     return digest_model(model)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from diva.errors import DivaError, RecordError
 from diva.experiment.assemble import OVERFIT_LOSS
-from diva.experiment.writers import BoardWriter, ConsoleWriter, MetricsWriter, TraceWriter, Writer, diverged, step_numbers
+from diva.experiment.writers import (
+    BoardWriter,
+    ConsoleWriter,
+    MetricsWriter,
+    TraceWriter,
+    Writer,
+    diverged,
+    step_numbers,
+)
 from diva.learning.checkpoints import load_model, load_tensors, pack_optimizer, pack_schedule, save_tensors, unpack
 from diva.learning.digests import digest_model, digest_tensors
 from diva.learning.events import EpochEnded, StepEnded, TrainEnded
@@ -59,7 +67,9 @@ def train(run: RunFolder, learner: Learner, options: RunOptions, console: Consol
             return _train(run, learner, options, console, progress, started)
         except BaseException as error:
             what = "failed" if isinstance(error, Exception) else "interrupted"
-            write_json(run.path / "stopped.json", {"status": what, "error": f"{type(error).__name__}: {error}".rstrip(": ")})
+            write_json(
+                run.path / "stopped.json", {"status": what, "error": f"{type(error).__name__}: {error}".rstrip(": ")}
+            )
             raise
 
 
@@ -69,7 +79,11 @@ def _train(
     metrics = Journal(run.metrics_file, progress.metrics_bytes)
     trace = Journal(run.trace_file, progress.trace_bytes)
     tracer = TraceWriter(trace, learner, steps=options.trace == "step", previous=progress.trace_head)
-    board = BoardWriter(run, learner, purge_step=_purge_step(progress), figures=not options.overfit) if options.tensorboard else None
+    board = (
+        BoardWriter(run, learner, purge_step=_purge_step(progress), figures=not options.overfit)
+        if options.tensorboard
+        else None
+    )
     shown = ConsoleWriter(console, learner)
     writers: list[Writer] = [MetricsWriter(metrics), tracer, shown, *([board] if board else [])]
     every = options.log_every or max(1, len(learner.batches["train"]) // 50)
@@ -78,7 +92,9 @@ def _train(
         board.draw("train", 0, 0, {})
     initial = progress.initial_weights or digest_model(learner.model)
     try:
-        events = () if _has_stopped(learner, progress) else fit(learner, first_epoch=progress.epoch + 1, step=progress.step)
+        events = (
+            () if _has_stopped(learner, progress) else fit(learner, first_epoch=progress.epoch + 1, step=progress.step)
+        )
         for event in events:
             numbers = None
             if type(event) is StepEnded:
@@ -94,7 +110,9 @@ def _train(
             if isinstance(event, EpochEnded):
                 at = (metrics.offset(), trace.offset(), tracer.head)
                 progress = save(run, learner, event, progress, at, initial)
-                if _has_stopped(learner, progress) or (options.overfit and event.metrics.get("train/loss", math.inf) < OVERFIT_LOSS):
+                if _has_stopped(learner, progress) or (
+                    options.overfit and event.metrics.get("train/loss", math.inf) < OVERFIT_LOSS
+                ):
                     break
         return _conclude(run, learner, options, console, progress, writers, board, tracer.head, started)
     finally:
@@ -140,7 +158,7 @@ def _conclude(
     if options.overfit:
         _judge_overfit(run, metrics)
     if board:
-        board.conclude(learner.task.model_dump(), metrics)
+        board.conclude(metrics)
     for writer in writers:
         writer.close()
     writers.clear()
@@ -158,7 +176,10 @@ def _conclude(
         "trace_digest": trace_head,
         "manifest_digest": manifest_digest(run.manifest_file),
     }
-    console.say(f"best epoch {progress.best_epoch}, tested once:  " + "  ".join(f"{k} {v:.4f}" for k, v in tested.metrics.items()))
+    console.say(
+        f"best epoch {progress.best_epoch}, tested once:  "
+        + "  ".join(f"{k} {v:.4f}" for k, v in tested.metrics.items())
+    )
     write_json(run.result_file, result)
     return result
 
@@ -219,7 +240,9 @@ def restore(run: RunFolder, learner: Learner) -> Progress:
         if not file.is_file() or sha256_file(file) != digest:
             raise RecordError(f"{file}: missing or altered since it was written; the run cannot be resumed")
     load_model(run.checkpoints / state["weights"], learner.model)
-    learner.optimizer.load_state_dict(unpack(state["optimizer_state"], load_tensors(run.checkpoints / state["optimizer"])))
+    learner.optimizer.load_state_dict(
+        unpack(state["optimizer_state"], load_tensors(run.checkpoints / state["optimizer"]))
+    )
     if learner.schedule is not None:
         learner.schedule.load_state_dict(unpack(state["schedule"], {}))
     if isinstance(progress["best_value"], str):

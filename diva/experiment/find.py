@@ -46,7 +46,7 @@ def find_task(asked: str) -> FoundTask:
     module, colon, class_name = asked.partition(":")
     if colon and module and class_name and "/" not in module:
         return _found_by_module(asked, module, class_name)
-    hint = f"{nearest(asked, template_names())}; or give a path, as ./{asked}, or module:Class"
+    hint = f"give a path, as ./{asked}, or module:Class, or a template: {nearest(asked, template_names())}"
     raise UsageError(f"--task {asked}: no template and no file has this name; {hint}")
 
 
@@ -66,7 +66,9 @@ def _found_by_module(asked: str, module: str, class_name: str) -> FoundTask:
     except (ImportError, ValueError):
         spec = None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        raise UsageError(f"--task {asked}: Python finds no module {module!r} from here; run from its project's folder or install it")
+        raise UsageError(
+            f"--task {asked}: Python finds no module {module!r} from here; run from its project's folder or install it"
+        )
     return FoundTask(asked, _safe_name(class_name), Path(spec.origin).resolve(), class_name, module)
 
 
@@ -162,7 +164,10 @@ def _task_in(module: ModuleType, class_name: str | None, file: Path) -> type[Tas
     found = {
         name: value
         for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Task) and not inspect.isabstract(value) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, Task)
+        and not inspect.isabstract(value)
+        and value.__module__ == module.__name__
     }
     if class_name is not None:
         if class_name not in found:
@@ -186,6 +191,7 @@ def project_root(path: Path) -> Path:
 
 def _put_first_on_path(folders: list[Path]) -> None:
     """Look for modules in these folders first; they stay on the path, since a task may import late."""
+    sys.dont_write_bytecode = True  # compiled files would be litter in someone's project, and additions to a snapshot
     for folder in reversed(folders):
         text = str(folder)
         if text in sys.path:

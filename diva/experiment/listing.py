@@ -20,7 +20,14 @@ def runs(output: Path) -> list[dict[str, Any]]:
 
 
 def _run_row(run: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": str(run.path), "status": "damaged", "seed": None, "best epoch": None, "metric": None, "value": None}
+    row: dict[str, Any] = {
+        "run": str(run.path),
+        "status": "damaged",
+        "seed": None,
+        "best epoch": None,
+        "metric": None,
+        "value": None,
+    }
     try:
         manifest, result = run.manifest(), run.result()
         row |= {"status": run.status(), "seed": manifest.seed}
@@ -37,7 +44,12 @@ def tasks() -> list[dict[str, Any]]:
     """A row per template: its name and what its task.py says of itself, read without running it."""
     folder = diva.resources("templates")
     return [
-        {"task": name, "about": (ast.get_docstring(ast.parse((folder / name / "task.py").read_text(encoding="utf-8"))) or "").splitlines()[0]}
+        {
+            "task": name,
+            "about": (
+                ast.get_docstring(ast.parse((folder / name / "task.py").read_text(encoding="utf-8"))) or ""
+            ).splitlines()[0],
+        }
         for name in template_names()
     ]
 

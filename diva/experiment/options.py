@@ -17,16 +17,23 @@ class RunOptions:
     data: str | None = option(None, "a data set's name (diva list datasets) or a folder; default: the task's own")
     data_root: Path = option(Path("data"), "where named data sets are kept; also DIVA_DATA")
     output: Path = option(Path("runs"), "where run folders are made; also DIVA_OUTPUT")
-    backend: Literal["torch"] = option("torch", "whose kernels compute; torch: the same bits on the same machine and versions")
+    backend: Literal["torch"] = option(
+        "torch", "whose kernels compute; torch: the same bits on the same machine and versions"
+    )
     device: str = option("auto", "auto, cpu, cuda or cuda:<number>; auto takes a GPU when there is one")
     threads: int = option(1, "threads of the CPU kernels; with backend torch their number changes bits")
     tf32: bool = option(False, "let CUDA round to TF32 inside fp32 products")
     workers: int = option(0, "processes that read data; changes no bits")
-    verify: Literal["quick", "deep"] = option("quick", "check of the data's footprint: quick trusts untouched files, deep hashes all")
-    code: Literal["auto", "clean", "snapshot"] = option(
-        "auto", "clean refuses uncommitted changes; snapshot refuses sources too large to keep; auto records what there is"
+    verify: Literal["quick", "deep"] = option(
+        "quick", "check of the data's footprint: quick trusts untouched files, deep hashes all"
     )
-    load: str | None = option(None, "start from the weights of a run's folder, a .safetensors file or a .pth state dict")
+    code: Literal["auto", "clean", "snapshot"] = option(
+        "auto",
+        "clean refuses uncommitted changes; snapshot refuses sources too large to keep; auto records what there is",
+    )
+    load: str | None = option(
+        None, "start from the weights of a run's folder, a .safetensors file or a .pth state dict"
+    )
     load_skip: tuple[str, ...] = option((), "names of tensors, as fc.*, that --load leaves as initialised")
     freeze: tuple[str, ...] = option((), "names of parameters, as features.*, that are not trained")
     trace: Literal["epoch", "step"] = option("epoch", "how often digests of weights and optimizer are recorded")

@@ -90,7 +90,9 @@ def verify_data(run: RunFolder, wanted: str | None, data_root: Path, *, deep: bo
     now = footprint.take(path, known=then, deep=deep)
     differences = footprint.compare(then, now)
     if differences:
-        raise DataError(f"{path}: not the data of run {run.id}: {differences.text()}. Restore them, or give others with --data FOLDER")
+        raise DataError(
+            f"{path}: not the data of run {run.id}: {differences.text()}. Restore them, or give others with --data FOLDER"
+        )
 
 
 def options_with(options: RunOptions, changes: dict[str, Any]) -> RunOptions:
@@ -104,7 +106,7 @@ def run_with_recorded_diva(run: RunFolder, manifest: Manifest, argv: Sequence[st
     if tree is None:
         return None
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    child = subprocess.Popen([sys.executable, "-c", BOOT, str(tree), *argv], env=environment)
+    child = subprocess.Popen([sys.executable, "-B", "-c", BOOT, str(tree), *argv], env=environment)
     while True:
         try:
             return child.wait()

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from diva.errors import RecordError
 from diva.experiment.code import own_digest
-from diva.experiment.recorded import find_data, options_with, recorded_options, recorded_task, verify_data, verify_record
+from diva.experiment.recorded import (
+    find_data,
+    options_with,
+    recorded_options,
+    recorded_task,
+    verify_data,
+    verify_record,
+)
 from diva.experiment.request import Request
 from diva.experiment.run import start
 from diva.records import environment
@@ -15,7 +22,6 @@ from diva.records.trace import first_difference, read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from diva.records.manifest import Manifest
     from diva.records.run_folder import RunFolder
@@ -38,14 +44,18 @@ def verify(run: RunFolder) -> Manifest:
     manifest = verify_record(run)
     result = run.result()
     if result is None:
-        raise RecordError(f"{run.path}: did not finish, so there is nothing to reproduce; continue it with: diva resume {run.path}")
+        raise RecordError(
+            f"{run.path}: did not finish, so there is nothing to reproduce; continue it with: diva resume {run.path}"
+        )
     trace = read_trace(run.trace_file)
     if not trace or trace[-1]["digest"] != result["trace_digest"]:
         raise RecordError(f"{run.trace_file}: does not end as the result says; the record was altered")
     return manifest
 
 
-def reproduce(run: RunFolder, changes: dict[str, Any], argv: tuple[str, ...], console: Console) -> tuple[RunFolder, Verdict]:
+def reproduce(
+    run: RunFolder, changes: dict[str, Any], argv: tuple[str, ...], console: Console
+) -> tuple[RunFolder, Verdict]:
     """Verify the record, the data and the code of a run, run it again into a new folder, and compare.
 
     changes: options of the new run by name, None where not given. Raises DataError or RecordError (exit 4) before anything runs.
@@ -68,14 +78,22 @@ def compare(then: RunFolder, now: RunFolder) -> Verdict:
     parting = first_difference(read_trace(then.trace_file), read_trace(now.trace_file))
     digests = [name for name in DIGESTS if old[name] != new[name]]
     if parting is None and not digests and old["metrics"] == new["metrics"]:
-        return Verdict("IDENTICAL", f"IDENTICAL: {new['epochs']} epochs, {new['steps']} steps, weights {new['weights_digest'][:19]}...")
-    where = f"at epoch {parting.epoch}, step {parting.step}: {', '.join(parting.names)} differ" if parting else f"in {', '.join(digests)}"
+        return Verdict(
+            "IDENTICAL",
+            f"IDENTICAL: {new['epochs']} epochs, {new['steps']} steps, weights {new['weights_digest'][:19]}...",
+        )
+    where = (
+        f"at epoch {parting.epoch}, step {parting.step}: {', '.join(parting.names)} differ"
+        if parting
+        else f"in {', '.join(digests)}"
+    )
     largest = largest_gap(old["metrics"], new["metrics"])
     causes = [d.what for d in differences(then.manifest(), now.manifest()) if d.can_change_bits]
     if causes and largest <= TOLERANCE:
         return Verdict(
             "EQUIVALENT",
-            f"EQUIVALENT: bits differ {where}, metrics by at most {largest:.2g} (tolerance {TOLERANCE}); what may have changed bits: {_few(causes)}",
+            f"EQUIVALENT: bits differ {where}, metrics by at most {largest:.2g} (tolerance {TOLERANCE}); "
+            f"what may have changed bits: {_few(causes)}",
         )
     return Verdict("DIFFERENT", f"DIFFERENT {where}; metrics differ by up to {largest:.2g}")
 
@@ -93,8 +111,12 @@ def differences(then: Manifest, now: Manifest) -> list[environment.Difference]:
     found = environment.differences(then.environment, now.environment)
     for name, bits in (("backend", True), ("device", True), ("threads", True), ("tf32", True), ("workers", False)):
         if then.options.get(name) != now.options.get(name):
-            row = environment.Difference(f"option {name}", str(then.options.get(name)), str(now.options.get(name)), bits)
+            row = environment.Difference(
+                f"option {name}", str(then.options.get(name)), str(now.options.get(name)), bits
+            )
             found.append(row)
+    if then.diva["digest"] != now.diva["digest"]:
+        found.append(environment.Difference("diva", then.diva["digest"][:19], now.diva["digest"][:19], True))
     return found
 
 
@@ -104,7 +126,9 @@ def preview(manifest: Manifest, changes: dict[str, Any]) -> list[environment.Dif
     found = environment.differences(manifest.environment, here)
     for name in ("device", "threads"):
         if changes.get(name) is not None and changes[name] != manifest.options[name]:
-            found.append(environment.Difference(f"option {name}", str(manifest.options[name]), str(changes[name]), True))
+            found.append(
+                environment.Difference(f"option {name}", str(manifest.options[name]), str(changes[name]), True)
+            )
     if manifest.diva["digest"] != own_digest():
         kept = manifest.diva["snapshot"] is not None
         now = "the recorded one, from its snapshot" if kept else own_digest()[:19]
@@ -115,6 +139,7 @@ def preview(manifest: Manifest, changes: dict[str, Any]) -> list[environment.Dif
 def _torch_here(manifest: Manifest, changes: dict[str, Any]) -> dict[str, Any]:
     from diva.kernels import stock
 
+    stock.prepare_process()
     device = stock.choose_device(changes.get("device") or manifest.options["device"])
     return {**stock.describe(device), "threads": changes.get("threads") or manifest.options["threads"]}
 

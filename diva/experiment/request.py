@@ -45,14 +45,16 @@ def resolve(flags: Mapping[str, Any], configs: Sequence[Path], argv: tuple[str, 
         layers = layers.over(read_config(path), str(path))
     layers = layers.over(flags, "command line")
     if "task" not in layers.values:
-        raise UsageError(f"no task is named; give --task with one of {', '.join(template_names())}, or the path of your own")
+        raise UsageError(
+            f"no task is named; give --task with one of {', '.join(template_names())}, or the path of your own"
+        )
     found = find_task(str(layers.values["task"]))
     task_class = load_found(found)
     options = {param.name: param for param in options_of(RunOptions)}
     knobs = [param.name for param in knobs_of(task_class)]
     for name, origin in layers.origins.items():
         check_names([name], ["task", *options, *knobs], origin)
-    chosen = Layers(*({n: part[n] for n in part if n in knobs} for part in (layers.values, layers.origins)))  # type: ignore[arg-type]
+    chosen = Layers(*({n: part[n] for n in part if n in knobs} for part in (layers.values, layers.origins)))
     values = {n: convert(options[n], v, layers.origins[n]) for n, v in layers.values.items() if n in options}
     origins = {name: layers.origins.get(name, "default") for name in options}
     return Request(found, build(task_class, chosen), chosen, RunOptions(**values), origins, argv)  # type: ignore[arg-type]
@@ -73,7 +75,7 @@ def read_config(path: Path) -> dict[str, Any]:
             return super().construct_mapping(node, deep)
 
     try:
-        loaded = yaml.load(path.expanduser().read_text(encoding="utf-8"), Loader)  # noqa: S506 - a safe loader, see above
+        loaded = yaml.load(path.expanduser().read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

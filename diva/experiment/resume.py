@@ -37,5 +37,7 @@ def resume(run: RunFolder, data: str | None, data_root: Path, console: Console) 
         weights = load_weights(run.checkpoints / "loaded.safetensors") if manifest.loaded else None
         learner, _ = assemble(task, located.folder if located else None, Seeds(manifest.seed), options, device, weights)
         if dict(learner.data.facts) != manifest.facts:
-            raise RecordError(f"{run.path}: the task reads other facts from the data than are recorded; was the image decoder changed?")
+            raise RecordError(
+                f"{run.path}: the task reads other facts from the data than are recorded; was the image decoder changed?"
+            )
         return train(run, learner, options, console)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from diva.data.catalogue import locate
 from diva.errors import DivaError, UsageError
 from diva.experiment.assemble import assemble
-from diva.experiment.code import code_line, load_recorded_task, record_diva, record_task
+from diva.experiment.code import code_line, load_recorded_task, record_diva, record_task, running_diva
 from diva.experiment.execute import best_weights, train
 from diva.kernels import stock
 from diva.learning.checkpoints import load_weights, save_tensors
@@ -70,7 +70,9 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
-        raise DivaError(f"{run.path}: {error.strerror}; free some space or choose another place with --output") from error
+        raise DivaError(
+            f"{run.path}: {error.strerror}; free some space or choose another place with --output"
+        ) from error
     finally:
         discard(run)
 
@@ -103,14 +105,21 @@ def locate_data(wanted: str | None, options: RunOptions, console: Console) -> Lo
 
 
 def prepare(
-    run: RunFolder, request: Request, options: RunOptions, located: Located | None, device: torch.device, console: Console
+    run: RunFolder,
+    request: Request,
+    options: RunOptions,
+    located: Located | None,
+    device: torch.device,
+    console: Console,
 ) -> Learner:
     """Fill the run's folder up to the sealed manifest, and build what learns from the code that the folder keeps."""
     task_record, code, own = _record_code(run, request, options, console)
     task = build(load_recorded_task(task_record, run), request.knobs)
     assert isinstance(task, Task) and options.seed is not None
     weights = _keep_weights(run, request, options)
-    learner, matched = assemble(task, located.folder if located else None, Seeds(options.seed), options, device, weights)
+    learner, matched = assemble(
+        task, located.folder if located else None, Seeds(options.seed), options, device, weights
+    )
     if matched:
         console.say(matched)
     manifest = Manifest(
@@ -143,7 +152,7 @@ def _record_code(
     if request.recorded is not None:
         old = request.recorded.manifest()
         shutil.copytree(request.recorded.source, run.source, symlinks=True)
-        return old.task, old.source, old.diva
+        return old.task, old.source, running_diva(old.diva)
     code, root = record_task(request.found, run, options.code)
     for note in code["notes"]:
         console.warn(note)
@@ -223,7 +232,10 @@ def _reproduced(recorded: RunFolder | None) -> dict[str, str] | None:
 def _plain(options: RunOptions) -> dict[str, Any]:
     """The options as JSON, paths without the user's home."""
     values = dataclasses.asdict(options)
-    return {k: hide_home(str(v)) if isinstance(v, (Path, str)) else list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    return {
+        k: hide_home(str(v)) if isinstance(v, (Path, str)) else list(v) if isinstance(v, tuple) else v
+        for k, v in values.items()
+    }
 
 
 def command_script(argv: tuple[str, ...]) -> str:
@@ -231,8 +243,12 @@ def command_script(argv: tuple[str, ...]) -> str:
     words = []
     for argument in argv:
         hidden = hide_home(argument)
-        words.append(shlex.quote(argument) if hidden == argument else shlex.quote(hidden).replace("~", "'\"$HOME\"'", 1))
-    return "#!/bin/sh\n# The command that made this run, from the folder in which it was given.\n" + " ".join(words) + "\n"
+        words.append(
+            shlex.quote(argument) if hidden == argument else shlex.quote(hidden).replace("~", "'\"$HOME\"'", 1)
+        )
+    return (
+        "#!/bin/sh\n# The command that made this run, from the folder in which it was given.\n" + " ".join(words) + "\n"
+    )
 
 
 @contextmanager

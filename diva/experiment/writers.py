@@ -110,10 +110,13 @@ class TraceWriter:
 class BoardWriter:
     """TensorBoard, and every picture as PNG too."""
 
-    def __init__(self, run: RunFolder, learner: Learner, *, purge_step: int | None = None, figures: bool = True) -> None:
+    def __init__(
+        self, run: RunFolder, learner: Learner, *, purge_step: int | None = None, figures: bool = True
+    ) -> None:
         self._run, self._learner, self._figures = run, learner, figures
         self._board = TensorBoardWriter(run.tensorboard, purge_step)
-        self._since, self._step = time.perf_counter(), 0
+        self._since = time.perf_counter()
+        self.conclude({})
 
     def write(self, event: Event, numbers: Mapping[str, float] | None) -> None:
         """Scalars at once; figures and histograms after some epochs."""
@@ -156,8 +159,9 @@ class BoardWriter:
             if parameter.grad is not None:
                 self._board.histogram(f"gradients/{name}", parameter.grad.detach(), event.step)
 
-    def conclude(self, knobs: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """The run's row in the HParams tab."""
+    def conclude(self, metrics: Mapping[str, float]) -> None:
+        """The run's row in the HParams tab: its knobs, and its metrics once they are known."""
+        knobs = self._learner.task.model_dump()
         plain = {k: v if isinstance(v, (bool, int, float, str)) or v is None else str(v) for k, v in knobs.items()}
         self._board.hyperparameters(plain, metrics)
 
@@ -208,12 +212,18 @@ def _is_shown(name: str) -> bool:
 def step_numbers(learner: Learner, event: StepEnded, *, stop_on_nan: bool) -> dict[str, float]:
     """Loss and metrics of one batch under `batch/`; DivaError when the loss is not finite and that is to stop the run."""
     loss = float(event.loss)
-    if stop_on_nan and abs(loss) >= float("inf") or loss != loss and stop_on_nan:
+    if (stop_on_nan and abs(loss) >= float("inf")) or (loss != loss and stop_on_nan):
         raise diverged(event.epoch, event.step, loss)
-    own = learner.task.compute_metrics({k: v.cpu() for k, v in event.outputs.items()}, learner.data) if event.outputs else {}
+    own = (
+        learner.task.compute_metrics({k: v.cpu() for k, v in event.outputs.items()}, learner.data)
+        if event.outputs
+        else {}
+    )
     return {"batch/loss": loss, **{f"batch/{name}": float(value) for name, value in own.items()}}
 
 
 def diverged(epoch: int, step: int, loss: float) -> DivaError:
     """The error of a loss that is not finite."""
-    return DivaError(f"the training loss is {loss} at step {step} in epoch {epoch}; lower --lr, set --clip-norm, or go on with --on-nan continue")
+    return DivaError(
+        f"the training loss is {loss} at step {step} in epoch {epoch}; lower --lr, set --clip-norm, or go on with --on-nan continue"
+    )

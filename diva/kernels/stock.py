@@ -92,7 +92,9 @@ def describe(device: torch.device) -> dict[str, Any]:
     import torch
 
     config = dict(
-        part.strip().split("=", 1) for part in torch.__config__.show().split("Build settings:")[-1].split(", ") if "=" in part
+        part.strip().split("=", 1)
+        for part in torch.__config__.show().split("Build settings:")[-1].split(", ")
+        if "=" in part
     )
     facts: dict[str, Any] = {
         "version": torch.__version__,
@@ -107,7 +109,9 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        facts["gpu"] = f"{properties.name}, {properties.major}.{properties.minor}, {properties.multi_processor_count} SMs"
+        facts["gpu"] = (
+            f"{properties.name}, {properties.major}.{properties.minor}, {properties.multi_processor_count} SMs"
+        )
         facts["cudnn"] = torch.backends.cudnn.version()
         facts["cublas_workspace"] = os.environ.get("CUBLAS_WORKSPACE_CONFIG", "")
     return facts

@@ -109,7 +109,9 @@ def pack_schedule(schedule: Any) -> Any:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Weights from a file of someone's: safetensors, or a `.pt`/`.pth` state dict read without executing pickled code."""
     if not path.is_file():
-        raise RecordError(f"{path}: no such file; --load takes a run's folder, a .safetensors file or a .pth state dict")
+        raise RecordError(
+            f"{path}: no such file; --load takes a run's folder, a .safetensors file or a .pth state dict"
+        )
     if path.suffix == ".safetensors":
         return load_tensors(path)
     try:

@@ -40,7 +40,7 @@ def _bytes(tensor: Tensor) -> memoryview:
     raw = values.reshape(-1).view(torch.uint8).numpy()
     if sys.byteorder == "big":
         raw = raw.reshape(-1, values.element_size())[:, ::-1].copy()
-    return memoryview(raw.reshape(-1))
+    return raw.reshape(-1).data
 
 
 def digest_model(model: nn.Module) -> str:

@@ -19,7 +19,7 @@ from diva.learning.task import Data, Outputs, Split, Task
 from diva.seeding import Seeds, reseed_globals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
     from torch.optim import Optimizer
@@ -43,16 +43,15 @@ class Learner:
 def fit(learner: Learner, *, first_epoch: int = 0, step: int = 0) -> Iterator[Event]:
     """Train from `first_epoch` to the task's last, `step` steps having been made; epoch 0 is validation before any training."""
     for epoch in range(first_epoch, learner.task.epochs + 1):
-        trained = None
+        trained: Mapping[str, float] = {}
         if epoch > 0:
             for event in train_epoch(learner, epoch, step):
                 yield event
-                trained = event
-            assert isinstance(trained, TrainEnded)
-            step = trained.step
+                if isinstance(event, TrainEnded):
+                    step, trained = event.step, event.metrics
         validated = evaluate(learner, "val", epoch, step)
         yield validated
-        metrics = {**(trained.metrics if trained else {}), **validated.metrics}
+        metrics = {**trained, **validated.metrics}
         if epoch > 0:
             _step_schedule(learner, metrics)
         yield EpochEnded(epoch, step, metrics)
@@ -72,7 +71,7 @@ def train_epoch(learner: Learner, epoch: int, step: int) -> Iterator[StepEnded |
         optimizer.zero_grad()
         with mixed:
             loss, outputs = task.training_step(model, batch, data)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if parameters:
             nn.utils.clip_grad_norm_(parameters, task.clip_norm or math.inf)
         optimizer.step()
@@ -113,7 +112,9 @@ def mixed_precision(task: Task, device: torch.device) -> AbstractContextManager[
 def monitored(task: Task, metrics: Mapping[str, float]) -> float:
     """The value of the metric that names the best epoch; UsageError when the task computes none of that name."""
     if task.monitor not in metrics:
-        raise UsageError(f"monitor is {task.monitor!r}, which this task does not compute; {nearest(task.monitor, metrics)}")
+        raise UsageError(
+            f"monitor is {task.monitor!r}, which this task does not compute; {nearest(task.monitor, metrics)}"
+        )
     return metrics[task.monitor]
 
 
@@ -126,7 +127,7 @@ def _metrics(
     return {f"{split}/{name}": float(value) for name, value in {"loss": loss, **own}.items()}
 
 
-def _join(kept: list[Outputs]) -> dict[str, Tensor]:
+def _join(kept: Sequence[Outputs]) -> dict[str, Tensor]:
     names = kept[0].keys() if kept else ()
     return {name: torch.cat([outputs[name] for outputs in kept]).cpu() for name in names}
 
@@ -136,4 +137,3 @@ def _step_schedule(learner: Learner, metrics: Mapping[str, float]) -> None:
         learner.schedule.step(monitored(learner.task, metrics))
     elif learner.schedule is not None:
         learner.schedule.step()
-

@@ -55,5 +55,7 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[s
         )
     taken = {name: weights[name] for name in own if name in weights and name not in skipped}
     model.load_state_dict(taken, strict=False)
-    fresh = f"; left as initialised: {', '.join(sorted(own.keys() - taken.keys()))}" if own.keys() - taken.keys() else ""
+    fresh = (
+        f"; left as initialised: {', '.join(sorted(own.keys() - taken.keys()))}" if own.keys() - taken.keys() else ""
+    )
     return f"loaded {len(taken)} of {len(own)} tensors from {origin}{fresh}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -65,7 +65,7 @@ def _main_schedule(task: Task, optimizer: Optimizer) -> LRScheduler | None:
         case "cosine":
             return lr_scheduler.CosineAnnealingLR(optimizer, max(1, task.epochs - task.warmup_epochs))
         case "plateau":
-            mode = "min" if task.monitor.endswith(("loss", "error")) else "max"
+            mode: Literal["min", "max"] = "min" if task.monitor.endswith(("loss", "error")) else "max"
             return lr_scheduler.ReduceLROnPlateau(optimizer, mode, task.gamma, patience=task.step_epochs, threshold=0.0)
 
 
@@ -80,7 +80,9 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         matched = [name for name in names if fnmatchcase(name, pattern)]
         if not matched:
-            raise UsageError(f"--freeze {pattern}: no parameter of the model has such a name; {nearest(pattern, names)}")
+            raise UsageError(
+                f"--freeze {pattern}: no parameter of the model has such a name; {nearest(pattern, names)}"
+            )
         frozen += matched
     for name, parameter in model.named_parameters():
         if name in frozen:

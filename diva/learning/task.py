@@ -64,7 +64,7 @@ class Step(NamedTuple):
 class Task(BaseModel, ABC):
     """Knobs of every experiment, and the verbs a task defines. Subclass it, add knobs, implement the abstract methods."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="strings")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="strings")
 
     default_data: ClassVar[str | None] = None
     """Name of the data set used when `--data` is not given."""
@@ -72,24 +72,34 @@ class Task(BaseModel, ABC):
     epochs: int = Field(20, ge=0, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="samples per step")
     drop_last: bool = Field(False, description="skip the last training batch of an epoch when it is short")
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adam", description="the optimizer, as in torch.optim")
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field(
+        "adam", description="the optimizer, as in torch.optim"
+    )
     lr: float = Field(1e-3, gt=0, description="step size")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd and rmsprop")
     nesterov: bool = Field(False, description="Nesterov's momentum, for sgd")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment, for adam and adamw")
-    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment, for adam, adamw and rmsprop (alpha)")
+    beta2: float = Field(
+        0.999, ge=0, lt=1, description="decay of the second moment, for adam, adamw and rmsprop (alpha)"
+    )
     eps: float = Field(1e-8, gt=0, description="added to the denominator by adam, adamw and rmsprop")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty; decoupled for adamw")
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient of all parameters")
     schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
         "constant", description="how lr changes from epoch to epoch, as in torch.optim.lr_scheduler"
     )
-    gamma: float = Field(0.1, gt=0, description="factor of lr in the schedules step, multistep, exponential and plateau")
-    step_epochs: int = Field(10, ge=1, description="epochs between changes of lr, for step; epochs without progress, for plateau")
+    gamma: float = Field(
+        0.1, gt=0, description="factor of lr in the schedules step, multistep, exponential and plateau"
+    )
+    step_epochs: int = Field(
+        10, ge=1, description="epochs between changes of lr, for step; epochs without progress, for plateau"
+    )
     milestones: tuple[int, ...] = Field((), description="epochs after which lr changes, for multistep: 30,60")
     warmup_epochs: int = Field(0, ge=0, description="epochs over which lr grows linearly to its value")
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better monitored metric")
-    monitor: str = Field("val/loss", description="metric that names the best epoch: less is better for loss and error, else more")
+    monitor: str = Field(
+        "val/loss", description="metric that names the best epoch: less is better for loss and error, else more"
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is automatic mixed precision")
 
     @abstractmethod

@@ -113,7 +113,7 @@ class RunFolder:
         if self.result_file.exists():
             return "finished"
         stopped = self.path / "stopped.json"
-        return read_json(stopped)["status"] if stopped.exists() else "unfinished"  # type: ignore[no-any-return]
+        return read_json(stopped)["status"] if stopped.exists() else "unfinished"
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of `metrics.jsonl`."""

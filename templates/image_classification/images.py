@@ -60,7 +60,9 @@ def build_augmentation(task: ImageClassification, size: Sequence[int]) -> tuple[
     wanted = (task.crop_padding, task.flip, task.rotation, task.colour, task.rand_augment, task.erasing)
     if not any(wanted):
         return None, None  # torchvision takes 2 s to import
-    v2 = import_torchvision().transforms.v2
+    import_torchvision()
+    from torchvision.transforms import v2
+
     steps = [
         *([v2.RandomCrop(tuple(size), padding=task.crop_padding)] if task.crop_padding else []),
         *([v2.RandomHorizontalFlip()] if task.flip else []),

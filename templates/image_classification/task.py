@@ -24,19 +24,33 @@ class ImageClassification(Task):
     schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
         "cosine", description="how lr changes from epoch to epoch, as in torch.optim.lr_scheduler"
     )
-    monitor: str = Field("val/accuracy", description="metric that names the best epoch: less is better for loss and error, else more")
+    monitor: str = Field(
+        "val/accuracy", description="metric that names the best epoch: less is better for loss and error, else more"
+    )
 
-    model: str = Field("small_cnn", description="small_cnn, mlp, or a classification model of torchvision: diva list models")
-    image_size: int | None = Field(None, ge=1, description="resize images to a square of so many pixels; needed when sizes differ")
-    normalize: Literal["train", "imagenet", "none"] = Field("train", description="mean and sd taken off: the training split's, ...")
+    model: str = Field(
+        "small_cnn", description="small_cnn, mlp, or a classification model of torchvision: diva list models"
+    )
+    image_size: int | None = Field(
+        None, ge=1, description="resize images to a square of so many pixels; needed when sizes differ"
+    )
+    normalize: Literal["train", "imagenet", "none"] = Field(
+        "train", description="mean and sd taken off: the training split's, ..."
+    )
     class_weights: bool = Field(False, description="weigh the training loss by the inverse frequency of each class")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes, in training")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target spread over all classes, in training"
+    )
     top_k: int = Field(3, ge=1, description="also report the accuracy within so many highest answers")
 
-    crop_padding: int = Field(0, ge=0, description="augmentation: pad by so many pixels, then crop at random to the old size")
+    crop_padding: int = Field(
+        0, ge=0, description="augmentation: pad by so many pixels, then crop at random to the old size"
+    )
     flip: bool = Field(False, description="augmentation: mirror left to right, half of the time")
     rotation: float = Field(0.0, ge=0, le=180, description="augmentation: turn by up to so many degrees")
-    colour: float = Field(0.0, ge=0, le=1, description="augmentation: strength of changes of brightness, contrast, saturation, hue")
+    colour: float = Field(
+        0.0, ge=0, le=1, description="augmentation: strength of changes of brightness, contrast, saturation, hue"
+    )
     rand_augment: int = Field(0, ge=0, description="augmentation: RandAugment with so many operations")
     erasing: float = Field(0.0, ge=0, le=1, description="augmentation: probability that a rectangle is erased")
 
@@ -123,7 +137,10 @@ class ImageClassification(Task):
         if split == "train":
             chosen = range(0, len(images), -(-len(images) // 32))  # up to 32, spread over all classes
             captions = [classes[images.folder.labels[i]] for i in chosen]
-            yield "samples", image_grid([images.sample(i) for i in chosen], captions, title="training images, augmented")
+            yield (
+                "samples",
+                image_grid([images.sample(i) for i in chosen], captions, title="training images, augmented"),
+            )
             return
         labels, predictions = outputs["labels"], outputs["predictions"]
         counts = confusion_counts(labels, predictions, len(classes))
@@ -134,4 +151,7 @@ class ImageClassification(Task):
         worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:32].tolist()
         if worst:
             captions = [f"{classes[labels[i]]} as {classes[predictions[i]]} {confidence[i]:.0%}" for i in worst]
-            yield "mistakes", image_grid([images.picture(i) for i in worst], captions, title=f"{split}: most confident mistakes")
+            yield (
+                "mistakes",
+                image_grid([images.picture(i) for i in worst], captions, title=f"{split}: most confident mistakes"),
+            )

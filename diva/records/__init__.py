@@ -1,0 +1,1 @@
+"""What happened: files, sources, environments and their digests. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Report: numbers become TensorBoard events, figures, console lines and a run's card."""
