@@ -51,6 +51,16 @@ class KernelError(DivaError):
     exit_code = 6
 
 
+def place_of(error: BaseException) -> str:
+    """File and line of the innermost frame of an error that is not in an installed library: the user's, most likely."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith("<")]
+    chosen = (own or list(frames))[-1:]
+    return f"{chosen[0].filename}:{chosen[0].lineno}" if chosen else "no place known"
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """The end of a message about an unknown name: the closest allowed one, or all of them when none is close."""
     choices = sorted(allowed)

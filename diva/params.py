@@ -104,9 +104,8 @@ def check_names(names: Iterable[str], allowed: Iterable[str], where: str) -> Non
 def convert(param: Param, value: Any, where: str) -> Any:
     """A value of an option as its type, from what a flag or YAML gave; UsageError says what is allowed."""
     if param.listed:
-        parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
         single = dataclasses.replace(param, listed=False)
-        return tuple(convert(single, part, where) for part in parts)
+        return tuple(convert(single, part, where) for part in _parts(value))
     if value is None:
         return None
     try:
@@ -181,6 +180,14 @@ def _plain(param: Param, value: Any) -> Any:
     """What a flag or YAML gave, as pydantic takes it: "none" is None, "1,2" a list where a list is declared."""
     if isinstance(value, str) and value.lower() == "none" and "none" not in param.choices:
         return None
-    if param.listed and isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
+    return _parts(value) if param.listed else value
+
+
+def _parts(value: Any) -> list[Any]:
+    """The elements of a list however it was given: a YAML list, "30,60", or a flag more than once."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [
+        p
+        for item in items
+        for p in ([w.strip() for w in item.split(",") if w.strip()] if isinstance(item, str) else [item])
+    ]

@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import Subset
 
 from diva.data.loading import Batches
-from diva.errors import DivaError, UsageError
-from diva.learning.loop import Learner
+from diva.errors import DivaError, UsageError, place_of
+from diva.learning.loop import Learner, monitored
 from diva.learning.models import start_from
 from diva.learning.optim import freeze
 from diva.learning.task import Data, DataFolder, Split, Task
@@ -104,7 +104,8 @@ def _try_one_sample(task: Task, model: nn.Module, data: Data, device: torch.devi
     sample = to_device(collate_of(data.val)([data.val[0]]), device)
     try:
         with torch.no_grad():
-            task.training_step(model, sample, data)
+            outputs = task.training_step(model, sample, data).outputs
+        own = task.compute_metrics({name: value.cpu() for name, value in outputs.items()}, data) if outputs else {}
     except DivaError:
         raise
     except (RuntimeError, ValueError) as error:
@@ -112,5 +113,7 @@ def _try_one_sample(task: Task, model: nn.Module, data: Data, device: torch.devi
             raise
         first = str(error).splitlines()[0]
         raise UsageError(
-            f"the model does not take these data: {first}. Larger images (--image-size) or another --model may fit"
+            f"the model does not take these data: {first} ({place_of(error)}). "
+            "Larger images (--image-size) or another --model may fit"
         ) from error
+    monitored(task, {f"{split}/{name}": 0.0 for split in ("train", "val") for name in ("loss", *own)})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import diva
-from diva.errors import DivaError, UsageError, nearest
+from diva.errors import UsageError, nearest, place_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -150,12 +150,10 @@ def _import_file(name: str, file: Path) -> ModuleType:
     return module
 
 
-def _failed(where: str, error: Exception) -> DivaError:
-    import traceback
-
-    last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
-    place = f" ({last.filename}:{last.lineno})" if last else ""
-    return UsageError(f"{where}: cannot be imported: {type(error).__name__}: {error}{place}")
+def _failed(where: str, error: Exception) -> UsageError:
+    if isinstance(error, SyntaxError):
+        return UsageError(f"{where}: cannot be imported: {error.msg} ({error.filename}:{error.lineno})")
+    return UsageError(f"{where}: cannot be imported: {type(error).__name__}: {error} ({place_of(error)})")
 
 
 def _task_in(module: ModuleType, class_name: str | None, file: Path) -> type[Task]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from diva.records import footprint
 from diva.records.manifest import Manifest, manifest_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from diva.learning.task import Task
     from diva.records.run_folder import RunFolder
@@ -93,6 +94,17 @@ def verify_data(run: RunFolder, wanted: str | None, data_root: Path, *, deep: bo
         raise DataError(
             f"{path}: not the data of run {run.id}: {differences.text()}. Restore them, or give others with --data FOLDER"
         )
+
+
+def facts_that_differ(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of facts about the data that differ; the decoder's version is none of them while it decodes the same pixels."""
+    names = (then.keys() | now.keys()) - {"decoder"}
+    return sorted(name for name in names if _json(then.get(name)) != _json(now.get(name)))
+
+
+def _json(value: Any) -> str:
+    """One of the two comes from a file, where a tuple has become a list."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def options_with(options: RunOptions, changes: dict[str, Any]) -> RunOptions:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from diva.errors import RecordError
 from diva.experiment.code import own_digest
 from diva.experiment.recorded import (
+    facts_that_differ,
     find_data,
     options_with,
     recorded_options,
@@ -83,7 +84,7 @@ def compare(then: RunFolder, now: RunFolder) -> Verdict:
             f"IDENTICAL: {new['epochs']} epochs, {new['steps']} steps, weights {new['weights_digest'][:19]}...",
         )
     where = (
-        f"at epoch {parting.epoch}, step {parting.step}: {', '.join(parting.names)} differ"
+        f"from epoch {parting.epoch}, step {parting.step} on, in {', '.join(parting.names)}"
         if parting
         else f"in {', '.join(digests)}"
     )
@@ -92,7 +93,7 @@ def compare(then: RunFolder, now: RunFolder) -> Verdict:
     if causes and largest <= TOLERANCE:
         return Verdict(
             "EQUIVALENT",
-            f"EQUIVALENT: bits differ {where}, metrics by at most {largest:.2g} (tolerance {TOLERANCE}); "
+            f"EQUIVALENT: bits differ {where}; metrics by at most {largest:.2g} (tolerance {TOLERANCE}); "
             f"what may have changed bits: {_few(causes)}",
         )
     return Verdict("DIFFERENT", f"DIFFERENT {where}; metrics differ by up to {largest:.2g}")
@@ -117,6 +118,8 @@ def differences(then: Manifest, now: Manifest) -> list[environment.Difference]:
             found.append(row)
     if then.diva["digest"] != now.diva["digest"]:
         found.append(environment.Difference("diva", then.diva["digest"][:19], now.diva["digest"][:19], True))
+    for name in facts_that_differ(then.facts, now.facts):
+        found.append(environment.Difference(f"data {name}", str(then.facts.get(name)), str(now.facts.get(name)), True))
     return found
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from diva.errors import RecordError, UsageError
 from diva.experiment.assemble import assemble
 from diva.experiment.execute import train
-from diva.experiment.recorded import find_data, recorded_options, recorded_task, verify_data, verify_record
+from diva.experiment.recorded import (
+    facts_that_differ,
+    find_data,
+    recorded_options,
+    recorded_task,
+    verify_data,
+    verify_record,
+)
+from diva.experiment.reproduce import preview
 from diva.experiment.run import locate_data, logged
 from diva.kernels import stock
 from diva.learning.checkpoints import load_weights
@@ -33,11 +41,16 @@ def resume(run: RunFolder, data: str | None, data_root: Path, console: Console) 
     _, task, _ = recorded_task(run, manifest)
     with logged(run, console), stock.deterministic(options.threads, tf32=options.tf32):
         console.say(f"resuming run {run.path}")
+        for found in preview(manifest, {}):
+            if found.can_change_bits:
+                console.warn(f"{found.what} was {found.then}, is {found.now}: the bits of the rest may be others")
         located = locate_data(wanted, options, console)
         weights = load_weights(run.checkpoints / "loaded.safetensors") if manifest.loaded else None
         learner, _ = assemble(task, located.folder if located else None, Seeds(manifest.seed), options, device, weights)
-        if dict(learner.data.facts) != manifest.facts:
+        strange = facts_that_differ(manifest.facts, learner.data.facts)
+        if strange:
             raise RecordError(
-                f"{run.path}: the task reads other facts from the data than are recorded; was the image decoder changed?"
+                f"{run.path}: the data are read otherwise than when the run began, in {', '.join(strange)}; "
+                "another image decoder would explain it, see environment/requirements.txt of the run"
             )
         return train(run, learner, options, console)

@@ -68,7 +68,8 @@ class TraceWriter:
     def __init__(self, journal: Journal, learner: Learner, *, steps: bool, previous: str = START) -> None:
         self._journal, self._learner, self._steps = journal, learner, steps
         self._trained: TrainEnded | None = None
-        self._done_in_epoch = 0
+        self._taken = 0  # samples of this epoch that the steps so far have read
+        self._steps_done = 0
         self.head = previous
 
     def write(self, event: Event, numbers: Mapping[str, float] | None) -> None:
@@ -83,14 +84,13 @@ class TraceWriter:
 
     def _step(self, event: StepEnded) -> None:
         batches = self._learner.batches["train"]
-        size = batches.sizes()[self._done_in_epoch]
-        start = sum(batches.sizes()[: self._done_in_epoch])
-        order = batches.order(event.epoch)[start : start + size]
-        self._done_in_epoch += 1
+        size = batches.sizes()[self._steps_done]
+        order = batches.order(event.epoch)[self._taken : self._taken + size]
+        self._taken, self._steps_done = self._taken + size, self._steps_done + 1
         self._append(event.epoch, event.step, order=digest_order(order), losses=digest_losses([float(event.loss)]))
 
     def _epoch(self, event: EpochEnded) -> None:
-        trained, self._trained, self._done_in_epoch = self._trained, None, 0
+        trained, self._trained, self._taken, self._steps_done = self._trained, None, 0, 0
         learnt = {"order": digest_order(trained.order), "losses": digest_losses(trained.losses)} if trained else {}
         values = [event.metrics[name] for name in sorted(event.metrics)]
         self._append(event.epoch, event.step, **learnt, metrics=digest_losses(values))
@@ -128,6 +128,7 @@ class BoardWriter:
                 seconds = time.perf_counter() - self._since
                 speed = {"time/epoch_s": seconds, "time/samples_per_s": len(event.order) / seconds}
                 self._board.scalars({**event.metrics, "optimizer/lr": event.lr, **speed}, event.step)
+                self._board.flush()  # before validation, which may be long and silent
             case Evaluated():
                 self._board.scalars(event.metrics, event.step)
                 if event.split == "test" or is_drawn(event.epoch, self._learner.task.epochs):
@@ -135,6 +136,7 @@ class BoardWriter:
             case EpochEnded():
                 if is_drawn(event.epoch, self._learner.task.epochs):
                     self._histograms(event)
+                self._board.flush()
                 self._since = time.perf_counter()
 
     def draw(self, split: Split, epoch: int, step: int, outputs: Mapping[str, Any]) -> None:
@@ -187,6 +189,8 @@ class ConsoleWriter:
     def write(self, event: Event, numbers: Mapping[str, float] | None) -> None:
         """Say the epoch's line when it is whole."""
         match event:
+            case StepEnded() if numbers is not None:
+                self._bar.update(0, loss=numbers["batch/loss"])
             case TrainEnded():
                 self._close_bar()
             case EpochEnded():

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,13 +59,15 @@ class Step(NamedTuple):
     """What one step gives: the mean loss of the batch, a scalar, and what the metrics need, each (B, ...), detached by the loop."""
 
     loss: Tensor
-    outputs: Outputs = {}
+    outputs: Outputs = MappingProxyType({})
 
 
 class Task(BaseModel, ABC):
     """Knobs of every experiment, and the verbs a task defines. Subclass it, add knobs, implement the abstract methods."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="strings")
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="strings"
+    )
 
     default_data: ClassVar[str | None] = None
     """Name of the data set used when `--data` is not given."""

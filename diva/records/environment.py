@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diva.records import files
-from diva.records.source import without_credentials
+from diva.records.checkout import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 CPUINFO = Path("/proc/cpuinfo")
+SIGNS_OF_NVIDIA = (Path("/proc/driver/nvidia"), Path("/dev/nvidia0"))
 
 # Names and beginnings of names of the variables that can change bits.
 VARIABLES = (
@@ -29,19 +30,24 @@ VARIABLES = (
     *("NCCL_", "NPY_", "NUMEXPR_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTORCH_", "TORCH", "TRITON_", "VECLIB_"),
     *("GLIBC_TUNABLES", "LD_LIBRARY_PATH", "LD_PRELOAD", "NVIDIA_TF32_OVERRIDE", "PYTHONHASHSEED", "PYTHONOPTIMIZE"),
 )
+# What scikit-learn, threadpoolctl (KMP_) and torch (TORCHINDUCTOR_) set when they are imported: told or not by what was
+# imported before, and none changes bits.
+SET_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR")
 SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 _INSTRUCTION_SETS = re.compile(
     r"sse4_1|sse4_2|avx|avx2|fma|f16c|avx_\w+|avx512\w*|amx\w*|neon|asimd\w*|sve\w*|sme|sme\d\w*|sme_\w+|bf16|i8mm"
 )
 _NUMERIC_PACKAGES = re.compile(
-    r"diva|torch|torchvision|torchaudio|numpy|scipy|pillow|pillow-simd|scikit-learn|nvidia-.*|triton|mkl|intel-openmp"
+    r"torch|torchvision|torchaudio|numpy|scipy|pillow|pillow-simd|scikit-learn|nvidia-.*|triton|mkl|intel-openmp"
     r"|opencv-.*|cupy-.*"
 )
 _BIT_CHANGING = re.compile(
-    r"torch\..*|variables\..*|gpu\..*|cpu\.model|cpu\.instruction_sets|machine|os\.system|os\.libc"
-    r"|python\.implementation|.*threads.*"
+    r"torch\..*|variables\..*|gpu\.\d+\.(name|driver)|cpu\.model|cpu\.instruction_sets|machine|os\.system|os\.libc"
+    r"|python\.implementation"
 )
+# Sentences are no facts, and the manifest tells by its digest which diva ran.
+_NOT_COMPARED = ("missing", "packages.diva", "direct.diva")
 # The versions and names that pip accepts in `name==version` (PEP 440, PEP 508).
 _PINNABLE_VERSION = re.compile(
     r"v?(\d+!)?\d+(\.\d+)*([-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?\d*)?(-\d+|[-_.]?(post|rev|r)[-_.]?\d*)?"
@@ -96,7 +102,7 @@ def requirements(environment: Mapping[str, Any]) -> str:
     direct = environment.get("direct", {})
     for name, version in sorted(environment["packages"].items()):
         if name in direct:
-            lines.append(f"# {name} {version} came from {files.printable(direct[name])}")
+            lines.append(f"# {name} {version} is from no registry: {files.printable(direct[name])}")
         elif _PINNABLE_NAME.fullmatch(name) and _PINNABLE_VERSION.fullmatch(version):
             lines.append(f"{name}=={version}")
         else:
@@ -106,7 +112,7 @@ def requirements(environment: Mapping[str, Any]) -> str:
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
     """Everything that differs between two environments: what can change bits first, then by name."""
-    old, new = dict(_facts(then)), dict(_facts(now))
+    old, new = _facts(then), _facts(now)
     found = [
         Difference(what, old.get(what), new.get(what), _can_change_bits(what, old.get(what), new.get(what)))
         for what in old.keys() | new.keys()
@@ -115,10 +121,9 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Differe
     return sorted(found, key=lambda difference: (not difference.can_change_bits, difference.what))
 
 
-def _facts(environment: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in environment.items():
-        if key != "missing":  # sentences, not facts
-            yield from _flat(key, value)
+def _facts(environment: Mapping[str, Any]) -> dict[str, Any]:
+    facts = (fact for section, value in environment.items() for fact in _flat(section, value))
+    return {what: value for what, value in facts if what not in _NOT_COMPARED}
 
 
 def _flat(what: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -208,10 +213,12 @@ def _memory(missing: list[str]) -> int | None:
 
 def _gpus(missing: list[str]) -> list[dict[str, str]]:
     """The NVIDIA GPUs that the driver's own tool lists; other makers are not looked for."""
-    if shutil.which("nvidia-smi") is None:
-        missing.append("no nvidia-smi here: NVIDIA GPUs and their driver, if any, are unknown.")
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        if any(sign.exists() for sign in SIGNS_OF_NVIDIA):
+            missing.append("an NVIDIA driver is here but no nvidia-smi: GPUs and their driver are unknown.")
         return []
-    output = _output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv")
+    output = _output(tool, "--query-gpu=name,driver_version,memory.total", "--format=csv")
     rows = list(csv.reader((output or "").splitlines(), skipinitialspace=True))
     if output is None or any(len(row) != 3 for row in rows):
         missing.append("nvidia-smi is here but did not answer: GPUs and their driver are unknown.")
@@ -238,15 +245,19 @@ def _packages(missing: list[str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _origin(direct_url: str) -> str:
-    """Where a local or version-controlled install came from (direct_url.json), without credentials or home."""
+    """Where a local or version-controlled install came from (direct_url.json); never a path, user or password."""
     try:
         facts = json.loads(direct_url)
-        url = without_credentials(facts["url"])
-        commit = facts.get("vcs_info", {}).get("commit_id")
-        editable = facts.get("dir_info", {}).get("editable", False)
+        url, commit = facts["url"], facts.get("vcs_info", {}).get("commit_id")
+        if facts.get("dir_info", {}).get("editable"):
+            place = "editable"
+        elif url.startswith("file:") or "dir_info" in facts:
+            place = "local file" if "archive_info" in facts else "local folder"
+        else:
+            place = without_credentials(url)
     except (ValueError, TypeError, KeyError, AttributeError):
         return "a place that its metadata do not tell"
-    return url + (f" at commit {commit}" if commit else "") + (" (editable)" if editable else "")
+    return f"{place} at commit {commit}" if commit else place
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -255,7 +266,8 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_recorded(name: str) -> bool:
-    return name.startswith(VARIABLES) and not any(word in name.upper() for word in SECRETS)
+    is_secret = any(word in name.upper() for word in SECRETS)
+    return name.startswith(VARIABLES) and name not in SET_BY_LIBRARIES and not is_secret
 
 
 def _without_secrets(value: str) -> str:

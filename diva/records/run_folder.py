@@ -126,13 +126,13 @@ class RunFolder:
 def create_run_folder(output: Path, task: str, now: datetime | None = None) -> RunFolder:
     """A fresh folder `<output>/<task>/<id>`; DivaError when it cannot be written or the disk is full."""
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%d-%H%M%S")
+    parent = output / task
     try:
-        parent = output / task
+        _check_space(parent)
         parent.mkdir(parents=True, exist_ok=True)
         ignore = output / ".gitignore"
         if not ignore.exists():
             write_atomic(ignore, "*\n")
-        _check_space(parent)
         while True:
             folder = parent / f"{stamp}-{secrets.token_hex(3)}"
             try:
@@ -145,7 +145,8 @@ def create_run_folder(output: Path, task: str, now: datetime | None = None) -> R
 
 
 def _check_space(folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
     if free < NEEDED_BYTES:
         raise DivaError(
             f"{folder}: the disk has {free / 2**20:.0f} MiB left, a run needs at least {NEEDED_BYTES / 2**20:.0f}; "

@@ -139,7 +139,9 @@ class ImageClassification(Task):
             captions = [classes[images.folder.labels[i]] for i in chosen]
             yield (
                 "samples",
-                image_grid([images.sample(i) for i in chosen], captions, title="training images, augmented"),
+                image_grid(
+                    [images.sample(i) for i in chosen], captions, title="training images, as the network sees them"
+                ),
             )
             return
         labels, predictions = outputs["labels"], outputs["predictions"]

@@ -95,13 +95,27 @@ def test_secrets_and_other_variables_are_not_told(monkeypatch, name):
     assert name not in environment.describe()["variables"]
 
 
+@pytest.mark.parametrize("name", ["KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR"])
+def test_what_libraries_set_when_they_are_imported_is_not_told(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    assert name not in environment.describe()["variables"]
+
+
 def test_what_is_unknown_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(environment, "SIGNS_OF_NVIDIA", (tmp_path / "nothing", tmp_path))
     monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
     facts = environment.describe()
     assert facts["gpu"] == [] and facts["cpu"]["model"] is None
     for word in ("torch", "nvidia-smi", "CPU model", "instruction sets", "cores"):
         assert any(word in sentence for sentence in facts["missing"]), word
+
+
+def test_without_a_sign_of_a_gpu_nothing_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(environment, "SIGNS_OF_NVIDIA", (tmp_path / "nothing",))
+    facts = environment.describe()
+    assert facts["gpu"] == [] and not any("nvidia" in sentence.lower() for sentence in facts["missing"])
 
 
 def test_gpus_are_read_from_nvidia_smi(smi):
@@ -139,9 +153,26 @@ def test_every_line_of_the_requirements_can_be_installed(installed):
     assert lines[0] == f"# python {facts['python']['version']}"
     pinned = [Requirement(line) for line in lines if not line.startswith("#")]
     assert len(pinned) == len(facts["packages"]) - 3 - len(facts["direct"].keys() - {"local-tool", "forked"}) >= 10
-    assert "# local-tool 1.0 came from file:///srv/tool (editable)" in lines
-    assert "# forked 2.0 came from https://host/x.git at commit abc" in lines
+    assert "# local-tool 1.0 is from no registry: editable" in lines
+    assert "# forked 2.0 is from no registry: https://host/x.git at commit abc" in lines
     assert any(line.startswith("# ancient 2004d") for line in lines) and "pre==1.0rc1.post2.dev3+cpu.7" in lines
+
+
+@pytest.mark.parametrize(
+    ("direct_url", "told"),
+    [
+        ({"url": "file:///srv/x", "dir_info": {"editable": True}}, "editable"),
+        ({"url": "file:///srv/x", "dir_info": {}}, "local folder"),
+        ({"url": "file:///srv/x.whl", "archive_info": {}}, "local file"),
+        ({"url": "file:///srv/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}, "local folder at commit abc"),
+        ({"url": "https://me:pw@host/x.whl?key=1", "archive_info": {}}, "https://host/x.whl"),
+        ({"url": None}, "a place that its metadata do not tell"),
+        ([], "a place that its metadata do not tell"),
+    ],
+)
+def test_where_a_package_came_from_is_told_without_paths_and_credentials(installed, direct_url, told):
+    installed("tool", "1.0", direct_url)
+    assert environment.describe()["direct"]["tool"] == told
 
 
 def test_of_two_installed_versions_the_one_that_would_be_imported_counts(installed):
@@ -164,7 +195,7 @@ def changed(what, value):
             "os": {"release": "6.1", "libc": "glibc 2.36"},
             "cpu": {"model": "A", "instruction_sets": ["avx", "avx2"]},
             "memory_bytes": 1,
-            "gpu": [{"name": "H100", "driver": "550"}],
+            "gpu": [{"name": "H100", "driver": "550", "memory": "81559 MiB"}],
             "packages": {"torch": "2.12.0", "pytest": "8.0", "nvidia-cudnn-cu12": "9"},
             "variables": {"OMP_NUM_THREADS": "2"},
             "torch": {"blas": "MKL", "threads": 2, "cudnn": None},
@@ -192,6 +223,7 @@ def changed(what, value):
         (("cpu", "model"), "B", True),
         (("cpu", "instruction_sets"), ["avx"], True),
         (("gpu", 0, "driver"), "560", True),
+        (("gpu", 0, "memory"), "40960 MiB", False),
         (("variables", "MKL_CBWR"), "AVX2", True),
         (("variables", "OMP_NUM_THREADS"), None, True),
         (("torch", "blas"), "OpenBLAS", True),
@@ -216,6 +248,12 @@ def test_a_difference_says_whether_it_can_change_bits(what, value, matters):
 def test_equal_environments_do_not_differ_whatever_was_missing():
     facts = environment.describe()
     assert environment.differences(facts, {**json.loads(json.dumps(facts)), "missing": ["other"]}) == []
+
+
+def test_diva_itself_is_not_compared():
+    then, now = changed(("packages", "diva"), "0.2")
+    now["direct"] = {"diva": "editable"}
+    assert environment.differences(then, now) == []
 
 
 def test_what_can_change_bits_comes_first():

@@ -1,0 +1,118 @@
+"""What the reference pages take from the code when the site is built; a page asks for it with `<!-- generated: NAME -->`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+from mkdocs.exceptions import PluginError
+
+from diva import errors
+from diva.cli import INTERRUPTED, TERMINATED, cli
+from diva.experiment.find import find_task, load_found, template_names
+from diva.params import Param, knobs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MARK = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the generated parts where a page asks for them; MkDocs calls this for every page."""
+    return MARK.sub(_generated, markdown)
+
+
+def _generated(mark: re.Match[str]) -> str:
+    if mark[1] not in PARTS:
+        raise PluginError(f"nothing is called {mark[1]!r}; allowed: {', '.join(PARTS)}")
+    return PARTS[mark[1]]()
+
+
+def commands() -> dict[str, click.Command]:
+    """Every command of `diva` by name."""
+    return dict(sorted(cli.commands.items()))
+
+
+def command_line() -> str:
+    """A section per command: usage, what it does, arguments, options, the example of its help."""
+    return "\n\n".join(part for name, command in commands().items() for part in _section(name, command))
+
+
+def _section(name: str, command: click.Command) -> Iterator[str]:
+    context = click.Context(command, info_name=name, parent=click.Context(cli, info_name="diva"))
+    yield f"## diva {name}"
+    yield " ".join((command.help or "").split())
+    yield f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
+    shown = [p for p in command.get_params(context) if isinstance(p, click.Option) and p.name != "help"]
+    if shown:
+        yield _table(("option", "takes", "default", "meaning"), [_option_row(p, context) for p in shown])
+    if command.epilog:
+        label, _, examples = command.epilog.partition(":")
+        yield "\n".join([f"{label}:", "", *(f"    {line.strip()}" for line in examples.split("·"))])
+
+
+def _option_row(option: click.Option, context: click.Context) -> tuple[str, ...]:
+    meaning, _, rest = (option.help or "").partition("  [default: ")
+    default = rest.removesuffix("]") or (str(option.default) if option.show_default else "")
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    takes = "" if option.is_flag or option.secondary_opts else _takes(option, context)
+    return names, takes, f"`{default}`" if default else "", meaning + ("; can be repeated" if option.multiple else "")
+
+
+def _takes(option: click.Option, context: click.Context) -> str:
+    if isinstance(option.type, click.Choice):
+        return ", ".join(f"`{choice}`" for choice in option.type.choices)
+    return option.make_metavar(context).strip("[]").split("<=")[0].split(">=")[0].split(" RANGE")[0].lower()
+
+
+def knobs() -> str:
+    """Per template a table of the knobs that are its own and one of those that every task has."""
+    return "\n\n".join(part for name in template_names() for part in _knobs_of_template(name))
+
+
+def _knobs_of_template(name: str) -> Iterator[str]:
+    from diva import Task
+
+    task = load_found(find_task(name))
+    common = {knob.name for knob in knobs_of(Task)}
+    headers = ("flag", "key in YAML", "takes", "default", "meaning")
+    rows = {knob.name: _knob_row(knob, task.model_fields[knob.name]) for knob in knobs_of(task)}
+    yield f"## {name}"
+    yield (task.__doc__ or "").splitlines()[0]
+    yield f"Data used when `--data` is not given: `{task.default_data}`."
+    yield "### Its own knobs"
+    yield _table(headers, [row for knob, row in rows.items() if knob not in common])
+    yield "### Knobs of every task, with this template's defaults"
+    yield _table(headers, [row for knob, row in rows.items() if knob in common])
+
+
+def _knob_row(knob: Param, field: Any) -> tuple[str, ...]:
+    flag = f"`{knob.flag}`" + (f", `--no-{knob.flag[2:]}`" if knob.kind == "bool" else "")
+    bounds = [f"{sign} {getattr(bound, word):g}" for bound in field.metadata for word, sign in BOUNDS.items()
+              if getattr(bound, word, None) is not None]  # fmt: skip
+    takes = ", ".join(f"`{choice}`" for choice in knob.choices) or " ".join([knob.kind, *bounds])
+    default = "" if knob.default in (None, ()) else f"`{knob.default}`"
+    return flag, f"`{knob.name}`", takes + (", repeated or with commas" if knob.listed else ""), default, knob.help
+
+
+def exit_codes() -> str:
+    """A row per exit code: the classes of `diva.errors` that leave with it, and what leaves without an error."""
+    rows = [("0", "", "Done. For `reproduce`: IDENTICAL or EQUIVALENT.")]
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.DivaError)]
+    for found in sorted(classes, key=lambda c: c.exit_code):
+        meaning = re.sub(r" \(exit \d\)", "", (found.__doc__ or "").split(". ")[0].rstrip("."))
+        rows.append((str(found.exit_code), f"`{found.__name__}`", f"{meaning}."))
+    rows.append((str(INTERRUPTED), "", "Interrupted (Ctrl-C, SIGINT). A run that was training can be resumed."))
+    rows.append((str(TERMINATED), "", "Terminated (SIGTERM). A run that was training can be resumed."))
+    return _table(("code", "error", "meaning"), rows)
+
+
+def _table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [headers, tuple("---" for _ in headers), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+PARTS: dict[str, Callable[[], str]] = {"command-line": command_line, "knobs": knobs, "exit-codes": exit_codes}
