@@ -31,6 +31,7 @@ class Param:
     choices: tuple[str, ...] = ()
     many: bool = False
     listed: bool = False
+    literals: tuple[Any, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -62,14 +63,14 @@ def knobs_of(model: type[BaseModel]) -> list[Param]:
 
 
 def _param(name: str, annotation: Any, default: Any, help: str, choices: tuple[str, ...]) -> Param:
-    literal = tuple(str(c) for a in _alternatives(annotation) for c in _literals(a))
+    literals = tuple(c for a in _alternatives(annotation) for c in _literals(a))
     kinds: dict[Any, Literal["int", "float", "bool", "path"]] = {int: "int", float: "float", bool: "bool", Path: "path"}
     plain = [a for a in _alternatives(annotation) if a is not type(None)]
     listed = bool(plain) and typing.get_origin(plain[0]) in (tuple, list)
     inner = typing.get_args(plain[0])[0] if listed else (plain[0] if plain else str)
-    return Param(
-        name, kinds.get(inner, "text"), default, help, choices or literal, many=listed and not choices, listed=listed
-    )
+    allowed = choices or tuple(str(literal) for literal in literals)
+    known = None if default is dataclasses.MISSING or type(default).__name__ == "PydanticUndefinedType" else default
+    return Param(name, kinds.get(inner, "text"), known, help, allowed, listed and not choices, listed, literals)
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
@@ -106,7 +107,9 @@ def convert(param: Param, value: Any, where: str) -> Any:
     if param.listed:
         single = dataclasses.replace(param, listed=False)
         return tuple(convert(single, part, where) for part in _parts(value))
-    if value is None:
+    if value is None or (isinstance(value, str) and value.lower() == "none"):
+        if param.default is not None:
+            raise UsageError(f"{where}: {param.name} has no value; allowed: {', '.join(param.choices) or param.kind}")
         return None
     try:
         converted = _CONVERT[param.kind](value)
@@ -160,31 +163,39 @@ def build(model: type[BaseModel], layers: Layers) -> BaseModel:
     params = {p.name: p for p in knobs_of(model)}
     check_names(layers.values, params, "knobs")
     for name, value in layers.values.items():
-        if isinstance(value, bool) and params[name].kind != "bool":
-            raise UsageError(
-                f"{name} is {value!r} ({layers.origins[name]}); allowed: {params[name].kind}, not a truth value"
-            )
+        given = value if isinstance(value, (list, tuple)) else [value]
+        if params[name].kind != "bool" and any(isinstance(item, bool) for item in given):
+            allowed = params[name].kind
+            raise UsageError(f"{name} is {value!r} ({layers.origins[name]}); allowed: {allowed}, not a truth value")
     try:
         return model(**{name: _plain(params[name], value) for name, value in layers.values.items()})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        origin = f" ({layers.origins[name]})" if name in layers.origins else ""
-        subject = f"{name} is {first['input']!r}{origin}: " if name else ""
-        raise UsageError(
-            subject + first["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
-        ) from None
+        raise UsageError(_in_words(error.errors(include_url=False)[0], layers)) from None
+
+
+def _in_words(error: Any, layers: Layers) -> str:
+    """One line from pydantic's first error: which knob, what it was given and where, what it should be."""
+    name = str(error["loc"][0]) if error["loc"] else ""
+    words = error["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+    if error["type"] == "missing":
+        return f"{name} must be given: it has no default"
+    origin = f" ({layers.origins[name]})" if name in layers.origins else ""
+    return f"{name} is {error['input']!r}{origin}: {words}" if name else words
 
 
 def _plain(param: Param, value: Any) -> Any:
     """What a flag or YAML gave, as pydantic takes it: "none" is None, "1,2" a list where a list is declared."""
     if isinstance(value, str) and value.lower() == "none" and "none" not in param.choices:
         return None
+    if isinstance(value, str) and value in param.choices:
+        return next((literal for literal in param.literals if str(literal) == value), value)
     return _parts(value) if param.listed else value
 
 
 def _parts(value: Any) -> list[Any]:
     """The elements of a list however it was given: a YAML list, "30,60", or a flag more than once."""
+    if value is None or (isinstance(value, str) and value.lower() == "none"):
+        return []
     items = value if isinstance(value, (list, tuple)) else [value]
     return [
         p

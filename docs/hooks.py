@@ -46,7 +46,7 @@ def _section(name: str, command: click.Command) -> Iterator[str]:
     yield f"## diva {name}"
     yield " ".join((command.help or "").split())
     yield f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
-    shown = [p for p in command.get_params(context) if isinstance(p, click.Option) and p.name != "help"]
+    shown = [p for p in command.get_params(context) if isinstance(p, click.Option) and "--help" not in p.opts]
     if shown:
         yield _table(("option", "takes", "default", "meaning"), [_option_row(p, context) for p in shown])
     if command.epilog:
@@ -78,7 +78,7 @@ def _knobs_of_template(name: str) -> Iterator[str]:
 
     task = load_found(find_task(name))
     common = {knob.name for knob in knobs_of(Task)}
-    headers = ("flag", "key in YAML", "takes", "default", "meaning")
+    headers = ("flag", "takes", "default", "meaning")
     rows = {knob.name: _knob_row(knob, task.model_fields[knob.name]) for knob in knobs_of(task)}
     yield f"## {name}"
     yield (task.__doc__ or "").splitlines()[0]
@@ -90,12 +90,12 @@ def _knobs_of_template(name: str) -> Iterator[str]:
 
 
 def _knob_row(knob: Param, field: Any) -> tuple[str, ...]:
-    flag = f"`{knob.flag}`" + (f", `--no-{knob.flag[2:]}`" if knob.kind == "bool" else "")
     bounds = [f"{sign} {getattr(bound, word):g}" for bound in field.metadata for word, sign in BOUNDS.items()
               if getattr(bound, word, None) is not None]  # fmt: skip
-    takes = ", ".join(f"`{choice}`" for choice in knob.choices) or " ".join([knob.kind, *bounds])
+    kind = "yes or no" if knob.kind == "bool" else knob.kind
+    takes = ", ".join(f"`{choice}`" for choice in knob.choices) or " ".join([kind, *bounds])
     default = "" if knob.default in (None, ()) else f"`{knob.default}`"
-    return flag, f"`{knob.name}`", takes + (", repeated or with commas" if knob.listed else ""), default, knob.help
+    return f"`{knob.flag}`", takes + ("; can be repeated" if knob.listed else ""), default, knob.help
 
 
 def exit_codes() -> str:

@@ -215,8 +215,8 @@ def check_output(page: Path, ran: list[Block], place: Path) -> None:
             printed = (place / f"{number}.out").read_text(encoding="utf-8", errors="replace").splitlines()
             shown = block.text.splitlines()
             missing = first_missing(shown, printed, exactly=exactly)
-            assert missing is None, (
-                f"{name_of(page)}:{block.line}: not printed here: {missing}\n" + "\n".join(printed[-60:])
+            assert missing is None, f"{name_of(page)}:{block.line}: not printed here: {missing}\n" + "\n".join(
+                printed[-60:]
             )
 
 
@@ -324,7 +324,7 @@ def test_commands_and_options_exist(page: Path):
     elsewhere = {"--dev", "--gpu", "--cpu", "--quiet"}  # of setup_environment.sh and sha256sum
     anywhere = set().union(*flags.values(), own, elsewhere)
     for code in code_in(page):
-        called = re.search(r"(?:^|[ (/])diva ([a-z]+)\b(.*)", code)
+        called = re.search(r"(?<!from )\bdiva ([a-z]+)\b(.*)", code)
         if called:
             assert called[1] in flags, f"{code}: there is no command {called[1]}"
             allowed = flags[called[1]] | own
@@ -344,7 +344,9 @@ def test_every_command_and_every_knob_is_in_the_reference(site: Path):
         shown = [flag for p in command.params if isinstance(p, click.Option) for flag in p.opts]
         assert [flag for flag in shown if flag not in commands] == []
     for template in template_names():
-        assert [k.flag for k in knobs_of(load_found(find_task(template))) if f"<code>{k.flag}</code>" not in knobs] == []
+        assert [
+            k.flag for k in knobs_of(load_found(find_task(template))) if f"<code>{k.flag}</code>" not in knobs
+        ] == []
 
 
 def test_the_architecture_names_what_is_there():

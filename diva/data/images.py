@@ -10,16 +10,17 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 
 from diva.errors import DataError, RecordError
 from diva.records.files import read_json, write_json
+from diva.records.footprint import is_ignored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from PIL import Image
 
@@ -59,7 +60,7 @@ def read_image_folders(folder: Path) -> dict[str, ImageFolder]:
 
 
 def _class_names(split: Path) -> list[str]:
-    return sorted(entry.name for entry in split.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in split.iterdir() if entry.is_dir() and not is_ignored(entry.name))
 
 
 def _read_split(split: Path, classes: tuple[str, ...]) -> ImageFolder:
@@ -84,9 +85,11 @@ def _read_split(split: Path, classes: tuple[str, ...]) -> ImageFolder:
 
 
 def _images_under(folder: Path) -> list[Path]:
-    found = [
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]
+    """Images at any depth; as in a footprint, links count and what it ignores does not."""
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not is_ignored(name)]
+        found += [Path(place, name) for name in names if Path(name).suffix.lower() in SUFFIXES and not is_ignored(name)]
     return sorted(found, key=lambda p: os.fsencode(p.relative_to(folder).as_posix()))
 
 
@@ -125,7 +128,7 @@ def image_statistics(folders: Mapping[str, ImageFolder], root: Path, digest: str
             stored = read_json(cache)
         except RecordError:
             stored = {}
-        if stored.get("key") == key:
+        if isinstance(stored, dict) and stored.get("key") == key:
             return dict(stored["statistics"])
     statistics = _compute_statistics(folders, root)
     try:

@@ -12,12 +12,11 @@ import numpy
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
+from diva.errors import DivaError
 from diva.seeding import Seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-Pairs = "list[tuple[int, int]]"
 
 
 class Batches:
@@ -70,7 +69,7 @@ class Batches:
 
     def _read(self, epoch: int) -> Iterator[Any]:
         indices = torch.from_numpy(self.order(epoch)).split(self._sizes)
-        if isinstance(self.dataset, TensorDataset):
+        if type(self.dataset) is TensorDataset:  # a subclass may read its samples otherwise
             tensors = self.dataset.tensors
             return (tuple(t.index_select(0, i) for t in tensors) for i in indices)
         pairs = [[(epoch, index) for index in batch.tolist()] for batch in indices]
@@ -79,7 +78,7 @@ class Batches:
             collate = collate_of(self.dataset)
             return (collate([read[pair] for pair in batch]) for batch in pairs)
         self._queue[:] = pairs
-        return iter(self._workers())
+        return (_checked(batch) for batch in self._workers())
 
     def _workers(self) -> DataLoader[Any]:
         """One pool of worker processes for all epochs; it reads whatever list of batches stands in the queue."""
@@ -88,7 +87,7 @@ class Batches:
                 _Seeded(self.dataset, self.seeds),
                 batch_sampler=self._queue,
                 num_workers=self.workers,
-                collate_fn=collate_of(self.dataset),
+                collate_fn=_CollateOrRefuse(collate_of(self.dataset)),
                 pin_memory=self.device.type == "cuda",
                 worker_init_fn=_start_worker,
                 multiprocessing_context="fork",  # tasks are loaded by path: a spawned worker could not import them
@@ -108,6 +107,39 @@ class _Seeded(Dataset[Any]):
         epoch, index = pair
         self.seeds.reseed("augment", epoch, index)
         return self.dataset[index]
+
+    def __getitems__(self, pairs: list[tuple[int, int]]) -> list[Any]:
+        """Samples for a worker's batch; an error that a user can mend takes the place of the first sample that raised it."""
+        samples: list[Any] = []
+        for pair in pairs:
+            try:
+                samples.append(self[pair])
+            except DivaError as error:
+                return [_Refusal(error)]
+        return samples
+
+
+class _Refusal:
+    """An error on its way from a worker: raised there, torch would wrap it into a page of traceback."""
+
+    def __init__(self, error: DivaError) -> None:
+        self.error = error
+
+
+class _CollateOrRefuse:
+    """Samples to a batch; a refusal stays what it is."""
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list[Any]) -> Any:
+        return samples[0] if isinstance(samples[0], _Refusal) else self.collate(samples)
+
+
+def _checked(batch: Any) -> Any:
+    if isinstance(batch, _Refusal):
+        raise batch.error
+    return batch
 
 
 def _start_worker(worker: int) -> None:
@@ -129,6 +161,8 @@ def to_device(batch: Any, device: torch.device) -> Any:
         return batch.to(device, non_blocking=True)
     if isinstance(batch, dict):
         return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
     if isinstance(batch, (list, tuple)):
         return type(batch)(to_device(value, device) for value in batch)
     return batch

@@ -65,6 +65,8 @@ def _found_by_module(asked: str, module: str, class_name: str) -> FoundTask:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         spec = None
+    except (Exception, SystemExit) as error:  # a package runs its own code to be found
+        raise _failed(module, error) from error
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise UsageError(
             f"--task {asked}: Python finds no module {module!r} from here; run from its project's folder or install it"
@@ -95,7 +97,7 @@ def load_module_task(module: str, class_name: str, root: Path) -> type[Task]:
     _put_first_on_path([root])
     try:
         imported = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(module, error) from error
     return _task_in(imported, class_name, Path(imported.__file__ or module))
 
@@ -144,13 +146,14 @@ def _import_file(name: str, file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
+    except (Exception, SystemExit) as error:
+        for loaded in [loaded for loaded in sys.modules if loaded == name or loaded.startswith(name + ".")]:
+            del sys.modules[loaded]
         raise _failed(str(file), error) from error
     return module
 
 
-def _failed(where: str, error: Exception) -> UsageError:
+def _failed(where: str, error: BaseException) -> UsageError:
     if isinstance(error, SyntaxError):
         return UsageError(f"{where}: cannot be imported: {error.msg} ({error.filename}:{error.lineno})")
     return UsageError(f"{where}: cannot be imported: {type(error).__name__}: {error} ({place_of(error)})")

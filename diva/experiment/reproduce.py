@@ -17,7 +17,6 @@ from diva.experiment.recorded import (
     verify_record,
 )
 from diva.experiment.request import Request
-from diva.experiment.run import start
 from diva.records import environment
 from diva.records.trace import first_difference, read_trace
 
@@ -68,6 +67,8 @@ def reproduce(
     found, task, knobs = recorded_task(run, manifest)
     options = options_with(options, {"data": wanted})
     request = Request(found, task, knobs, options, manifest.origins, argv, recorded=run)
+    from diva.experiment.run import start  # imports torch, which a refused record need not wait for
+
     again, _ = start(request, console)
     return again, compare(run, again)
 

@@ -36,6 +36,7 @@ class Request:
     origins: Mapping[str, str]
     argv: tuple[str, ...]
     recorded: RunFolder | None = None
+    task_origin: str = "command line"
 
 
 def resolve(flags: Mapping[str, Any], configs: Sequence[Path], argv: tuple[str, ...]) -> Request:
@@ -57,7 +58,9 @@ def resolve(flags: Mapping[str, Any], configs: Sequence[Path], argv: tuple[str, 
     chosen = Layers(*({n: part[n] for n in part if n in knobs} for part in (layers.values, layers.origins)))
     values = {n: convert(options[n], v, layers.origins[n]) for n, v in layers.values.items() if n in options}
     origins = {name: layers.origins.get(name, "default") for name in options}
-    return Request(found, build(task_class, chosen), chosen, RunOptions(**values), origins, argv)  # type: ignore[arg-type]
+    task = build(task_class, chosen)
+    named = layers.origins["task"]
+    return Request(found, task, chosen, RunOptions(**values), origins, argv, task_origin=named)  # type: ignore[arg-type]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def read_config(path: Path) -> dict[str, Any]:
         """PyYAML takes the last of equal keys in silence."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [str(self.construct_object(key)) for key, _ in node.value]
+            keys = [str(self.construct_object(key)).replace("-", "_") for key, _ in node.value]
             twice = sorted({key for key in keys if keys.count(key) > 1})
             if twice:
                 raise UsageError(f"{path}: names {', '.join(twice)} twice; keep one")
@@ -78,7 +81,7 @@ def read_config(path: Path) -> dict[str, Any]:
         loaded = yaml.load(path.expanduser().read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         _refuse(path, " ".join(str(error).split()))
     if loaded is None:
         return {}
@@ -96,7 +99,7 @@ def rows(request: Request) -> list[tuple[str, Any, str]]:
     options = dataclasses.asdict(request.options)
     knobs = request.task.model_dump(mode="json")
     return [
-        ("task", request.found.asked, "command line"),
+        ("task", request.found.asked, request.task_origin),
         *((name, options[name], request.origins[name]) for name in options),
         *((name, knobs[name], request.knobs.origins.get(name, "default")) for name in knobs),
     ]

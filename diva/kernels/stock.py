@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,10 @@ def choose_device(asked: str) -> torch.device:
         return torch.device("cuda:0" if available else "cpu")
     if asked == "cpu":
         return torch.device("cpu")
-    kind, _, number = asked.partition(":")
-    if kind != "cuda" or not (number or "0").isdigit():
+    matched = re.fullmatch(r"cuda(?::([0-9]{1,3}))?", asked)
+    if matched is None:
         raise UsageError(f"--device {asked}: allowed are auto, cpu, cuda and cuda:<number>")
+    number = matched.group(1)
     n_devices = torch.cuda.device_count() if available else 0
     if int(number or 0) >= n_devices:
         raise UsageError(f"--device {asked}: PyTorch sees {n_devices} CUDA devices here; use --device cpu")
@@ -48,10 +50,12 @@ def deterministic(threads: int, *, tf32: bool = False) -> Iterator[None]:
     import torch
 
     before = _settings()
-    torch.use_deterministic_algorithms(True)
-    # Filling fresh memory costs 50 times the allocation and protects only code that reads what it never wrote.
-    _apply({**before, "fill": False, "threads": threads, "benchmark": False, "cudnn_tf32": tf32, "matmul_tf32": tf32})
     try:
+        torch.use_deterministic_algorithms(True)
+        # Filling fresh memory costs 50 times the allocation and protects only code that reads what it never wrote.
+        _apply(
+            {**before, "fill": False, "threads": threads, "benchmark": False, "cudnn_tf32": tf32, "matmul_tf32": tf32}
+        )
         yield
     except RuntimeError as error:
         if "does not have a deterministic implementation" in str(error):

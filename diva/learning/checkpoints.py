@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     seen: set[int] = set()
     for name, tensor in tensors.items():
         value = tensor.detach().cpu().contiguous()
-        own[name] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
+        memory = value.untyped_storage().data_ptr()
+        own[name] = value.clone() if memory in seen else value
+        seen.add(memory)
     temporary = path.with_name(f".{path.name}.partial")
     try:
         save_file(own, temporary)
@@ -68,6 +70,8 @@ def pack(state: Any, tensors: dict[str, Tensor], place: str = "") -> Any:
     if isinstance(state, (list, tuple)):
         items = [pack(value, tensors, f"{place}/{i}") for i, value in enumerate(state)]
         return {"$tuple": items} if isinstance(state, tuple) else items
+    if isinstance(state, float) and not math.isfinite(state):
+        return {"$float": repr(state)}
     if state is None or isinstance(state, (bool, int, float, str)):
         return state
     raise TypeError(f"{place}: a {type(state).__name__} cannot be kept in a checkpoint")
@@ -82,6 +86,8 @@ def unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
     ((kind, value),) = state.items()
     if kind == "$tensor":
         return tensors[value]
+    if kind == "$float":
+        return float(value)
     if kind == "$tuple":
         return tuple(unpack(item, tensors) for item in value)
     items = {key: unpack(item, tensors) for key, item in value}
@@ -117,10 +123,13 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise RecordError(f"{path}: not a state dict that can be read safely ({str(error).splitlines()[0]})") from None
+        raise RecordError(
+            f"{path}: not a state dict that can be read safely ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
+        ) from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise RecordError(f"{path}: holds no state dict of tensors")
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
+    wrapped = all(str(name).startswith("module.") for name in state)  # as torch.nn.DataParallel writes them
+    return {str(name).removeprefix("module." if wrapped else ""): value for name, value in state.items()}

@@ -32,12 +32,15 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    values = tensor.cpu().contiguous()
+    values = tensor.cpu().resolve_conj().resolve_neg().contiguous()
     if values.is_floating_point() and bool(torch.isnan(values).any()):
         values = torch.where(torch.isnan(values), torch.full_like(values, float("nan")), values)
     if values.numel() == 0:
         return memoryview(b"")
-    raw = values.reshape(-1).view(torch.uint8).numpy()
+    flat = values.reshape(-1)
+    if flat.stride(0) != 1:  # a single element may stand with any stride
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    raw = flat.view(torch.uint8).numpy()
     if sys.byteorder == "big":
         raw = raw.reshape(-1, values.element_size())[:, ::-1].copy()
     return raw.reshape(-1).data

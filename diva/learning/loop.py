@@ -82,8 +82,8 @@ def train_epoch(learner: Learner, epoch: int, step: int) -> Iterator[StepEnded |
             outputs = {name: value.detach() for name, value in outputs.items()}
             kept.append(outputs)
         yield StepEnded(epoch, step, loss, outputs)
-    values = torch.stack(losses).float().tolist() if losses else []
-    metrics = _metrics(learner, "train", values, batches.sizes(), _join(kept))
+    values = torch.stack(losses).double().tolist() if losses else []
+    metrics = _metrics(learner, "train", epoch, values, batches.sizes(), _join(kept))
     yield TrainEnded(epoch, step, batches.order(epoch), values, metrics, lr)
 
 
@@ -99,9 +99,9 @@ def evaluate(learner: Learner, split: Split, epoch: int, step: int) -> Evaluated
             result = learner.task.training_step(learner.model, batch, learner.data)
             losses.append(result.loss)
             kept.append(result.outputs)
-        values = torch.stack(losses).float().tolist()
+        values = torch.stack(losses).double().tolist()
     outputs = _join(kept)
-    return Evaluated(split, epoch, step, _metrics(learner, split, values, batches.sizes(), outputs), outputs)
+    return Evaluated(split, epoch, step, _metrics(learner, split, epoch, values, batches.sizes(), outputs), outputs)
 
 
 def mixed_precision(task: Task, device: torch.device) -> AbstractContextManager[Any]:
@@ -119,10 +119,11 @@ def monitored(task: Task, metrics: Mapping[str, float]) -> float:
 
 
 def _metrics(
-    learner: Learner, split: Split, losses: list[float], sizes: list[int], outputs: Outputs
+    learner: Learner, split: Split, epoch: int, losses: list[float], sizes: list[int], outputs: Outputs
 ) -> dict[str, float]:
     """The mean loss per sample, its sum exactly rounded, and the task's own metrics."""
     loss = math.fsum(x * n for x, n in zip(losses, sizes, strict=True)) / max(1, sum(sizes)) if losses else math.nan
+    learner.seeds.reseed("metrics", split, epoch)
     own = learner.task.compute_metrics(outputs, learner.data) if outputs else {}
     return {f"{split}/{name}": float(value) for name, value in {"loss": loss, **own}.items()}
 

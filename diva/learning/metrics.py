@@ -61,5 +61,7 @@ def class_report(counts: numpy.ndarray, class_names: Sequence[str]) -> str:
     rows.append(["macro mean", precision.mean(), recall.mean(), f1.mean(), support.sum()])
     rows.append(["weighted mean", precision @ weights, recall @ weights, f1 @ weights, support.sum()])
     lines = ["| class | precision | recall | F1 | samples |", "|---|---:|---:|---:|---:|"]
-    lines += [f"| {name} | {p:.4f} | {r:.4f} | {f:.4f} | {n} |" for name, p, r, f, n in rows]
+    lines += [
+        f"| {str(name).replace('|', chr(92) + '|')} | {p:.4f} | {r:.4f} | {f:.4f} | {n} |" for name, p, r, f, n in rows
+    ]
     return "\n".join(lines)

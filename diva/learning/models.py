@@ -39,6 +39,11 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[s
     skip: shell patterns of names that keep their fresh values. Returns a line that says what matched.
     """
     own = model.state_dict()
+    for pattern in skip:
+        if not any(fnmatchcase(name, pattern) for name in own.keys() | weights.keys()):
+            raise UsageError(
+                f"--load-skip {pattern}: no tensor of {origin} or the model has such a name; {nearest(pattern, own)}"
+            )
     skipped = {name for name in own.keys() | weights.keys() if any(fnmatchcase(name, pattern) for pattern in skip)}
     missing = sorted(own.keys() - weights.keys() - skipped)
     surplus = sorted(weights.keys() - own.keys() - skipped)

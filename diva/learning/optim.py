@@ -25,6 +25,8 @@ def build_optimizer(task: Task, model: nn.Module) -> Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise UsageError("no parameter of the model is left to train; freeze fewer with --freeze")
+    if task.nesterov and task.momentum == 0:
+        raise UsageError("nesterov needs a momentum above 0; set --momentum or --no-nesterov")
     lr, decay = task.lr, task.weight_decay
     match task.optimizer:
         case "sgd":
@@ -59,14 +61,24 @@ def _main_schedule(task: Task, optimizer: Optimizer) -> LRScheduler | None:
         case "step":
             return lr_scheduler.StepLR(optimizer, task.step_epochs, task.gamma)
         case "multistep":
-            return lr_scheduler.MultiStepLR(optimizer, list(task.milestones), task.gamma)
+            early = [epoch for epoch in task.milestones if epoch <= task.warmup_epochs]
+            if early:
+                raise UsageError(
+                    f"milestones {early} lie in the warm-up of {task.warmup_epochs} epochs; choose later ones"
+                )
+            after = [
+                epoch - task.warmup_epochs for epoch in task.milestones
+            ]  # a chained schedule counts from its own start
+            return lr_scheduler.MultiStepLR(optimizer, after, task.gamma)
         case "exponential":
             return lr_scheduler.ExponentialLR(optimizer, task.gamma)
         case "cosine":
             return lr_scheduler.CosineAnnealingLR(optimizer, max(1, task.epochs - task.warmup_epochs))
         case "plateau":
             mode: Literal["min", "max"] = "min" if task.monitor.endswith(("loss", "error")) else "max"
-            return lr_scheduler.ReduceLROnPlateau(optimizer, mode, task.gamma, patience=task.step_epochs, threshold=0.0)
+            return lr_scheduler.ReduceLROnPlateau(
+                optimizer, mode, task.gamma, patience=task.step_epochs - 1, threshold=0.0
+            )
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
@@ -95,5 +107,6 @@ def set_training(model: nn.Module) -> None:
     model.train()
     for module in model.modules():
         own = list(module.parameters(recurse=False))
-        if own and not any(p.requires_grad for p in own):
+        is_leaf = next(module.children(), None) is None
+        if own and is_leaf and not any(p.requires_grad for p in own):
             module.eval()

@@ -10,6 +10,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -30,6 +31,12 @@ _IGNORED_ENDS = tuple(pattern[1:].encode() for pattern in IGNORED if pattern.sta
 _SMALL = 1 << 20  # bytes; a file up to this size is read at once
 _BATCH_FILES = 64  # files to a thread's turn: the cost of handing over one small file exceeds that of hashing it
 _BATCH_BYTES = 1 << 24
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder of this name is no part of a data set, see `IGNORED`."""
+    return any(fnmatchcase(name, pattern) for pattern in IGNORED)
+
 
 Outcome = Literal["created", "verified", "updated"]
 

@@ -81,7 +81,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise RecordError(f"{path}: not a manifest that can be read; the run cannot be used") from None
     if version != SCHEMA:
         raise RecordError(

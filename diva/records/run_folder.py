@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Status = Literal["finished", "failed", "interrupted", "unfinished"]
 NEEDED_BYTES = 64 * 2**20
+HIDDEN = "*\n"
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,11 @@ def create_run_folder(output: Path, task: str, now: datetime | None = None) -> R
     parent = output / task
     try:
         _check_space(parent)
+        ours = not output.exists() or not any(output.iterdir()) or _hides_itself(output)
         parent.mkdir(parents=True, exist_ok=True)
-        ignore = output / ".gitignore"
+        ignore = (output if ours else parent) / ".gitignore"  # a folder with other things in it stays visible to git
         if not ignore.exists():
-            write_atomic(ignore, "*\n")
+            write_atomic(ignore, HIDDEN)
         while True:
             folder = parent / f"{stamp}-{secrets.token_hex(3)}"
             try:
@@ -142,6 +144,12 @@ def create_run_folder(output: Path, task: str, now: datetime | None = None) -> R
             return RunFolder(folder)
     except OSError as error:
         raise DivaError(f"{output}: cannot be written ({error.strerror}); choose another place with --output") from None
+
+
+def _hides_itself(folder: Path) -> bool:
+    """Whether git overlooks the folder because diva wrote so."""
+    ignore = folder / ".gitignore"
+    return ignore.is_file() and ignore.read_text(encoding="utf-8", errors="replace") == HIDDEN
 
 
 def _check_space(folder: Path) -> None:
@@ -159,13 +167,13 @@ def discard(folder: RunFolder) -> None:
     if folder.manifest_file.exists():
         return
     shutil.rmtree(folder.path, ignore_errors=True)
-    parent = folder.path.parent
-    try:
-        parent.rmdir()
-        (parent.parent / ".gitignore").unlink() if [p.name for p in parent.parent.iterdir()] == [".gitignore"] else None
-        parent.parent.rmdir()
-    except OSError:
-        pass  # other runs are there
+    for parent in (folder.path.parent, folder.path.parent.parent):
+        try:
+            if _hides_itself(parent) and len(list(parent.iterdir())) == 1:
+                (parent / ".gitignore").unlink()
+            parent.rmdir()
+        except OSError:
+            return  # other runs are there
 
 
 def open_run(path: Path) -> RunFolder:
@@ -189,6 +197,10 @@ class Journal:
     def __init__(self, path: Path, keep: int = 0) -> None:
         """Open for appending after the first `keep` bytes; what stood behind them is cut off."""
         path.touch()
+        if path.stat().st_size < keep:
+            raise RecordError(
+                f"{path}: is shorter than its last checkpoint says; lines were lost, so the run cannot be resumed"
+            )
         self._file = path.open("r+", encoding="utf-8", newline="\n")
         self._file.truncate(keep)
         self._file.seek(keep)

@@ -33,6 +33,8 @@ def read_trace(path: Path) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         raise RecordError(f"{path}: missing; the run left no trace to compare") from None
+    except UnicodeDecodeError:
+        raise RecordError(f"{path}: not text; the trace was altered") from None
     for number, line in enumerate(lines, 1):
         try:
             found = json.loads(line)

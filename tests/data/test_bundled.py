@@ -49,7 +49,7 @@ def test_the_split_follows_the_hash_of_the_index(digits):
         [int(p.stem) for p, label in zip(read[n].paths, read[n].labels, strict=True) if label == 0]
         for n in ("train", "val", "test")
     ]
-    ranked = sorted(sum(zeros, []), key=lambda i: hashlib.sha256(f"digits {i}".encode()).digest())
+    ranked = sorted((i for part in zeros for i in part), key=lambda i: hashlib.sha256(f"digits {i}".encode()).digest())
     assert [set(part) for part in zeros] == [set(ranked[:107]), set(ranked[107:142]), set(ranked[142:])]
 
 

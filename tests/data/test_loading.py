@@ -1,7 +1,7 @@
 """The same batches for any number of workers, wherever one starts, whatever the global generators hold."""
 
 import random
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy
 import pytest
@@ -13,6 +13,7 @@ from diva.errors import DataError
 from diva.seeding import Seeds
 
 SEEDS = Seeds(42)
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 
 
 class Noisy(Dataset):
@@ -41,6 +42,11 @@ class Own(Noisy):
 class Unreadable(Noisy):
     def __getitem__(self, index):
         raise DataError(f"image {index} cannot be read")
+
+
+def samples(values):
+    """Any list will do as a data set."""
+    return cast(Dataset, values)
 
 
 class Point(NamedTuple):
@@ -101,7 +107,7 @@ def test_poisoned_generators_change_no_batch():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_sample_depends_on_seed_epoch_and_index_alone(workers):
     def noise(**how):
-        found = {}
+        found: dict = {}
         for batch in Batches(Noisy(), how.pop("seeds", SEEDS), how.pop("size", 3), workers=workers, **how).epoch(5):
             found |= dict(zip(batch["index"].tolist(), zip(*map(plain, batch["noise"]), strict=True), strict=True))
         return {index: plain(values) for index, values in found.items()}
@@ -208,15 +214,12 @@ def test_a_data_set_may_make_its_batches_itself(workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_samples_may_be_tuples_dicts_or_numbers(workers):
-    class Samples(list):
-        pass
-
     pairs = [(torch.ones(2) * i, i) for i in range(3)]
-    (batch,) = Batches(Samples(pairs), SEEDS, 3, workers=workers).epoch(1)
+    (batch,) = Batches(samples(pairs), SEEDS, 3, workers=workers).epoch(1)
     assert plain(batch) == [[[0, 0], [1, 1], [2, 2]], [0, 1, 2]]
-    (batch,) = Batches(Samples([{"a": 1.0}, {"a": 2.0}]), SEEDS, 3, workers=workers).epoch(1)
+    (batch,) = Batches(samples([{"a": 1.0}, {"a": 2.0}]), SEEDS, 3, workers=workers).epoch(1)
     assert plain(batch) == {"a": [1, 2]}
-    (batch,) = Batches(Samples([4, 5]), SEEDS, 3, workers=workers).epoch(1)
+    (batch,) = Batches(samples([4, 5]), SEEDS, 3, workers=workers).epoch(1)
     assert plain(batch) == [4, 5]
 
 

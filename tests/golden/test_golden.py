@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 from diva.data.catalogue import card, locate
 from diva.data.images import decoder, image_statistics, read_image_folders
@@ -92,8 +93,8 @@ def test_orders_of_the_digits_are_golden():
 
 def test_the_first_batch_of_the_digits_is_golden(root):
     images = read_image_folders(root / "digits")["train"]
-    batches = Batches(list(range(len(images.paths))), Seeds(42), 64, shuffle=True)
-    indices = next(iter(batches.epoch(1))).tolist()
+    batches = Batches(TensorDataset(torch.arange(len(images.paths))), Seeds(42), 64, shuffle=True)
+    indices = next(iter(batches.epoch(1)))[0].tolist()
     assert indices[:8] == EVERYWHERE["first_batch"]
     assert [images.paths[i].relative_to(root / "digits").as_posix() for i in indices[:8]] == EVERYWHERE["first_images"]
 
@@ -119,7 +120,7 @@ def test_digests_of_tensors_are_golden():
 
 @pytest.mark.parametrize("model", ["small_cnn", "mlp"])
 def test_trained_weights_are_golden(root, tmp_path, model):
-    run, result = trained(root, tmp_path / "runs", model)
+    _, result = trained(root, tmp_path / "runs", model)
     assert (result["epochs"], result["steps"]) == (2, 34)
     found = {name: result[f"{name}_digest"] for name in ("initial_weights", "weights", "test_outputs")}
     known = WEIGHTS.get(fingerprint(), {}).get(model)

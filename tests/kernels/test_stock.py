@@ -1,6 +1,7 @@
 """PyTorch is held still while a run computes, and is afterwards what it was before."""
 
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -8,12 +9,14 @@ import torch
 from diva.errors import KernelError, UsageError
 from diva.kernels.stock import WORKSPACE, choose_device, describe, deterministic, prepare_process
 
+FILL: Any = torch.utils.deterministic
+
 
 def settings():
     return {
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
-        "fill": torch.utils.deterministic.fill_uninitialized_memory,
+        "fill": FILL.fill_uninitialized_memory,
         "threads": torch.get_num_threads(),
         "benchmark": torch.backends.cudnn.benchmark,
         "cudnn_tf32": torch.backends.cudnn.allow_tf32,
@@ -26,12 +29,12 @@ def unusual():
     """Every setting other than the context asks for; restored afterwards."""
     before = settings()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    FILL.fill_uninitialized_memory = True
     torch.set_num_threads(3)
     torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     yield settings()
     torch.use_deterministic_algorithms(before["deterministic"], warn_only=before["warn_only"])
-    torch.utils.deterministic.fill_uninitialized_memory = before["fill"]
+    FILL.fill_uninitialized_memory = before["fill"]
     torch.set_num_threads(before["threads"])
     torch.backends.cudnn.benchmark = before["benchmark"]
     torch.backends.cudnn.allow_tf32 = before["cudnn_tf32"]
@@ -85,14 +88,17 @@ def test_an_operator_without_a_deterministic_form_is_refused_by_name(monkeypatch
         raise RuntimeError(MESSAGE)
 
     monkeypatch.setattr(torch, "kthvalue", fail)
-    with pytest.raises(KernelError, match=r"^kthvalue CUDA does not have a deterministic implementation") as raised, deterministic(1):
+    with (
+        pytest.raises(KernelError, match=r"^kthvalue CUDA does not have a deterministic implementation") as raised,
+        deterministic(1),
+    ):
         torch.kthvalue(torch.ones(3), 1)
     assert "turn off" not in str(raised.value) and "--device cpu" in str(raised.value)
     assert raised.value.exit_code == 6 and isinstance(raised.value.__cause__, RuntimeError)
 
 
 def test_other_errors_pass_unchanged():
-    with pytest.raises(RuntimeError, match="^something else$"), deterministic(1):
+    with pytest.raises(RuntimeError, match=r"^something else$"), deterministic(1):
         raise RuntimeError("something else")
     with pytest.raises(ValueError, match="does not have a deterministic"), deterministic(1):
         raise ValueError(MESSAGE)

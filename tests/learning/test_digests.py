@@ -153,7 +153,7 @@ def test_a_models_digest_covers_parameters_and_buffers():
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     before = digest_model(model)
     assert before == digest_tensors(model.state_dict())
-    model[1].num_batches_tracked += 1
+    model.get_buffer("1.num_batches_tracked").add_(1)
     assert digest_model(model) != before
 
 

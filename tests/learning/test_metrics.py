@@ -19,6 +19,7 @@ from diva.learning.metrics import (
     top_k_accuracy,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:A single label was found")  # scikit-learn's, of one class
 QUICK = settings(deadline=None, max_examples=60)
 NAMES = "abcdef"
 

@@ -14,7 +14,7 @@ def net(n_classes=3):
 
 def weights(**changes):
     """Weights for `net`, all ones; a change of None leaves a tensor out."""
-    found = {name: torch.ones_like(value) for name, value in net().state_dict().items()}
+    found: dict = {name: torch.ones_like(value) for name, value in net().state_dict().items()}
     found |= {name.replace("_", ".", 1): value for name, value in changes.items()}
     return {name: value for name, value in found.items() if value is not None}
 

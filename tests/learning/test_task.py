@@ -1,6 +1,7 @@
 """The contract of a task, and what "better" means."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from diva.learning.task import Data, Step, Task, is_better
 
 class Toy(Task):
     def load_data(self, folder):
-        return Data([1], [2], [3])
+        sets: Any = ([1], [2], [3])
+        return Data(*sets)
 
     def build_model(self, data):
         return torch.nn.Linear(1, 1)
@@ -39,11 +41,12 @@ def test_the_other_verbs_have_defaults():
 
 
 def test_unknown_knobs_and_wrong_defaults_are_refused():
+    unknown: dict = {"unknown": 1}
     with pytest.raises(ValidationError):
-        Toy(unknown=1)
+        Toy(**unknown)
 
     class Wrong(Toy):
-        lr: float = "fast"
+        lr: float = "fast"  # type: ignore[assignment]
 
     with pytest.raises(ValidationError):
         Wrong()

@@ -1,14 +1,15 @@
 """A run folder is made for one run, found again, and removed only while nothing in it counts."""
 
 import json
+import secrets
 import shutil
 from collections import namedtuple
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from diva.errors import DivaError, RecordError, UsageError
-from diva.records import run_folder
 from diva.records.files import write_json
 from diva.records.manifest import Manifest, TaskRecord
 from diva.records.run_folder import Journal, RunFolder, create_run_folder, discard, find_runs, open_run
@@ -59,7 +60,7 @@ def test_runs_of_the_same_second_do_not_collide(tmp_path):
 
 def test_a_taken_name_is_drawn_anew(tmp_path, monkeypatch):
     drawn = iter(["aaaaaa", "aaaaaa", "bbbbbb"])
-    monkeypatch.setattr(run_folder.secrets, "token_hex", lambda n: next(drawn) if n == 3 else "other")
+    monkeypatch.setattr(secrets, "token_hex", lambda n: next(drawn) if n == 3 else "other")
     ids = [create_run_folder(tmp_path, "toy", NOON).id for _ in range(2)]
     assert ids == ["20260701-120005-aaaaaa", "20260701-120005-bbbbbb"]
 
@@ -133,7 +134,8 @@ def test_discard_keeps_other_tasks_and_files(tmp_path):
 
 def test_discarding_twice_is_no_error(tmp_path):
     run = create_run_folder(tmp_path / "runs", "toy")
-    discard(run), discard(run)
+    discard(run)
+    discard(run)
 
 
 # Sealing and reading
@@ -187,7 +189,7 @@ def test_a_run_is_opened_by_its_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(run.path.parent)
     assert open_run(run.path.relative_to(run.path.parent)).path == run.path
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert open_run(run_folder.Path("~/runs/toy") / run.id).path == run.path
+    assert open_run(Path("~/runs/toy") / run.id).path == run.path
 
 
 def test_what_is_no_run_is_refused(tmp_path):
