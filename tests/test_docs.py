@@ -34,6 +34,7 @@ from diva import resources
 from diva.cli import cli
 from diva.experiment.find import find_task, load_found, template_names
 from diva.params import knobs_of
+from diva.records.manifest import DataRecord, LoadedRecord, Manifest, TaskRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -115,7 +116,9 @@ def checkout(tmp_path: Path) -> Path:
 
 def environment_of_a_user(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "DIVA_", "GIT_DIR"))}
-    return {**kept, "HOME": str(folder), "TMPDIR": str(folder), "NO_COLOR": "1"}
+    # A page's own `python -m pytest` starts no workers: this suite has some.
+    own = {"HOME": str(folder), "TMPDIR": str(folder), "NO_COLOR": "1", "PYTEST_XDIST_AUTO_NUM_WORKERS": "0"}
+    return {**kept, **own}
 
 
 def script(blocks: list[Block], place: Path) -> str:
@@ -356,6 +359,22 @@ def test_the_architecture_names_what_is_there():
     assert named == there
 
 
+def test_every_stream_is_in_the_reference():
+    drawn = re.compile(r"\.(?:reseed|keys|order)\((?:[\w.()]+, )?\"(\w+)\"")
+    files = [path for path in (ROOT / "diva").rglob("*.py") if path.name != "diagnosis.py"]
+    named = {name for path in files for name in drawn.findall(path.read_text(encoding="utf-8"))}
+    table = (DOCS / "reference/streams.md").read_text(encoding="utf-8").partition("## From a name")[0]
+    assert len(named) >= 8
+    assert named == set(re.findall(r"^\| `(\w+)", table, re.MULTILINE))
+
+
+def test_every_field_of_the_manifest_is_in_the_reference():
+    page = (DOCS / "reference/manifest.md").read_text(encoding="utf-8")
+    fields = [name for record in (Manifest, TaskRecord, DataRecord, LoadedRecord) for name in record.model_fields]
+    assert len(fields) >= 30
+    assert [name for name in fields if f"`{name}`" not in page] == []
+
+
 # --- The site ---------------------------------------------------------------------------------------------------------
 
 
@@ -378,6 +397,20 @@ def test_the_site_builds_and_holds_every_page(site: Path):
     assert len(pages) >= 20
     assert [str(page) for page in pages if not (site / page).is_file()] == []
     assert not (site / "hooks.py").exists() and not (site / "mkdocs.yml").exists()
+
+
+@pytest.mark.parametrize(("page", "text", "said"), [
+    ("docs/index.md", "[a link](nowhere.md)", "nowhere.md"),
+    ("docs/index.md", "[a link](tutorial.md#nowhere)", "#nowhere"),
+    ("docs/lost.md", "# A page that the navigation lacks", "lost.md"),
+    ("docs/index.md", "<!-- generated: nothing -->", "nothing"),
+])  # fmt: skip
+def test_a_broken_page_fails_the_build(checkout: Path, site: Path, page: str, text: str, said: str):
+    with (checkout / page).open("a") as file:
+        file.write(f"\n{text}\n")
+    built = subprocess.run([checkout / "scripts/docs"], capture_output=True, text=True, timeout=300)
+    assert built.returncode != 0
+    assert said in built.stderr
 
 
 def test_every_page_is_in_the_navigation():

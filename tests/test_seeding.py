@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diva.seeding import MAX_SEED, Seeds, draw_seed, reseed_globals
+from diva.seeding import MAX_SEED, Seeds, draw_seed, reseeder
 
 NAMES = st.lists(st.one_of(st.text(max_size=8), st.integers(-9, 10**6)), max_size=4).map(tuple)
 WORD = 2**64 - 1
@@ -145,25 +145,25 @@ def test_reseed_sets_the_global_generators_of_python_numpy_and_torch():
 def test_reseed_is_reseed_globals_of_the_upper_63_bits_of_the_key():
     Seeds(5).reseed("step", 3)
     first = global_draws()
-    reseed_globals(Seeds(5).key("step", 3) >> 65)
+    reseeder()(Seeds(5).key("step", 3) >> 65)
     assert global_draws() == first
     assert torch.initial_seed() == Seeds(5).key("step", 3) >> 65
 
 
 @pytest.mark.parametrize("key", [0, 2**32 - 1, 2**32, MAX_SEED])
 def test_reseed_globals_takes_every_key_of_63_bits(key):
-    reseed_globals(key)
+    reseeder()(key)
     first = global_draws()
-    reseed_globals(key)
+    reseeder()(key)
     assert global_draws() == first
 
 
 def test_reseed_globals_forgets_a_normal_number_kept_for_later():
-    reseed_globals(1)
+    reseeder()(1)
     first = random.gauss(0, 1), numpy.random.standard_normal(), torch.randn(1).item()
-    reseed_globals(1)
+    reseeder()(1)
     random.gauss(0, 1), numpy.random.standard_normal(), torch.randn(3)  # each keeps the second number of a pair
-    reseed_globals(1)
+    reseeder()(1)
     assert (random.gauss(0, 1), numpy.random.standard_normal(), torch.randn(1).item()) == first
 
 

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click.shell_completion import CompletionItem
+
     from diva.params import Param
     from diva.report.console import Console
 
+Completion: TypeAlias = "Callable[[click.Context, click.Parameter, str], list[CompletionItem] | list[str]]"
 METAVARS = {"int": "INT", "float": "FLOAT", "path": "PATH", "text": "TEXT", "bool": ""}
 
 
-def option_of(param: Param) -> click.Option:
+def option_of(param: Param, complete: Completion | None = None) -> click.Option:
     """The option of a parameter. Its default stays out of the parsed values: what is not given can come from a file."""
     text = param.help + ("" if param.default in (None, ()) else f"  [default: {_shown(param.default)}]")
     if param.kind == "bool":
         return click.Option([f"{param.flag}/--no-{param.flag[2:]}"], default=None, help=text)
     kind = click.Choice(param.choices) if param.choices else click.STRING
+    metavar = None if param.choices else METAVARS[param.kind]
     return click.Option(
-        [param.flag], type=kind, metavar=None if param.choices else METAVARS[param.kind], multiple=param.many, help=text
+        [param.flag], type=kind, metavar=metavar, multiple=param.many, help=text, shell_complete=complete
     )
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from diva.cli.options import console, given, option_of, print_outcome, shared_options
 from diva.experiment.options import RunOptions
 from diva.params import Param, knobs_of, options_of
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 KNOBS = "diva.knobs"
 EPILOG = "Examples: diva run --task image_classification --seed 42 · diva run --task ./cells --data ./images --epochs 5 --lr 0.01"
@@ -94,13 +91,13 @@ def _knobs(task: str, *, lenient: bool) -> list[Param]:
     return knobs
 
 
-def _complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str | CompletionItem]:
+def _complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     from diva.experiment.find import template_names
 
     return [name for name in template_names() if name.startswith(incomplete)]
 
 
-def _complete_data(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str | CompletionItem]:
+def _complete_data(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     from diva.data.catalogue import names
 
     return [name for name in names() if name.startswith(incomplete)]
@@ -133,5 +130,4 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else "" if value is None else str(value)
 
 
-run.params += [option_of(param) for param in options_of(RunOptions)]
-next(p for p in run.params if p.name == "data").shell_complete = _complete_data  # type: ignore[method-assign,assignment]
+run.params += [option_of(param, _complete_data if param.name == "data" else None) for param in options_of(RunOptions)]

@@ -16,7 +16,7 @@ from diva.errors import UsageError, nearest
 from diva.learning.events import EpochEnded, Evaluated, Event, StepEnded, TrainEnded
 from diva.learning.optim import set_training
 from diva.learning.task import Data, Outputs, Split, Task
-from diva.seeding import Seeds, reseed_globals
+from diva.seeding import Seeds, reseeder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,9 +65,10 @@ def train_epoch(learner: Learner, epoch: int, step: int) -> Iterator[StepEnded |
     set_training(model)
     lr, mixed = optimizer.param_groups[0]["lr"], mixed_precision(task, learner.device)
     parameters = [p for group in optimizer.param_groups for p in group["params"]] if task.clip_norm else []
+    reseed = reseeder()
     losses, kept = [], []
     for key, batch in zip(learner.seeds.keys(len(batches), "step", epoch), batches.epoch(epoch), strict=True):
-        reseed_globals(key)
+        reseed(key)
         optimizer.zero_grad()
         with mixed:
             loss, outputs = task.training_step(model, batch, data)
@@ -91,11 +92,12 @@ def evaluate(learner: Learner, split: Split, epoch: int, step: int) -> Evaluated
     """Loss and metrics of a split, in evaluation mode; the global generators are re-seeded before every batch."""
     batches = learner.batches[split]
     learner.model.eval()
+    reseed = reseeder()
     losses, kept = [], []
     keys = learner.seeds.keys(len(batches), "evaluate", split, epoch)
     with torch.no_grad(), mixed_precision(learner.task, learner.device):
         for key, batch in zip(keys, batches.epoch(epoch), strict=True):
-            reseed_globals(key)
+            reseed(key)
             result = learner.task.training_step(learner.model, batch, learner.data)
             losses.append(result.loss)
             kept.append(result.outputs)

@@ -1,0 +1,189 @@
+"""The commands that look, copy and check: list, show, init, verify, doctor, and what is common to all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import diva
+from diva.cli import cli
+
+COMMANDS = ("run", "resume", "reproduce", "list", "show", "init", "verify", "tensorboard", "doctor")
+
+
+def invoke(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "diva", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which one run was made, of one epoch on the digits."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = invoke("run", "--task", "image_classification", "--seed", 4, "--epochs", 1, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def only_run(folder: Path) -> Path:
+    (manifest,) = folder.glob("runs/*/*/manifest.json")
+    return manifest.parent
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    assert set(cli.commands) == set(COMMANDS)
+    for name in COMMANDS:
+        shown = CliRunner().invoke(cli, [name, "--help"])
+        assert shown.exit_code == 0
+        assert f"diva {name}" in shown.output.partition("Example")[2]
+
+
+def test_the_version_is_the_packages() -> None:
+    assert invoke("--version").stdout == f"diva {diva.__version__}\n"
+
+
+def test_listed_runs_have_seed_status_and_score(finished: Path) -> None:
+    (row,) = json.loads(invoke("list", "runs", "--json", cwd=finished).stdout)
+    assert (row["status"], row["seed"], row["metric"]) == ("finished", 4, "test/accuracy")
+    assert 0 < row["value"] <= 1
+    table = invoke("list", cwd=finished).stdout
+    assert row["run"] in table and "finished" in table
+
+
+def test_a_damaged_run_is_listed_as_such(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "toy" / "20260101-000000-abcdef"
+    run.mkdir(parents=True)
+    (run / "manifest.json").write_text("{")
+    (row,) = json.loads(invoke("list", "--json", cwd=tmp_path).stdout)
+    assert row["status"] == "damaged"
+
+
+def test_tasks_and_datasets_are_listed() -> None:
+    assert "image_classification" in invoke("list", "tasks").stdout
+    rows = json.loads(invoke("list", "datasets", "--json").stdout)
+    assert {"dataset": "digits", "licence": "CC BY 4.0"}.items() <= rows[0].items()
+
+
+def test_models_are_those_that_the_task_takes() -> None:
+    names = [row["model"] for row in json.loads(invoke("list", "models", "--json").stdout)]
+    assert {"small_cnn", "mlp", "resnet18", "vit_b_16", "efficientnet_b0"} <= set(names)
+    assert not any(name.startswith("quantized") for name in names)
+
+
+def test_no_runs_is_said_and_is_no_error(tmp_path: Path) -> None:
+    done = invoke("list", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "") and "no runs" in done.stderr
+
+
+@pytest.mark.parametrize("style", ["text", "markdown", "html", "json"])
+def test_a_card_shows_what_matters_in_every_format(finished: Path, style: str) -> None:
+    run = only_run(finished)
+    card = invoke("show", run, "--format", style).stdout
+    result = json.loads((run / "result.json").read_text())
+    for expected in (run.name, result["weights_digest"], "digits", "small_cnn", "diva reproduce"):
+        assert expected in card
+    if style == "json":
+        json.loads(card)
+    if style == "html":
+        HTMLParser().feed(card)
+        assert "<script" not in card and "http" not in card.replace("http://www.w3.org", "")
+
+
+def test_init_copies_a_task_whose_test_passes(tmp_path: Path) -> None:
+    done = invoke("init", "image_classification", "cells", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "diva run --task ./cells" in done.stdout
+    assert {path.name for path in (tmp_path / "cells").iterdir()} == {
+        "task.py",
+        "models.py",
+        "images.py",
+        "test_task.py",
+        "README.md",
+    }
+    again = invoke("init", "image_classification", "cells", cwd=tmp_path)
+    assert again.returncode == 2 and "not empty" in again.stderr
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "cells"]
+    tested = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
+    assert tested.returncode == 0, tested.stdout
+    assert "passed" in tested.stdout
+
+
+def test_init_of_an_unknown_template_names_the_nearest(tmp_path: Path) -> None:
+    done = invoke("init", "image_clasification", "cells", cwd=tmp_path)
+    assert done.returncode == 2 and "did you mean image_classification?" in done.stderr
+    assert not (tmp_path / "cells").exists()
+
+
+def test_verify_creates_checks_and_names_what_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    (folder / "b.txt").write_text("b")
+    created = invoke("verify", "data", cwd=tmp_path)
+    assert created.returncode == 0 and created.stdout.startswith("created: 2 files, 2 bytes, sha256:")
+    assert invoke("verify", "data", "--deep", cwd=tmp_path).stdout.startswith("verified: ")
+    before = (folder / "a.txt").stat()
+    (folder / "a.txt").write_text("c")
+    os.utime(folder / "a.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert invoke("verify", "data", cwd=tmp_path).returncode == 0  # from outside the file looks untouched
+    deep = invoke("verify", "data", "--deep", cwd=tmp_path)
+    assert deep.returncode == 4 and "a.txt" in deep.stderr and "b.txt" not in deep.stderr
+    assert invoke("verify", "data", "--update", cwd=tmp_path).stdout.startswith("updated: ")
+    assert invoke("verify", "data", "--deep", cwd=tmp_path).returncode == 0
+
+
+def test_verify_against_the_footprint_of_a_run(finished: Path) -> None:
+    run, data = only_run(finished), finished / "data" / "digits"
+    assert invoke("verify", data, "--against", run / "footprint.json").returncode == 0
+    spare = data / "train" / "3" / "extra.png"
+    spare.write_bytes(b"x")
+    done = invoke("verify", data, "--against", run / "footprint.json")
+    spare.unlink()
+    assert done.returncode == 4 and "train/3/extra.png" in done.stderr
+
+
+def test_doctor_finds_this_machine_well() -> None:
+    done = invoke("doctor", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = json.loads(done.stdout)
+    assert findings["self-test"]["ok"] and findings["torch"]["ok"] and findings["torchvision"]["ok"]
+
+
+def test_a_pipe_that_closes_early_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diva", "list", "models"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.wait(timeout=60)
+    assert errors == ""
+
+
+def test_task_names_and_knobs_complete_in_the_shell(tmp_path: Path) -> None:
+    def complete(words: str) -> str:
+        environment = {
+            **os.environ,
+            "_DIVA_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        }
+        command = [sys.executable, "-c", "from diva.cli import main; main()"]
+        return subprocess.run(command, env=environment, cwd=tmp_path, text=True, capture_output=True).stdout
+
+    assert "image_classification" in complete("diva run --task im")
+    assert "--label-smoothing" in complete("diva run --task image_classification --lab")
+    assert "digits" in complete("diva run --data di")
+
+
+def test_no_terminal_means_no_colour_and_no_bar(finished: Path) -> None:
+    log = (only_run(finished) / "log.txt").read_text()
+    assert "\x1b" not in log and "%|" not in log and "epoch 1/1" in log
