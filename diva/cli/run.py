@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ class RunCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if task is None:
-                hint = "a task's knobs are options once --task names it"
-                raise click.UsageError(f"no option {error.option_name}; {hint}", ctx) from None
-            raise
+            flags = [flag for parameter in self.get_params(ctx) for flag in parameter.opts]
+            close = get_close_matches(error.option_name, flags, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"diva run --task {task or 'TASK'} --help lists them"
+            knobs = "" if task else "; a task's knobs are options once --task names it"
+            raise click.UsageError(f"no option {error.option_name}; {hint}{knobs}", ctx) from None
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """A run's options and the task's knobs."""

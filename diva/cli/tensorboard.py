@@ -20,7 +20,8 @@ def tensorboard(folder: Path, port: int) -> None:
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; diva run makes runs/")
-    print(f"TensorBoard on {folder}: http://127.0.0.1:{port or '<see below>'} (Ctrl-C ends it)", flush=True)
+    where = f"http://127.0.0.1:{port}" if port else "the address below"
+    print(f"TensorBoard on {folder}: {where} (Ctrl-C ends it)", flush=True)
     command = [
         sys.executable,
         "-m",

@@ -82,8 +82,8 @@ def _machine() -> Iterator[Finding]:
         [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     )
     yield Finding("gpu", True, ", ".join(names) or "none that PyTorch can use; the CPU computes")
-    for sentence in facts["missing"]:
-        yield Finding("not known", True, sentence)
+    if facts["missing"]:
+        yield Finding("not known", True, " ".join(facts["missing"]))
 
 
 def _same_bits() -> Finding:

@@ -85,7 +85,7 @@ def compare(then: RunFolder, now: RunFolder) -> Verdict:
             f"IDENTICAL: {new['epochs']} epochs, {new['steps']} steps, weights {new['weights_digest'][:19]}...",
         )
     where = (
-        f"from epoch {parting.epoch}, step {parting.step} on, in {', '.join(parting.names)}"
+        f"first seen after epoch {parting.epoch}, step {parting.step}, in {', '.join(parting.names)}"
         if parting
         else f"in {', '.join(digests)}"
     )
@@ -97,7 +97,7 @@ def compare(then: RunFolder, now: RunFolder) -> Verdict:
             f"EQUIVALENT: bits differ {where}; metrics by at most {largest:.2g} (tolerance {TOLERANCE}); "
             f"what may have changed bits: {_few(causes)}",
         )
-    return Verdict("DIFFERENT", f"DIFFERENT {where}; metrics differ by up to {largest:.2g}")
+    return Verdict("DIFFERENT", f"DIFFERENT: {where}; metrics differ by up to {largest:.2g}")
 
 
 def largest_gap(one: Mapping[str, Any], two: Mapping[str, Any]) -> float:

@@ -57,11 +57,11 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     """Run an experiment to its end; returns its folder and result. What fails before the seal leaves nothing behind."""
     stock.prepare_process()
     options = check_options(request.options)
+    device = stock.choose_device(options.device)
+    located = locate_data(options.data or request.task.default_data, options, console)
     if options.seed is None:
         options = replace(options, seed=draw_seed())
         console.say(f"seed {options.seed} (drawn)")
-    located = locate_data(options.data or request.task.default_data, options, console)
-    device = stock.choose_device(options.device)
     run = create_run_folder(options.output, request.found.name)
     try:
         with logged(run, console), stock.deterministic(options.threads, tf32=options.tf32):

@@ -35,7 +35,8 @@ class ImageClassification(Task):
         None, ge=1, description="resize images to a square of so many pixels; needed when sizes differ"
     )
     normalize: Literal["train", "imagenet", "none"] = Field(
-        "train", description="mean and sd taken off: the training split's, ..."
+        "train",
+        description="mean and standard deviation that pixels are normalised with: of the training split, of ImageNet, or neither",
     )
     class_weights: bool = Field(False, description="weigh the training loss by the inverse frequency of each class")
     label_smoothing: float = Field(

@@ -180,7 +180,7 @@ def test_a_forged_record_is_found_out(diva: Diva, lab: Path) -> None:
     done = diva("reproduce", run)
     assert done.returncode == 5, done.stderr
     assert done.stdout.splitlines()[-2].startswith(
-        "DIFFERENT from epoch 0, step 0 on, in optimizer; metrics differ by"
+        "DIFFERENT: first seen after epoch 0, step 0, in optimizer; metrics differ by"
     )
 
 
