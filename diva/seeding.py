@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy
     import torch
@@ -82,17 +83,42 @@ def reseeder() -> Callable[[int], None]:
     import numpy
     import torch
 
-    seed_python, seed_numpy, seed_torch = random.seed, numpy.random.seed, torch.default_generator.manual_seed
+    # The module's functions are methods of a hidden instance; asking that one spares each call the wrapping, half of its cost.
+    python: Any = getattr(random.seed, "__self__")  # noqa: B009 - typed as a function without one
+    state: Any = getattr(numpy.random.rand, "__self__")  # noqa: B009
+    seed_python, seed_numpy, seed_torch = (
+        super(random.Random, python).seed,
+        state.seed,
+        torch.default_generator.manual_seed,
+    )
     on_gpus = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
 
     def reseed(key: int) -> None:
         seed_python(key)
+        python.gauss_next = None  # the second of a pair of normal numbers, kept for the next call
         seed_numpy(key & 0xFFFFFFFF)
         seed_torch(key)
         for generator in on_gpus:
             generator.manual_seed(key)
 
     return reseed
+
+
+@contextmanager
+def preserved_generators() -> Iterator[None]:
+    """Give the global generators of Python, NumPy and torch back as they were: a run in a notebook disturbs nothing around it."""
+    import random
+
+    import numpy
+    import torch
+
+    python, state, cpu = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        numpy.random.set_state(state)
+        torch.set_rng_state(cpu)
 
 
 def draw_seed() -> int:

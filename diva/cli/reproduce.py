@@ -44,7 +44,7 @@ def reproduce(run: Path, verify: Literal["quick", "deep"], as_json: bool, quiet:
     the test metrics agree within 0.02. DIFFERENT names the first epoch and step that differ. The recorded code is executed: reproduce
     runs of people whose code you would run.
     """
-    from diva.experiment.recorded import run_with_recorded_diva
+    from diva.experiment.recorded import become_recorded_diva
     from diva.experiment.reproduce import reproduce as run_again
     from diva.experiment.reproduce import verify as verify_run
     from diva.records.run_folder import open_run
@@ -52,9 +52,7 @@ def reproduce(run: Path, verify: Literal["quick", "deep"], as_json: bool, quiet:
     folder = open_run(run)
     manifest = verify_run(folder)
     say = console(quiet=quiet)
-    code = run_with_recorded_diva(folder, manifest, sys.argv[1:])
-    if code is not None:
-        raise click.exceptions.Exit(code)
+    become_recorded_diva(folder, manifest, sys.argv[1:])
     changes = {"output": Path("runs"), "data_root": Path("data"), **given(flags), "verify": verify}
     _show_differences(say, manifest, changes)
     again, verdict = run_again(folder, changes, ("diva", *sys.argv[1:]), say)

@@ -23,13 +23,11 @@ from diva.cli.options import complete_run, console, print_outcome, shared_option
 @shared_options
 def resume(run: Path, data: str | None, data_root: Path, as_json: bool, quiet: bool) -> None:
     """Continue an interrupted run; it ends with the bits of an uninterrupted one."""
-    from diva.experiment.recorded import run_with_recorded_diva, verify_record
+    from diva.experiment.recorded import become_recorded_diva, verify_record
     from diva.experiment.resume import resume as continue_run
     from diva.records.run_folder import open_run
 
     folder = open_run(run)
-    code = run_with_recorded_diva(folder, verify_record(folder), sys.argv[1:])
-    if code is not None:
-        raise click.exceptions.Exit(code)
+    become_recorded_diva(folder, verify_record(folder), sys.argv[1:])
     result = continue_run(folder, data, data_root, console(quiet=quiet))
     print_outcome(folder.path, result, as_json=as_json)

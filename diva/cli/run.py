@@ -76,11 +76,13 @@ def _task_of(config: Path) -> str | None:
 
 def _knobs(task: str, *, lenient: bool) -> list[Param]:
     from diva.errors import DivaError
-    from diva.experiment.find import find_task, load_found
+    from diva.experiment.find import find_task, import_root, imports_from, load_found, project_root
 
     taken = {"task", "config", *(param.name for param in options_of(RunOptions))}
     try:
-        knobs = knobs_of(load_found(find_task(task)))
+        found = find_task(task)
+        with imports_from(project_root(found.path), first=import_root(found)):
+            knobs = knobs_of(load_found(found))
     except DivaError:
         if lenient:
             return []

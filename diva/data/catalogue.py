@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def materialise(name: str, data_root: Path) -> Path:
         return folder
     description = card(name)
     prepare_root(data_root)
-    partial = data_root / f".{name}.partial-{os.getpid()}"
+    partial = data_root / f".{name}.partial-{secrets.token_hex(6)}"
     try:
         WRITERS[description["bundled"]](partial)
         digest = take(partial).digest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 from diva.errors import DivaError
 from diva.seeding import Seeds
@@ -71,7 +71,7 @@ class Batches:
         indices = torch.from_numpy(self.order(epoch)).split(self._sizes)
         if type(self.dataset) is TensorDataset:  # a subclass may read its samples otherwise
             tensors = self.dataset.tensors
-            return (tuple(t.index_select(0, i) for t in tensors) for i in indices)
+            return ([t.index_select(0, i) for t in tensors] for i in indices)
         pairs = [[(epoch, index) for index in batch.tolist()] for batch in indices]
         if self.workers == 0:
             read = _Seeded(self.dataset, self.seeds)
@@ -133,7 +133,10 @@ class _CollateOrRefuse:
         self.collate = collate
 
     def __call__(self, samples: list[Any]) -> Any:
-        return samples[0] if isinstance(samples[0], _Refusal) else self.collate(samples)
+        try:
+            return samples[0] if isinstance(samples[0], _Refusal) else self.collate(samples)
+        except DivaError as error:
+            return _Refusal(error)
 
 
 def _checked(batch: Any) -> Any:
@@ -151,6 +154,8 @@ def _start_worker(worker: int) -> None:
 
 def collate_of(dataset: Dataset[Any]) -> Callable[[Sequence[Any]], Any]:
     """How samples become a batch: the data set's own `collate`, else torch's."""
+    if isinstance(dataset, Subset):
+        return collate_of(dataset.dataset)
     collate: Callable[[Any], Any] = getattr(dataset, "collate", default_collate)
     return collate
 

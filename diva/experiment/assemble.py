@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Subset
 
-from diva.data.loading import Batches
+from diva.data.loading import Batches, collate_of, to_device
 from diva.errors import DivaError, UsageError, place_of
 from diva.learning.loop import Learner, monitored
 from diva.learning.models import start_from
@@ -47,7 +47,8 @@ def assemble(
     model.to(device)
     freeze(model, options.freeze)
     batches = _batches(task, data, seeds, options, device)
-    _try_one_sample(task, model, data, device)
+    _refuse_hidden_state(model)
+    _try_one_batch(task, model, data, device)
     seeds.reseed("init", "optimizer")
     optimizer = task.build_optimizer(model)
     return Learner(task, data, model, optimizer, task.build_schedule(optimizer), seeds, batches, device), report
@@ -96,24 +97,25 @@ def _batches(task: Task, data: Data, seeds: Seeds, options: RunOptions, device: 
     return {"train": batches("train"), "val": batches("val"), "test": batches("test")}
 
 
-def _try_one_sample(task: Task, model: nn.Module, data: Data, device: torch.device) -> None:
-    """One sample of val through the model in evaluation mode: a model that does not take the data is found before training."""
-    from diva.data.loading import collate_of, to_device
-
+def _try_one_batch(task: Task, model: nn.Module, data: Data, device: torch.device) -> None:
+    """The first batch of val through the model in evaluation mode: what does not fit together is found before training."""
+    size = min(task.batch_size, len(data.val))  # type: ignore[arg-type]
+    batch = to_device(collate_of(data.val)([data.val[i] for i in range(size)]), device)
     model.eval()
-    sample = to_device(collate_of(data.val)([data.val[0]]), device)
     try:
         with torch.no_grad():
-            outputs = task.training_step(model, sample, data).outputs
-        own = task.compute_metrics({name: value.cpu() for name, value in outputs.items()}, data) if outputs else {}
-    except DivaError:
-        raise
+            outputs = task.training_step(model, batch, data).outputs
     except (RuntimeError, ValueError) as error:
-        if "deterministic implementation" in str(error):
+        if isinstance(error, DivaError) or "deterministic implementation" in str(error):
             raise
         first = str(error).splitlines()[0]
-        raise UsageError(
-            f"the model does not take these data: {first} ({place_of(error)}). "
-            "Larger images (--image-size) or another --model may fit"
-        ) from error
-    monitored(task, {f"{split}/{name}": 0.0 for split in ("train", "val") for name in ("loss", *own)})
+        raise UsageError(f"the model does not take these data: {first} ({place_of(error)})") from error
+    own = task.compute_metrics({name: value.cpu() for name, value in outputs.items()}, data) if outputs else {}
+    monitored(task, {f"val/{name}": 0.0 for name in ("loss", *own)})
+
+
+def _refuse_hidden_state(model: nn.Module) -> None:
+    """A checkpoint keeps tensors; what a module hides elsewhere would be lost on the way."""
+    hidden = [name for name in model.state_dict() if name.endswith("_extra_state")]
+    if hidden:
+        raise UsageError(f"the model keeps state that is no tensor, {', '.join(hidden[:3])}; register it as a buffer")

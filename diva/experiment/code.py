@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import diva
 from diva.errors import RecordError
-from diva.experiment.find import import_root, load_module_task, load_task, project_root, template_names, use_tree
+from diva.experiment.find import import_root, imports_from, load_module_task, load_task, project_root
 from diva.records import source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from diva.experiment.find import FoundTask
     from diva.learning.task import Task
     from diva.records.manifest import Manifest, TaskRecord
     from diva.records.run_folder import RunFolder
 
 
+@dataclass(frozen=True)
+class Code:
+    """Which code runs: the task, the snapshot of its project, and diva itself, as the manifest holds them."""
+
+    task: TaskRecord
+    source: dict[str, Any]
+    diva: dict[str, Any]
+
+
 def record_task(found: FoundTask, run: RunFolder, policy: source.Policy) -> tuple[dict[str, Any], str | None]:
-    """Snapshot the project that holds the task; from now on its modules are imported from there.
+    """Snapshot the project that holds the task.
 
     Returns the record, and the folder inside the snapshot from which a task given as module:Class is imported.
     """
-    place = run.source / "project"
-    record = source.record(found.path, place, policy)
-    root = project_root(found.path)
-    start = import_root(found)
+    record = source.record(found.path, run.source / "project", policy)
+    root, start = project_root(found.path), import_root(found)
     inside = start is not None and record["kind"] == "git" and start.is_relative_to(root)
-    if found.asked not in template_names() and (found.module is None or inside):
-        use_tree(root, place / "tree")
     return record, start.relative_to(root).as_posix() if start is not None and inside else None
 
 
@@ -38,12 +47,12 @@ def record_diva(found: FoundTask, run: RunFolder) -> dict[str, Any]:
     `snapshot` names the folder under `source/` that holds it: "project" when the task lives in the same checkout, else "diva".
     """
     own: dict[str, Any] = {"version": diva.__version__, "digest": own_digest(), "snapshot": None, "source": None}
-    package = Path(diva.__file__).parent
+    package = Path(diva.__file__).resolve().parent
     if "site-packages" in package.parts:
         return own
-    if project_root(package) == project_root(found.path):
+    if project_root(package) == project_root(found.path) and (project_root(package) / ".git").exists():
         return {**own, "snapshot": "project"}
-    return {**own, "snapshot": "diva", "source": source.record(package, run.source / "diva", "auto")}
+    return {**own, "snapshot": "diva", "source": source.record(package.parent, run.source / "diva", "auto")}
 
 
 def running_diva(recorded: dict[str, Any]) -> dict[str, Any]:
@@ -58,14 +67,19 @@ def own_digest() -> str:
     return source.package_digest(Path(diva.__file__).parent)
 
 
-def load_recorded_task(task: TaskRecord, run: RunFolder) -> type[Task]:
-    """The task's class from a run's snapshot; one of an installed package from where it is installed."""
+@contextmanager
+def recorded_imports(task: TaskRecord, run: RunFolder, project: Path | None = None) -> Iterator[type[Task]]:
+    """The task's class from a run's snapshot, whose modules are imported from there, and nowhere else, while this lasts.
+
+    project: where the snapshot was just taken. A task of an installed package is imported from where it is installed.
+    """
     tree = run.source / "project" / "tree"
-    if task.module is not None:
-        return load_module_task(
-            task.module, task.class_name, tree / task.import_root if task.import_root else Path.cwd()
-        )
-    return load_task(tree / task.path, task.class_name)
+    first = tree / task.import_root if task.import_root else None
+    with imports_from(project or tree, tree, first):
+        if task.module is not None:
+            yield load_module_task(task.module, task.class_name)
+        else:
+            yield load_task(tree / task.path, task.class_name)
 
 
 def verify_code(run: RunFolder, manifest: Manifest) -> None:

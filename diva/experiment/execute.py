@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import math
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,18 @@ from diva.experiment.writers import (
     diverged,
     step_numbers,
 )
-from diva.learning.checkpoints import load_model, load_tensors, pack_optimizer, pack_schedule, save_tensors, unpack
+from diva.kernels import stock
+from diva.learning.checkpoints import (
+    load_model,
+    load_tensors,
+    model_tensors,
+    pack_optimizer,
+    pack_schedule,
+    save_tensors,
+    unpack,
+)
 from diva.learning.digests import digest_model, digest_tensors
-from diva.learning.events import EpochEnded, StepEnded, TrainEnded
+from diva.learning.events import EpochEnded, Evaluated, StepEnded, TrainEnded
 from diva.learning.loop import Learner, evaluate, fit, monitored
 from diva.learning.task import is_better
 from diva.records.files import read_json, sha256_file, write_json
@@ -60,16 +69,15 @@ def train(run: RunFolder, learner: Learner, options: RunOptions, console: Consol
     """
     with locked(run):
         started = time.perf_counter()
-        run.checkpoints.mkdir(exist_ok=True)
         progress = restore(run, learner)
-        (run.path / "stopped.json").unlink(missing_ok=True)
+        stopped = run.path / "stopped.json"
+        stopped.unlink(missing_ok=True)
         try:
             return _train(run, learner, options, console, progress, started)
         except BaseException as error:
             what = "failed" if isinstance(error, Exception) else "interrupted"
-            write_json(
-                run.path / "stopped.json", {"status": what, "error": f"{type(error).__name__}: {error}".rstrip(": ")}
-            )
+            with suppress(OSError):  # a full disk takes no note either
+                write_json(stopped, {"status": what, "error": f"{type(error).__name__}: {error}".rstrip(": ")})
             raise
 
 
@@ -79,22 +87,20 @@ def _train(
     metrics = Journal(run.metrics_file, progress.metrics_bytes)
     trace = Journal(run.trace_file, progress.trace_bytes)
     tracer = TraceWriter(trace, learner, steps=options.trace == "step", previous=progress.trace_head)
-    board = (
-        BoardWriter(run, learner, purge_step=_purge_step(progress), figures=not options.overfit)
-        if options.tensorboard
-        else None
-    )
     shown = ConsoleWriter(console, learner)
-    writers: list[Writer] = [MetricsWriter(metrics), tracer, shown, *([board] if board else [])]
+    writers: list[Writer] = [MetricsWriter(metrics), tracer, shown]
+    if options.tensorboard:
+        purge_step = None if progress.epoch < 0 else progress.step + 1
+        board = BoardWriter(run, learner, console, purge_step=purge_step, figures=not options.overfit)
+        writers.append(board)
+        if progress.epoch < 0:
+            board.draw("train", 0, 0, {})
     every = options.log_every or max(1, len(learner.batches["train"]) // 50)
     stop_on_nan = options.on_nan == "stop"
-    if board and progress.epoch < 0:
-        board.draw("train", 0, 0, {})
     initial = progress.initial_weights or digest_model(learner.model)
+    over, last = _has_stopped(learner, progress), None
     try:
-        events = (
-            () if _has_stopped(learner, progress) else fit(learner, first_epoch=progress.epoch + 1, step=progress.step)
-        )
+        events = () if over else fit(learner, first_epoch=progress.epoch + 1, step=progress.step)
         for event in events:
             numbers = None
             if type(event) is StepEnded:
@@ -108,20 +114,74 @@ def _train(
             if isinstance(event, TrainEnded) and stop_on_nan:
                 _refuse_nan(event)
             if isinstance(event, EpochEnded):
+                _refuse_loosened_pins(options)
                 at = (metrics.offset(), trace.offset(), tracer.head)
                 progress = save(run, learner, event, progress, at, initial)
-                if _has_stopped(learner, progress) or (
-                    options.overfit and event.metrics.get("train/loss", math.inf) < OVERFIT_LOSS
-                ):
+                last = event
+                if _has_stopped(learner, progress) or (options.overfit and _has_learnt(event)):
                     break
-        return _conclude(run, learner, options, console, progress, writers, board, tracer.head, started)
+        last_weights = digest_model(learner.model)
+        tested, scores = _test_best(run, learner, progress, writers)
+        if options.overfit and last is not None and not _has_learnt(last):
+            raise _not_learnt(last)
     finally:
         for writer in writers:
             writer.close()
+    console.say(
+        f"best epoch {progress.best_epoch}, tested once:  "
+        + "  ".join(f"{name} {value:.4f}" for name, value in tested.metrics.items())
+    )
+    result = {
+        "status": "finished",
+        "metrics": scores,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "seconds": round(time.perf_counter() - started, 3),
+        "initial_weights_digest": progress.initial_weights,
+        "weights_digest": last_weights,
+        "best_weights_digest": digest_model(learner.model),
+        "test_outputs_digest": digest_tensors(tested.outputs),
+        "trace_digest": tracer.head,
+        "manifest_digest": manifest_digest(run.manifest_file),
+    }
+    write_json(run.result_file, result)
+    return result
 
 
-def _purge_step(progress: Progress) -> int | None:
-    return None if progress.epoch < 0 else progress.step + 1
+def _test_best(
+    run: RunFolder, learner: Learner, progress: Progress, writers: list[Writer]
+) -> tuple[Evaluated, dict[str, float]]:
+    """Test the best model, once; its metrics on val and test go to the writers and the result."""
+    load_model(run.checkpoints / progress.best_weights, learner.model)
+    tested = evaluate(learner, "test", progress.best_epoch, progress.step)
+    validated = evaluate(learner, "val", progress.best_epoch, progress.step)
+    scores = {**validated.metrics, **tested.metrics}
+    for writer in writers:
+        writer.write(tested, None)
+        if isinstance(writer, BoardWriter):
+            writer.conclude(scores)
+    return tested, scores
+
+
+def _refuse_loosened_pins(options: RunOptions) -> None:
+    undone = stock.loosened(options.threads, tf32=options.tf32)
+    if undone:
+        raise DivaError(
+            f"the task's code changed what keeps bits the same: {', '.join(undone)}; "
+            "take the line out of it, --threads and --tf32 are options of the run"
+        )
+
+
+def _has_learnt(event: EpochEnded) -> bool:
+    return event.metrics["val/loss"] < OVERFIT_LOSS  # with --overfit, val is the batch that is trained on
+
+
+def _not_learnt(event: EpochEnded) -> DivaError:
+    return DivaError(
+        f"one batch was not learnt: its loss is {event.metrics['val/loss']:.4g} after {event.epoch} epochs, "
+        f"wanted below {OVERFIT_LOSS}; look for a mistake in the model, the loss or the labels, or raise --lr"
+    )
 
 
 def _has_stopped(learner: Learner, progress: Progress) -> bool:
@@ -136,63 +196,6 @@ def _refuse_nan(event: TrainEnded) -> None:
             raise diverged(event.epoch, event.step - len(event.losses) + number + 1, loss)
 
 
-def _conclude(
-    run: RunFolder,
-    learner: Learner,
-    options: RunOptions,
-    console: Console,
-    progress: Progress,
-    writers: list[Writer],
-    board: BoardWriter | None,
-    trace_head: str,
-    started: float,
-) -> dict[str, Any]:
-    """Test the best model once, and write the result last."""
-    last_weights = digest_model(learner.model)
-    load_model(run.checkpoints / progress.best_weights, learner.model)
-    tested = evaluate(learner, "test", progress.best_epoch, progress.step)
-    validated = evaluate(learner, "val", progress.best_epoch, progress.step)
-    for writer in writers:
-        writer.write(tested, None)
-    metrics = {**validated.metrics, **tested.metrics}
-    if options.overfit:
-        _judge_overfit(run, metrics)
-    if board:
-        board.conclude(metrics)
-    for writer in writers:
-        writer.close()
-    writers.clear()
-    result = {
-        "status": "finished",
-        "metrics": metrics,
-        "best_epoch": progress.best_epoch,
-        "epochs": progress.epoch,
-        "steps": progress.step,
-        "seconds": round(time.perf_counter() - started, 3),
-        "initial_weights_digest": progress.initial_weights,
-        "weights_digest": last_weights,
-        "best_weights_digest": digest_model(learner.model),
-        "test_outputs_digest": digest_tensors(tested.outputs),
-        "trace_digest": trace_head,
-        "manifest_digest": manifest_digest(run.manifest_file),
-    }
-    console.say(
-        f"best epoch {progress.best_epoch}, tested once:  "
-        + "  ".join(f"{k} {v:.4f}" for k, v in tested.metrics.items())
-    )
-    write_json(run.result_file, result)
-    return result
-
-
-def _judge_overfit(run: RunFolder, metrics: dict[str, float]) -> None:
-    losses = [row["value"] for row in run.rows() if row["per"] == "epoch" and row["name"] == "train/loss"]
-    if losses and not losses[-1] < OVERFIT_LOSS:
-        raise DivaError(
-            f"one batch was not learnt: its loss is {losses[-1]:.4g} after {len(losses)} epochs, wanted below {OVERFIT_LOSS}; "
-            "look for a mistake in the model, the loss or the labels, or raise --lr"
-        )
-
-
 def save(
     run: RunFolder, learner: Learner, event: EpochEnded, before: Progress, journals: tuple[int, int, str], initial: str
 ) -> Progress:
@@ -200,7 +203,7 @@ def save(
     folder = run.checkpoints
     weights, optimizer = f"epoch-{event.epoch:04}.safetensors", f"epoch-{event.epoch:04}.optimizer.safetensors"
     state, tensors = pack_optimizer(learner.optimizer)
-    save_tensors(folder / weights, learner.model.state_dict())
+    save_tensors(folder / weights, model_tensors(learner.model))
     save_tensors(folder / optimizer, tensors)
     value = monitored(learner.task, event.metrics)
     better = before.best_epoch < 0 or is_better(learner.task.monitor, value, before.best_value)
@@ -252,22 +255,17 @@ def restore(run: RunFolder, learner: Learner) -> Progress:
 
 @contextmanager
 def locked(run: RunFolder) -> Iterator[None]:
-    """Hold the run: RecordError when another process works on it. The lock goes with the process, however it ends."""
-    with run.manifest_file.open("rb") as file:
+    """Hold the run: RecordError when another process works on it. The lock goes with the process, however it ends.
+
+    A lock of POSIX, which forked loader workers do not inherit: those of a killed run would hold it for a while.
+    """
+    run.checkpoints.mkdir(exist_ok=True)
+    with (run.checkpoints / "lock").open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             raise RecordError(f"{run.path}: another process is working on this run") from None
         yield
-
-
-def is_locked(run: RunFolder) -> bool:
-    """Whether a process is working on the run now."""
-    try:
-        with locked(run):
-            return False
-    except RecordError:
-        return True
 
 
 def best_weights(run: RunFolder) -> str:

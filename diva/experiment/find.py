@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import diva
 from diva.errors import UsageError, nearest, place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from types import ModuleType
 
     from diva.learning.task import Task
@@ -60,7 +62,8 @@ def _found_by_path(asked: str, path: Path) -> FoundTask:
 
 
 def _found_by_module(asked: str, module: str, class_name: str) -> FoundTask:
-    _put_first_on_path([Path.cwd()])
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
@@ -87,14 +90,12 @@ def load_task(path: Path | str, class_name: str | None = None) -> type[Task]:
     path = Path(path).resolve()
     file = path / "task.py" if path.is_dir() else path
     name = "diva_task_" + hashlib.sha256(str(file).encode()).hexdigest()[:12]
-    _put_first_on_path([project_root(path)])
-    module = sys.modules.get(name) or _import_file(name, file)
-    return _task_in(module, class_name, file)
+    _forget(loaded for loaded in sys.modules if loaded == name or loaded.startswith(name + "."))
+    return _task_in(_import_file(name, file), class_name, file)
 
 
-def load_module_task(module: str, class_name: str, root: Path) -> type[Task]:
-    """The task `module:Class`, looked for in the folder `root` first."""
-    _put_first_on_path([root])
+def load_module_task(module: str, class_name: str) -> type[Task]:
+    """The task `module:Class`, found as Python finds any module."""
     try:
         imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:
@@ -111,31 +112,70 @@ def import_root(found: FoundTask) -> Path | None:
 
 
 def load_found(found: FoundTask) -> type[Task]:
-    """The class of a found task, from where it was found."""
+    """The class of a found task, from where it was found; call it within `imports_from` the task's project."""
     if found.module is not None and found.class_name is not None:
-        return load_module_task(found.module, found.class_name, Path.cwd())
+        return load_module_task(found.module, found.class_name)
     return load_task(found.path, found.class_name)
 
 
-def use_tree(root: Path, tree: Path) -> None:
-    """From now on import a project's modules from its snapshot `tree`, not from `root`, where it was taken.
+@contextmanager
+def imports_from(project: Path, tree: Path | None = None, first: Path | None = None) -> Iterator[None]:
+    """Import a project's modules from its snapshot `tree` (None: from `project` itself), and from nowhere else, while this lasts.
 
-    Modules of the project that are loaded already are forgotten; those of `diva`, and what the snapshot does not hold (an installed
-    environment inside the project), stay.
+    `first` is looked into before the root. Modules of the project that are loaded already are set aside, and afterwards what was
+    loaded meanwhile is forgotten: two runs in one process never share a module. Those of `diva` stay.
     """
-    mapped = []
-    for text in sys.path:
-        entry = Path(text or ".").resolve()
-        if entry.is_relative_to(root) and (tree / entry.relative_to(root)).is_dir():
-            mapped.append(tree / entry.relative_to(root))
-    _put_first_on_path(mapped)
+    project, place = project.resolve(), (tree or project).resolve()
+    path, loaded, no_bytecode = list(sys.path), set(sys.modules), sys.dont_write_bytecode
+    aside = {name: sys.modules[name] for name in _modules_of(project, place)}
+    mapped = [place / e.relative_to(project) for e in map(_resolved, path) if e.is_relative_to(project)] if tree else []
+    inside = [folder for folder in (first, place, *mapped) if folder is not None and folder.is_dir()]
+    sys.path[:] = list(dict.fromkeys([str(folder) for folder in inside] + path))
+    sys.dont_write_bytecode = True  # compiled files would be litter in someone's project, and additions to a snapshot
+    _forget(aside)
+    try:
+        yield
+    finally:
+        _forget(name for name in _modules_of(place, place) if name not in loaded or name in aside)
+        sys.modules.update(aside)
+        sys.path[:], sys.dont_write_bytecode = path, no_bytecode
+
+
+def unrecorded_modules(project: Path, tree: Path) -> list[str]:
+    """Files of a project that are loaded now although its snapshot `tree` does not hold them, relative to the project."""
+    project, tree = project.resolve(), tree.resolve()
+    strange = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not file or name == "diva" or name.startswith("diva."):
+        path = _resolved(file) if file else None
+        if path is None or name.partition(".")[0] in ("diva", "__main__") or path.is_relative_to(tree):
             continue
-        path = Path(file).resolve()
-        if path.is_relative_to(root) and (tree / path.relative_to(root)).is_file():
-            del sys.modules[name]
+        installed = "site-packages" in path.parts or "dist-packages" in path.parts
+        if path.is_relative_to(project) and not installed and name.partition(".")[0] not in ("tests", "conftest"):
+            strange.append(path.relative_to(project).as_posix())
+    return sorted(strange)
+
+
+def _modules_of(project: Path, place: Path) -> list[str]:
+    """Names of the loaded modules that come from `project` and of which `place` holds the file."""
+    names = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        path = _resolved(file) if file else None
+        if path is None or name == "__main__" or name.partition(".")[0] == "diva" or not path.is_relative_to(project):
+            continue
+        if (place / path.relative_to(project)).is_file() and "site-packages" not in path.parts:
+            names.append(name)
+    return names
+
+
+def _resolved(text: str) -> Path:
+    return Path(text or ".").resolve()
+
+
+def _forget(names: Iterable[str]) -> None:
+    for name in list(names):
+        sys.modules.pop(name, None)
 
 
 def _import_file(name: str, file: Path) -> ModuleType:
@@ -147,8 +187,7 @@ def _import_file(name: str, file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        for loaded in [loaded for loaded in sys.modules if loaded == name or loaded.startswith(name + ".")]:
-            del sys.modules[loaded]
+        _forget(loaded for loaded in sys.modules if loaded == name or loaded.startswith(name + "."))
         raise _failed(str(file), error) from error
     return module
 
@@ -188,13 +227,3 @@ def project_root(path: Path) -> Path:
         if (parent / ".git").exists():
             return parent
     return folder
-
-
-def _put_first_on_path(folders: list[Path]) -> None:
-    """Look for modules in these folders first; they stay on the path, since a task may import late."""
-    sys.dont_write_bytecode = True  # compiled files would be litter in someone's project, and additions to a snapshot
-    for folder in reversed(folders):
-        text = str(folder)
-        if text in sys.path:
-            sys.path.remove(text)
-        sys.path.insert(0, text)

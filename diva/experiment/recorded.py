@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diva.data.catalogue import locate, names
 from diva.errors import DataError, RecordError
-from diva.experiment.code import load_recorded_task, recorded_diva, verify_code
+from diva.experiment.code import recorded_diva, recorded_imports, verify_code
 from diva.experiment.find import FoundTask
 from diva.experiment.options import RunOptions
 from diva.params import Layers, build, options_of
@@ -35,10 +34,12 @@ BOOT = (
 
 def verify_record(run: RunFolder) -> Manifest:
     """The manifest of a run whose record is whole; RecordError naming what was altered since."""
-    manifest = run.manifest()
-    result = run.result()
+    run.check_seal()
+    manifest, result = run.manifest(), run.result()
     if result is not None and result["manifest_digest"] != manifest_digest(run.manifest_file):
         raise RecordError(f"{run.manifest_file}: was altered after the run ended; its result names another digest")
+    if manifest.data is not None and footprint.read(run.footprint_file).digest != manifest.data.digest:
+        raise RecordError(f"{run.footprint_file}: is not the footprint that the manifest names; the record was altered")
     verify_code(run, manifest)
     return manifest
 
@@ -49,7 +50,8 @@ def recorded_task(run: RunFolder, manifest: Manifest) -> tuple[FoundTask, Task, 
     path = run.source / "project" / "tree" / record.path
     found = FoundTask(record.asked, record.name, path, record.class_name, record.module)
     knobs = Layers(dict(record.knobs), dict(record.origins))
-    task = build(load_recorded_task(record, run), knobs)
+    with recorded_imports(record, run) as task_class:
+        task = build(task_class, knobs)
     return found, task, knobs  # type: ignore[return-value]
 
 
@@ -112,15 +114,15 @@ def options_with(options: RunOptions, changes: dict[str, Any]) -> RunOptions:
     return dataclasses.replace(options, **{name: value for name, value in changes.items() if value is not None})
 
 
-def run_with_recorded_diva(run: RunFolder, manifest: Manifest, argv: Sequence[str]) -> int | None:
-    """Run `diva` with the arguments `argv` from the diva that made a run; None when that one is running already, or was not kept."""
+def become_recorded_diva(run: RunFolder, manifest: Manifest, argv: Sequence[str]) -> None:
+    """Replace this process by the diva that made a run, with the arguments `argv`; returns when that one is running already.
+
+    Also returns when it was not kept, as an installed diva is not.
+    """
     tree = recorded_diva(run, manifest)
     if tree is None:
-        return None
+        return
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    child = subprocess.Popen([sys.executable, "-B", "-c", BOOT, str(tree), *argv], env=environment)
-    while True:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:
-            continue  # the child got it too, and says what becomes of the run
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, "-B", "-c", BOOT, str(tree), *argv], environment)

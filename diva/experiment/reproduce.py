@@ -17,6 +17,7 @@ from diva.experiment.recorded import (
     verify_record,
 )
 from diva.experiment.request import Request
+from diva.learning.task import less_is_better
 from diva.records import environment
 from diva.records.trace import first_difference, read_trace
 
@@ -50,6 +51,10 @@ def verify(run: RunFolder) -> Manifest:
     trace = read_trace(run.trace_file)
     if not trace or trace[-1]["digest"] != result["trace_digest"]:
         raise RecordError(f"{run.trace_file}: does not end as the result says; the record was altered")
+    ends = {"initial_weights_digest": trace[0]["weights"], "weights_digest": trace[-1]["weights"]}
+    for name, digest in ends.items():
+        if result[name] != digest:
+            raise RecordError(f"{run.result_file}: its {name} is not what the trace says; the record was altered")
     return manifest
 
 
@@ -102,8 +107,7 @@ def compare(then: RunFolder, now: RunFolder) -> Verdict:
 
 def largest_gap(one: Mapping[str, Any], two: Mapping[str, Any]) -> float:
     """The largest absolute difference of the metrics on the test split; losses are not compared, their scale is not known."""
-    names = [name for name in one if name.startswith("test/") and not name.endswith(("loss", "error"))]
-    names = names or [name for name in one if name.startswith("test/")]
+    names = [name for name in one if name.startswith("test/") and not less_is_better(name)]
     gaps = [abs(float(one[name]) - float(two.get(name, "nan"))) for name in names]
     return max((gap if gap == gap else float("inf") for gap in gaps), default=float("inf"))
 
@@ -111,6 +115,8 @@ def largest_gap(one: Mapping[str, Any], two: Mapping[str, Any]) -> float:
 def differences(then: Manifest, now: Manifest) -> list[environment.Difference]:
     """What differs between two runs outside the experiment itself, as rows "then, now, can it change bits?"."""
     found = environment.differences(then.environment, now.environment)
+    if not str(now.options["device"]).startswith("cuda"):  # a GPU that computes nothing excuses nothing
+        found = [row for row in found if not row.what.startswith("gpu")]
     for name, bits in (("backend", True), ("device", True), ("threads", True), ("tf32", True), ("workers", False)):
         if then.options.get(name) != now.options.get(name):
             row = environment.Difference(

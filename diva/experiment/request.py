@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from diva.errors import UsageError
-from diva.experiment.find import FoundTask, find_task, load_found, template_names
+from diva.experiment.find import (
+    FoundTask,
+    find_task,
+    import_root,
+    imports_from,
+    load_found,
+    project_root,
+    template_names,
+)
 from diva.experiment.options import RunOptions
 from diva.params import Layers, build, check_names, convert, knobs_of, options_of
 
@@ -50,15 +58,17 @@ def resolve(flags: Mapping[str, Any], configs: Sequence[Path], argv: tuple[str, 
             f"no task is named; give --task with one of {', '.join(template_names())}, or the path of your own"
         )
     found = find_task(str(layers.values["task"]))
-    task_class = load_found(found)
     options = {param.name: param for param in options_of(RunOptions)}
-    knobs = [param.name for param in knobs_of(task_class)]
-    for name, origin in layers.origins.items():
-        check_names([name], ["task", *options, *knobs], origin)
-    chosen = Layers(*({n: part[n] for n in part if n in knobs} for part in (layers.values, layers.origins)))
+    with imports_from(project_root(found.path), first=import_root(found)):
+        task_class = load_found(found)
+        knobs = [param.name for param in knobs_of(task_class)]
+        for name, origin in layers.origins.items():
+            check_names([name], ["task", *options, *knobs], origin)
+        parts = ({n: part[n] for n in part if n in knobs} for part in (layers.values, layers.origins))
+        chosen = Layers(*parts)
+        task = build(task_class, chosen)
     values = {n: convert(options[n], v, layers.origins[n]) for n, v in layers.values.items() if n in options}
     origins = {name: layers.origins.get(name, "default") for name in options}
-    task = build(task_class, chosen)
     named = layers.origins["task"]
     return Request(found, task, chosen, RunOptions(**values), origins, argv, task_origin=named)  # type: ignore[arg-type]
 

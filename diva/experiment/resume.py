@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import RecordError, UsageError
 from diva.experiment.assemble import assemble
+from diva.experiment.code import recorded_imports
 from diva.experiment.execute import train
 from diva.experiment.recorded import (
     facts_that_differ,
     find_data,
     recorded_options,
-    recorded_task,
     verify_data,
     verify_record,
 )
 from diva.experiment.reproduce import preview
-from diva.experiment.run import locate_data, logged
+from diva.experiment.run import check_loaded, computing, locate_data
 from diva.kernels import stock
 from diva.learning.checkpoints import load_weights
+from diva.learning.task import Task
+from diva.params import Layers, build
 from diva.seeding import Seeds
 
 if TYPE_CHECKING:
@@ -38,15 +41,22 @@ def resume(run: RunFolder, data: str | None, data_root: Path, console: Console) 
     wanted = find_data(run, manifest, data, data_root)
     verify_data(run, wanted, data_root, deep=options.verify == "deep")
     device = stock.choose_device(options.device)
-    _, task, _ = recorded_task(run, manifest)
-    with logged(run, console), stock.deterministic(options.threads, tf32=options.tf32):
+    knobs = Layers(dict(manifest.task.knobs), dict(manifest.task.origins))
+    with computing(run, options, console), recorded_imports(manifest.task, run) as task_class:
         console.say(f"resuming run {run.path}")
         for found in preview(manifest, {}):
             if found.can_change_bits:
                 console.warn(f"{found.what} was {found.then}, is {found.now}: the bits of the rest may be others")
-        located = locate_data(wanted, options, console)
-        weights = load_weights(run.checkpoints / "loaded.safetensors") if manifest.loaded else None
-        learner, _ = assemble(task, located.folder if located else None, Seeds(manifest.seed), options, device, weights)
+        located = locate_data(wanted, replace(options, data_root=data_root), console)
+        weights = None
+        if manifest.loaded:
+            weights = load_weights(run.checkpoints / "loaded.safetensors")
+            check_loaded(manifest, weights)
+        task = build(task_class, knobs)
+        assert isinstance(task, Task)
+        folder = located.folder if located else None
+        learner, _ = assemble(task, folder, Seeds(manifest.seed), options, device, weights)
+        stock.pin(options.threads, tf32=options.tf32)
         strange = facts_that_differ(manifest.facts, learner.data.facts)
         if strange:
             raise RecordError(

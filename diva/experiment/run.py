@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diva.data.catalogue import locate
-from diva.errors import DivaError, UsageError
+from diva.errors import DivaError, RecordError, UsageError
 from diva.experiment.assemble import assemble
-from diva.experiment.code import code_line, load_recorded_task, record_diva, record_task, running_diva
+from diva.experiment.code import Code, code_line, record_diva, record_task, recorded_imports, running_diva
 from diva.experiment.execute import best_weights, train
+from diva.experiment.find import project_root, unrecorded_modules
 from diva.kernels import stock
 from diva.learning.checkpoints import load_weights, save_tensors
 from diva.learning.digests import digest_tensors
@@ -27,7 +28,7 @@ from diva.records import environment, footprint
 from diva.records.files import hide_home, write_atomic, write_json
 from diva.records.manifest import DataRecord, LoadedRecord, Manifest, TaskRecord, manifest_digest
 from diva.records.run_folder import RunFolder, create_run_folder, discard, open_run
-from diva.seeding import MAX_SEED, Seeds, draw_seed
+from diva.seeding import MAX_SEED, Seeds, draw_seed, preserved_generators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,23 +59,46 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     stock.prepare_process()
     options = check_options(request.options)
     device = stock.choose_device(options.device)
+    options = replace(options, device=str(device))
     located = locate_data(options.data or request.task.default_data, options, console)
+    origins = dict(request.origins)
     if options.seed is None:
-        options = replace(options, seed=draw_seed())
+        options, origins["seed"] = replace(options, seed=draw_seed()), "drawn"
         console.say(f"seed {options.seed} (drawn)")
     run = create_run_folder(options.output, request.found.name)
+    request = replace(request, options=options, origins=origins)
     try:
-        with logged(run, console), stock.deterministic(options.threads, tf32=options.tf32):
-            learner = prepare(run, request, options, located, device, console)
-            return run, train(run, learner, options, console)
+        with computing(run, options, console):
+            code = _record_code(run, request, console)
+            project = None if request.recorded else project_root(request.found.path)
+            with recorded_imports(code.task, run, project) as task_class:
+                learner = prepare(run, request, code, task_class, located, device, console)
+                if project is not None:
+                    for path in unrecorded_modules(project, run.source / "project" / "tree"):
+                        console.warn(
+                            f"{path} runs and is not in the snapshot; is it ignored by git? The run may not reproduce"
+                        )
+                return run, train(run, learner, options, console)
+    except (
+        UsageError
+    ) as error:  # the snapshot it speaks of is about to be removed; the file it was made of is what to mend
+        raise type(error)(str(error).replace(f"{run.source / 'project' / 'tree'}/", "")) from error
+    finally:
+        discard(run)
+
+
+@contextmanager
+def computing(run: RunFolder, options: RunOptions, console: Console) -> Iterator[None]:
+    """What holds while a run computes: its log, the pins, and generators that are given back as they were found."""
+    try:
+        with logged(run, console), preserved_generators(), stock.deterministic(options.threads, tf32=options.tf32):
+            yield
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
         raise DivaError(
             f"{run.path}: {error.strerror}; free some space or choose another place with --output"
         ) from error
-    finally:
-        discard(run)
 
 
 def check_options(options: RunOptions) -> RunOptions:
@@ -107,26 +131,28 @@ def locate_data(wanted: str | None, options: RunOptions, console: Console) -> Lo
 def prepare(
     run: RunFolder,
     request: Request,
-    options: RunOptions,
+    code: Code,
+    task_class: type[Task],
     located: Located | None,
     device: torch.device,
     console: Console,
 ) -> Learner:
-    """Fill the run's folder up to the sealed manifest, and build what learns from the code that the folder keeps."""
-    task_record, code, own = _record_code(run, request, options, console)
-    task = build(load_recorded_task(task_record, run), request.knobs)
+    """Build what learns from the code that the run's folder keeps, and fill the folder up to the sealed manifest."""
+    options = request.options
+    task = build(task_class, request.knobs)
     assert isinstance(task, Task) and options.seed is not None
     weights = _keep_weights(run, request, options)
     learner, matched = assemble(
         task, located.folder if located else None, Seeds(options.seed), options, device, weights
     )
+    stock.pin(options.threads, tf32=options.tf32)  # a task's first lines may have set other things
     if matched:
         console.say(matched)
     manifest = Manifest(
         id=run.id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         argv=tuple(hide_home(argument) for argument in request.argv),
-        task=task_record,
+        task=code.task,
         seed=options.seed,
         options=_plain(options),
         origins=dict(request.origins),
@@ -134,41 +160,44 @@ def prepare(
         facts=dict(learner.data.facts),
         model=_describe_model(learner.model),
         loaded=_record_weights(options, weights, matched),
-        source=code,
-        diva=own,
+        source=code.source,
+        diva=code.diva,
         environment=_record_environment(run, device, console),
         reproduces=_reproduced(request.recorded),
     )
-    write_atomic(run.command_file, command_script(request.argv))
+    write_atomic(run.command_file, command_script(_with_seed(request.argv, request)))
     run.command_file.chmod(0o755)
     run.seal(manifest)
     console.say(f"run {run.path}")
     return learner
 
 
-def _record_code(
-    run: RunFolder, request: Request, options: RunOptions, console: Console
-) -> tuple[TaskRecord, dict[str, Any], dict[str, Any]]:
+def _with_seed(argv: tuple[str, ...], request: Request) -> tuple[str, ...]:
+    """The arguments, with a seed that was drawn."""
+    return (*argv, "--seed", str(request.options.seed)) if request.origins["seed"] == "drawn" else argv
+
+
+def _record_code(run: RunFolder, request: Request, console: Console) -> Code:
     if request.recorded is not None:
         old = request.recorded.manifest()
         shutil.copytree(request.recorded.source, run.source, symlinks=True)
-        return old.task, old.source, running_diva(old.diva)
-    code, root = record_task(request.found, run, options.code)
-    for note in code["notes"]:
+        return Code(old.task, old.source, running_diva(old.diva))
+    source, root = record_task(request.found, run, request.options.code)
+    for note in source["notes"]:
         console.warn(note)
-    console.say(code_line(code))
+    console.say(code_line(source))
     knobs = request.task.model_dump(mode="json")
     task = TaskRecord(
         name=request.found.name,
         asked=hide_home(request.found.asked),
-        path=code["task"],
+        path=source["task"],
         class_name=type(request.task).__name__,
         module=request.found.module,
         import_root=root,
         knobs=knobs,
         origins={name: request.knobs.origins.get(name, "default") for name in knobs},
     )
-    return task, code, record_diva(request.found, run)
+    return Code(task, source, record_diva(request.found, run))
 
 
 def _keep_weights(run: RunFolder, request: Request, options: RunOptions) -> dict[str, Tensor] | None:
@@ -181,9 +210,19 @@ def _keep_weights(run: RunFolder, request: Request, options: RunOptions) -> dict
         path = Path(options.load).expanduser()
         path = (lambda old: old.checkpoints / best_weights(old))(open_run(path)) if path.is_dir() else path
     weights = load_weights(path)
+    if request.recorded is not None:
+        check_loaded(request.recorded.manifest(), weights)
     run.checkpoints.mkdir(exist_ok=True)
     save_tensors(run.checkpoints / "loaded.safetensors", weights)
     return weights
+
+
+def check_loaded(manifest: Manifest, weights: Mapping[str, Tensor]) -> None:
+    """RecordError when the kept copy of the weights that training started from is not what the manifest says."""
+    if manifest.loaded is None or digest_tensors(weights) != manifest.loaded.digest:
+        raise RecordError(
+            "checkpoints/loaded.safetensors: not the weights that the run started from; the record was altered"
+        )
 
 
 def _record_weights(options: RunOptions, weights: Mapping[str, Tensor] | None, report: str) -> LoadedRecord | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from diva.errors import DivaError
+import torch
+
+from diva.errors import DivaError, place_of
 from diva.learning.digests import digest_losses, digest_model, digest_optimizer, digest_order
 from diva.learning.events import EpochEnded, Evaluated, Event, StepEnded, TrainEnded
 from diva.records.trace import START, entry
@@ -111,9 +113,9 @@ class BoardWriter:
     """TensorBoard, and every picture as PNG too."""
 
     def __init__(
-        self, run: RunFolder, learner: Learner, *, purge_step: int | None = None, figures: bool = True
+        self, run: RunFolder, learner: Learner, console: Console, *, purge_step: int | None = None, figures: bool = True
     ) -> None:
-        self._run, self._learner, self._figures = run, learner, figures
+        self._run, self._learner, self._console, self._figures = run, learner, console, figures
         self._board = TensorBoardWriter(run.tensorboard, purge_step)
         self._since = time.perf_counter()
         self.conclude({})
@@ -140,20 +142,33 @@ class BoardWriter:
                 self._since = time.perf_counter()
 
     def draw(self, split: Split, epoch: int, step: int, outputs: Mapping[str, Any]) -> None:
-        """The task's figures and texts of a split, to TensorBoard and to files."""
+        """The task's figures and texts of a split, to TensorBoard and to files. A mistake in drawing them costs a warning, no run."""
         if not self._figures:
             return
         self._learner.seeds.reseed("figures", split, epoch)
+        self._learner.model.eval()
         self._run.figures.mkdir(exist_ok=True)
-        for name, drawn in self._learner.task.draw_figures(outputs, self._learner.data, split):
-            stem = f"{split}_{name}" if split in ("train", "test") else f"{split}_{name}_epoch{epoch:04}"
-            if isinstance(drawn, str):
-                self._board.text(f"{split}/{name}", drawn, step)
-                (self._run.figures / f"{stem}.md").write_text(drawn + "\n", encoding="utf-8")
-            else:
-                picture = png(drawn)
-                self._board.figure(f"{split}/{name}", picture, step)
-                (self._run.figures / f"{stem}.png").write_bytes(picture)
+        try:
+            with torch.no_grad():
+                for name, drawn in self._learner.task.draw_figures(
+                    self._learner.model, outputs, self._learner.data, split
+                ):
+                    self._keep(name, drawn, split, epoch, step)
+        except OSError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error} ({place_of(error)})"
+            self._console.warn(f"figures of {split} after epoch {epoch} were not drawn: {what}")
+
+    def _keep(self, name: str, drawn: Any, split: Split, epoch: int, step: int) -> None:
+        stem = f"{split}_{name}" if split in ("train", "test") else f"{split}_{name}_epoch{epoch:04}"
+        if isinstance(drawn, str):
+            self._board.text(f"{split}/{name}", drawn, step)
+            (self._run.figures / f"{stem}.md").write_text(drawn + "\n", encoding="utf-8")
+        else:
+            picture = png(drawn)
+            self._board.figure(f"{split}/{name}", picture, step)
+            (self._run.figures / f"{stem}.png").write_bytes(picture)
 
     def _histograms(self, event: EpochEnded) -> None:
         for name, parameter in self._learner.model.named_parameters():

@@ -7,7 +7,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from diva.errors import KernelError, UsageError
+from diva.errors import KernelError, UsageError, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ WORKSPACE = ":4096:8"
 
 def prepare_process() -> None:
     """Set what must stand before CUDA starts: cuBLAS is deterministic only with a fixed workspace."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = WORKSPACE  # no variable of the user's may change bits
 
 
 def choose_device(asked: str) -> torch.device:
@@ -47,24 +47,37 @@ def deterministic(threads: int, *, tf32: bool = False) -> Iterator[None]:
 
     Raises KernelError for an operator that has no deterministic form.
     """
-    import torch
 
     before = _settings()
     try:
-        torch.use_deterministic_algorithms(True)
-        # Filling fresh memory costs 50 times the allocation and protects only code that reads what it never wrote.
-        _apply(
-            {**before, "fill": False, "threads": threads, "benchmark": False, "cudnn_tf32": tf32, "matmul_tf32": tf32}
-        )
+        pin(threads, tf32=tf32)
         yield
     except RuntimeError as error:
         if "does not have a deterministic implementation" in str(error):
             first = str(error).split(". ")[0]
-            raise KernelError(f"{first}; use an equivalent operator, or run on --device cpu") from error
+            raise KernelError(
+                f"{first} ({place_of(error)}); use an equivalent operator, or run on --device cpu"
+            ) from error
         raise
     finally:
-        torch.use_deterministic_algorithms(before["deterministic"], warn_only=before["warn_only"])
         _apply(before)
+
+
+def pin(threads: int, *, tf32: bool = False) -> None:
+    """Set what `deterministic` holds; also after a task's own code has run, which may have set other things."""
+    _apply(_pins(threads, tf32))
+
+
+def loosened(threads: int, *, tf32: bool = False) -> list[str]:
+    """Names of the pins that something has undone since."""
+    wanted, now = _pins(threads, tf32), _settings()
+    return sorted(name for name in wanted if wanted[name] != now[name])
+
+
+def _pins(threads: int, tf32: bool) -> dict[str, Any]:
+    # Filling fresh memory costs 50 times the allocation and protects only code that reads what it never wrote.
+    held = {"deterministic": True, "warn_only": False, "fill": False, "threads": threads, "benchmark": False}
+    return {**held, "cudnn_tf32": tf32, "matmul_tf32": tf32}
 
 
 def _settings() -> dict[str, Any]:
@@ -84,6 +97,7 @@ def _settings() -> dict[str, Any]:
 def _apply(settings: dict[str, Any]) -> None:
     import torch
 
+    torch.use_deterministic_algorithms(settings["deterministic"], warn_only=settings["warn_only"])
     torch.utils.deterministic.fill_uninitialized_memory = settings["fill"]  # type: ignore[attr-defined]
     torch.set_num_threads(settings["threads"])
     torch.backends.cudnn.benchmark = settings["benchmark"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,10 +35,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         seen.add(memory)
     temporary = path.with_name(f".{path.name}.partial")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask has it; safetensors would leave the file to its owner alone
         save_file(own, temporary)
+        temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except SafetensorError as error:
+        full = "os error 28" in str(error) or "No space left" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,12 +59,20 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise RecordError(f"{path}: not a readable safetensors file ({error})") from None
 
 
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name, also buffers that a state dict leaves out and names that share a tensor."""
+    return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+
+
 def load_model(path: Path, model: nn.Module) -> None:
     """Put the weights of a checkpoint into the model that made it, all of them."""
-    try:
-        model.load_state_dict(load_tensors(path), strict=True)
-    except RuntimeError as error:
-        raise RecordError(f"{path}: does not fit the model: {str(error).splitlines()[-1].strip()}") from None
+    kept, own = load_tensors(path), model_tensors(model)
+    strange = sorted(kept.keys() ^ own.keys()) or sorted(n for n in own if own[n].shape != kept[n].shape)
+    if strange:
+        raise RecordError(f"{path}: does not fit the model, in {', '.join(strange[:3])}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(kept[name])
 
 
 def pack(state: Any, tensors: dict[str, Tensor], place: str = "") -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 import torch
+
+from diva.learning.checkpoints import model_tensors, pack_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,19 +50,14 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 def digest_model(model: nn.Module) -> str:
     """Digest of all parameters and buffers of a model."""
-    return digest_tensors(model.state_dict())
+    return digest_tensors(model_tensors(model))
 
 
 def digest_optimizer(optimizer: Optimizer) -> str:
-    """Digest of an optimizer's state and of the numbers in its parameter groups."""
-    state = optimizer.state_dict()
-    tensors = {f"{i}/{name}": value for i, own in state["state"].items() for name, value in _as_tensors(own).items()}
-    groups = json.dumps(state["param_groups"], sort_keys=True, default=str)
-    return "sha256:" + hashlib.sha256(f"{digest_tensors(tensors)}\n{groups}".encode()).hexdigest()
-
-
-def _as_tensors(values: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: torch.as_tensor(value) for name, value in values.items() if value is not None}
+    """Digest of an optimizer's state and parameter groups, as a checkpoint keeps them: JSON, and the tensors in it."""
+    state, tensors = pack_optimizer(optimizer)
+    text = json.dumps(state, sort_keys=True)
+    return "sha256:" + hashlib.sha256(f"{digest_tensors(tensors)}\n{text}".encode()).hexdigest()
 
 
 def digest_order(order: numpy.ndarray) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from diva.errors import UsageError, nearest
+from diva.learning.checkpoints import model_tensors
 from diva.torchvision_shim import import_torchvision
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[s
 
     skip: shell patterns of names that keep their fresh values. Returns a line that says what matched.
     """
-    own = model.state_dict()
+    own = model_tensors(model)
     for pattern in skip:
         if not any(fnmatchcase(name, pattern) for name in own.keys() | weights.keys()):
             raise UsageError(
@@ -59,7 +62,9 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[s
             f"{origin}: {'; '.join(problems[:3])}{more}. Leave tensors out by name with --load-skip PATTERN, as in --load-skip 'fc.*'"
         )
     taken = {name: weights[name] for name in own if name in weights and name not in skipped}
-    model.load_state_dict(taken, strict=False)
+    with torch.no_grad():
+        for name, tensor in taken.items():
+            own[name].copy_(tensor)
     fresh = (
         f"; left as initialised: {', '.join(sorted(own.keys() - taken.keys()))}" if own.keys() - taken.keys() else ""
     )

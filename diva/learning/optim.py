@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from diva.errors import UsageError, nearest
+from diva.learning.task import less_is_better
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,7 @@ def _main_schedule(task: Task, optimizer: Optimizer) -> LRScheduler | None:
         case "cosine":
             return lr_scheduler.CosineAnnealingLR(optimizer, max(1, task.epochs - task.warmup_epochs))
         case "plateau":
-            mode: Literal["min", "max"] = "min" if task.monitor.endswith(("loss", "error")) else "max"
+            mode: Literal["min", "max"] = "min" if less_is_better(task.monitor) else "max"
             return lr_scheduler.ReduceLROnPlateau(
                 optimizer, mode, task.gamma, patience=task.step_epochs - 1, threshold=0.0
             )

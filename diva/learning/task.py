@@ -133,16 +133,25 @@ class Task(BaseModel, ABC):
         """Metrics of a batch or a split from its outputs, each (n, ...) on the CPU; names without the split: {"accuracy": 0.98}."""
         return {}
 
-    def draw_figures(self, outputs: Outputs, data: Data, split: Split) -> Iterator[tuple[str, Figure | str]]:
-        """Named figures, or texts in Markdown, of an evaluated split; for "train", before training, of the data (no outputs)."""
+    def draw_figures(
+        self, model: nn.Module, outputs: Outputs, data: Data, split: Split
+    ) -> Iterator[tuple[str, Figure | str]]:
+        """Named figures, or texts in Markdown, of an evaluated split; for "train", before training, of the data (no outputs).
+
+        `model` is in evaluation mode, with gradients off.
+        """
         yield from ()
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether smaller values of a metric are better: of those whose name ends in loss or error."""
+    return metric.endswith(("loss", "error"))
 
 
 def is_better(monitor: str, value: float, best: float | None) -> bool:
     """Whether `value` of the metric `monitor` beats `best`: strictly, so the first of equals stays; NaN never does."""
     if value != value:
         return False
-    if best is None:
+    if best is None or best != best:
         return True
-    less_is_better = monitor.endswith(("loss", "error"))
-    return value < best if less_is_better else value > best
+    return value < best if less_is_better(monitor) else value > best

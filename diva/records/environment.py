@@ -26,7 +26,7 @@ SIGNS_OF_NVIDIA = (Path("/proc/driver/nvidia"), Path("/dev/nvidia0"))
 
 # Names and beginnings of names of the variables that can change bits.
 VARIABLES = (
-    *("ATEN_", "BLIS_", "CUBLAS", "CUDA_", "CUDNN_", "DIVA_", "DNNL_", "DYLD_", "GOMP_", "GOTO_", "KMP_", "MKL_"),
+    *("ATEN_", "BLIS_", "CUBLAS", "CUDA_", "CUDNN_", "DNNL_", "DYLD_", "GOMP_", "GOTO_", "KMP_", "MKL_"),
     *("NCCL_", "NPY_", "NUMEXPR_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTORCH_", "TORCH", "TRITON_", "VECLIB_"),
     *("GLIBC_TUNABLES", "LD_LIBRARY_PATH", "LD_PRELOAD", "NVIDIA_TF32_OVERRIDE", "PYTHONHASHSEED", "PYTHONOPTIMIZE"),
 )

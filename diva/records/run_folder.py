@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from diva.errors import DivaError, RecordError, UsageError
-from diva.records.files import read_json, write_atomic, write_json
+from diva.records.files import read_json, sha256_file, write_atomic, write_json
 from diva.records.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class RunFolder:
     def manifest_file(self) -> Path:
         """Everything needed to run it again."""
         return self.path / "manifest.json"
+
+    @property
+    def seal_file(self) -> Path:
+        """The manifest's digest, for `sha256sum -c`."""
+        return self.path / "manifest.sha256"
 
     @property
     def result_file(self) -> Path:
@@ -98,6 +104,15 @@ class RunFolder:
         if self.manifest_file.exists():
             raise RecordError(f"{self.manifest_file}: a run is sealed once")
         write_json(self.manifest_file, manifest.to_json())
+        write_atomic(self.seal_file, f"{sha256_file(self.manifest_file)}  manifest.json\n")
+
+    def check_seal(self) -> None:
+        """RecordError when the manifest is not what was sealed."""
+        sealed = self.seal_file.read_text(encoding="utf-8").split() if self.seal_file.is_file() else []
+        if sealed[:1] != [sha256_file(self.manifest_file)]:
+            raise RecordError(
+                f"{self.manifest_file}: was altered after it was sealed; {self.seal_file.name} has another digest"
+            )
 
     def manifest(self) -> Manifest:
         """The sealed manifest."""
@@ -131,16 +146,17 @@ def create_run_folder(output: Path, task: str, now: datetime | None = None) -> R
     try:
         _check_space(parent)
         ours = not output.exists() or not any(output.iterdir()) or _hides_itself(output)
-        parent.mkdir(parents=True, exist_ok=True)
-        ignore = (output if ours else parent) / ".gitignore"  # a folder with other things in it stays visible to git
-        if not ignore.exists():
-            write_atomic(ignore, HIDDEN)
         while True:
             folder = parent / f"{stamp}-{secrets.token_hex(3)}"
             try:
-                folder.mkdir()
+                folder.mkdir(parents=True)
             except FileExistsError:
                 continue
+            ignore = (
+                output if ours else parent
+            ) / ".gitignore"  # a folder with other things in it stays visible to git
+            if not ignore.exists():
+                write_atomic(ignore, HIDDEN)
             return RunFolder(folder)
     except OSError as error:
         raise DivaError(f"{output}: cannot be written ({error.strerror}); choose another place with --output") from None
@@ -212,6 +228,7 @@ class Journal:
     def offset(self) -> int:
         """Number of bytes written so far, all of them handed to the system."""
         self._file.flush()
+        os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:

@@ -129,7 +129,9 @@ class ImageClassification(Task):
             "macro_f1": macro_f1(counts),
         }
 
-    def draw_figures(self, outputs: Outputs, data: Data, split: Split) -> Iterator[tuple[str, Figure | str]]:
+    def draw_figures(
+        self, model: nn.Module, outputs: Outputs, data: Data, split: Split
+    ) -> Iterator[tuple[str, Figure | str]]:
         """The training images as the network sees them; then confusions, the report per class, and the worst mistakes."""
         from diva import class_report, confusion_counts, confusion_matrix, image_grid
 

@@ -10,11 +10,12 @@ from diva.errors import UsageError
 from diva.experiment.find import (
     find_task,
     import_root,
+    imports_from,
     load_found,
     load_task,
     project_root,
     template_names,
-    use_tree,
+    unrecorded_modules,
 )
 
 TASK = """
@@ -58,7 +59,9 @@ def task(path, name="Toy", size=3):
 
 
 def loaded(asked):
-    return load_found(find_task(asked))
+    found = find_task(asked)
+    with imports_from(project_root(found.path), first=import_root(found)):
+        return load_found(found)
 
 
 def size(cls):
@@ -228,9 +231,12 @@ def test_a_task_imports_from_the_root_of_its_repository():
     assert project_root(Path("project/tasks/cells").resolve()).name == "project"
 
 
-def test_loading_twice_gives_the_same_class():
-    task("cells/task.py")
-    assert loaded("cells") is loaded("cells/task.py")
+def test_loading_twice_reads_the_files_as_they_are_now():
+    write("cells/net.py", "SIZE = 3\n")
+    write("cells/task.py", "from .net import SIZE\n" + TASK.format(name="Toy", size="SIZE"))
+    assert size(loaded("cells")) == 3
+    write("cells/net.py", "SIZE = 5_7\n")
+    assert size(loaded("cells/task.py")) == 57
 
 
 def test_a_knob_of_a_loaded_task_may_be_of_a_type_named_in_the_file():
@@ -243,23 +249,29 @@ def test_a_knob_of_a_loaded_task_may_be_of_a_type_named_in_the_file():
 # The snapshot
 
 
-def test_after_use_tree_modules_come_from_the_snapshot(here):
+def test_modules_come_from_the_snapshot_while_it_lasts(here):
     root, tree = here / "project", here / "run" / "tree"
     for folder, number in ((root, 1), (tree, 2)):
         write(folder / "own_parts.py", f"SIZE = {number}\n")
         write(folder / "own_cells.py", "from own_parts import SIZE\n" + TASK.format(name="Toy", size="SIZE"))
     sys.path.insert(0, str(root))
-    assert size(load_found(find_task("own_cells:Toy"))) == 1
-    use_tree(root, tree)
-    assert sys.path[0] == str(tree)
-    assert size(importlib.import_module("own_cells").Toy) == 2
+    found = find_task("own_cells:Toy")
+    own = importlib.import_module("own_parts")
+    before = list(sys.path)
+    with imports_from(root, tree):
+        assert size(load_found(found)) == 2
+        assert unrecorded_modules(root, tree) == []
+    assert sys.path == before
+    assert sys.modules["own_parts"] is own and "own_cells" not in sys.modules
+    assert size(load_found(found)) == 1
 
 
-def test_use_tree_keeps_what_the_snapshot_lacks(here):
+def test_what_the_snapshot_lacks_stays_and_is_named(here):
     root, tree = here / "project", here / "run" / "tree"
-    write(root / "own_installed.py", "SIZE = 1\n")
+    write(root / "own_ignored.py", "SIZE = 1\n")
     tree.mkdir(parents=True)
     sys.path.insert(0, str(root))
-    installed = importlib.import_module("own_installed")
-    use_tree(root, tree)
-    assert sys.modules["own_installed"] is installed
+    ignored = importlib.import_module("own_ignored")
+    with imports_from(root, tree):
+        assert sys.modules["own_ignored"] is ignored
+        assert unrecorded_modules(root, tree) == ["own_ignored.py"]

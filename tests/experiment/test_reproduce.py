@@ -127,6 +127,20 @@ def alter_the_manifest(lab: Path) -> None:
     path.write_text(path.read_text().replace('"seed": 5', '"seed": 6'))
 
 
+def alter_the_footprint(lab: Path) -> None:
+    from diva.records import footprint
+
+    remove_an_image(lab)
+    footprint.write(only_run(lab) / "footprint.json", footprint.take(lab / "shades"), "shades")
+
+
+def alter_the_result(lab: Path) -> None:
+    path = only_run(lab) / "result.json"
+    result = json.loads(path.read_text())
+    result["weights_digest"] = "sha256:" + "0" * 64
+    path.write_text(json.dumps(result))
+
+
 def alter_the_trace(lab: Path) -> None:
     path = only_run(lab) / "trace.jsonl"
     path.write_text(path.read_text().replace('"epoch": 1', '"epoch": 7'))
@@ -150,6 +164,8 @@ def unfinish(lab: Path) -> None:
         (alter_the_source, "altered: tree/cells/task.py"),
         (add_to_the_source, "sitecustomize.py"),
         (alter_the_manifest, "manifest.json: was altered"),
+        (alter_the_footprint, "footprint.json: is not the footprint that the manifest names"),
+        (alter_the_result, "result.json: its weights_digest is not what the trace says"),
         (alter_the_trace, "trace.jsonl:2: the chain is broken"),
         (cut_the_trace, "trace.jsonl: does not end as the result says"),
         (unfinish, "diva resume"),
@@ -174,6 +190,7 @@ def test_a_forged_record_is_found_out(diva: Diva, lab: Path) -> None:
     run = only_run(lab)
     manifest = run / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"lr": 0.003', '"lr": 0.004'))
+    (run / "manifest.sha256").write_text(manifest_digest(manifest).removeprefix("sha256:") + "  manifest.json\n")
     result = json.loads((run / "result.json").read_text())
     result["manifest_digest"] = manifest_digest(manifest)
     (run / "result.json").write_text(json.dumps(result))
@@ -222,3 +239,68 @@ def test_the_recorded_diva_runs_not_todays(lab: Path, tmp_path: Path) -> None:
         for p in (first, again, today)
     ]
     assert digests[0] == digests[1] != digests[2]
+
+
+HELPED = """
+import helpers
+import torch
+from torch.utils.data import TensorDataset
+
+from diva import Data, Step, Task
+
+
+class Helped(Task):
+    epochs: int = 1
+
+    def load_data(self, folder):
+        data = TensorDataset(torch.arange(12.0).view(6, 2), torch.arange(6) % 2)
+        return Data(data, data, data)
+
+    def build_model(self, data):
+        return torch.nn.Linear(2, helpers.N)
+
+    def training_step(self, model, batch, data):
+        from late import scale
+
+        return Step(torch.nn.functional.cross_entropy(scale * model(batch[0]), batch[1]))
+"""
+
+
+@pytest.mark.parametrize("output", ["runs", "../elsewhere"])
+def test_modules_at_the_root_of_the_project_come_from_the_snapshot(diva: Diva, tmp_path: Path, output: str) -> None:
+    """Also those imported late, with runs kept inside the repository or not, and from whichever folder."""
+    lab = tmp_path / "lab"
+    (lab / "tasks" / "helped").mkdir(parents=True)
+    git(lab, "init")
+    (lab / "tasks" / "helped" / "task.py").write_text(HELPED)
+    (lab / "helpers.py").write_text("N = 3\n")
+    (lab / "late.py").write_text("scale = 1.0\n")
+    first = diva("run", "--task", "tasks/helped", "--seed", 1, "--output", output, cwd=lab)
+    assert first.returncode == 0, first.stderr
+    (lab / "helpers.py").write_text("N = 7\n")
+    (lab / "late.py").unlink()
+    again = diva("reproduce", lab / first.stdout.splitlines()[-1])
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-2].startswith("IDENTICAL")
+
+
+def test_runs_of_one_process_share_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook: the second run has the file as it is then; and the process's generators are left as they were."""
+    import random
+
+    import torch
+
+    import diva
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "helped").mkdir()
+    (tmp_path / "helped" / "task.py").write_text(HELPED)
+    (tmp_path / "helped" / "late.py").write_text("scale = 1.0\n")
+    path, state = list(sys.path), (random.getstate(), torch.get_rng_state().tolist())
+    sizes = []
+    for n in (3, 7):
+        (tmp_path / "helped" / "helpers.py").write_text(f"N = {n}\n")
+        sizes.append(diva.run("./helped", {"seed": 1}).manifest().model["parameters"])
+    assert sizes == [9, 21]
+    assert path == sys.path and "helpers" not in sys.modules
+    assert (random.getstate(), torch.get_rng_state().tolist()) == state

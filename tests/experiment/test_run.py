@@ -35,7 +35,7 @@ def made_runs(folder: Path) -> list[str]:
 def test_the_run_folder_holds_what_the_documentation_says(diva: Diva, data: Path, tmp_path: Path) -> None:
     run = tmp_path / last_line(diva(*RUN, "--seed", 1, "--epochs", 2))
     assert {path.name for path in run.iterdir()} == {
-        "manifest.json", "result.json", "metrics.jsonl", "trace.jsonl", "log.txt", "command.sh", "footprint.json",
+        "manifest.json", "manifest.sha256", "result.json", "metrics.jsonl", "trace.jsonl", "log.txt", "command.sh", "footprint.json",
         "source", "environment", "checkpoints", "tensorboard", "figures",
     }  # fmt: skip
     assert not list(run.rglob("*.pt")) and not list(run.rglob("*.pkl")) and not list(run.rglob("__pycache__"))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diva.errors import KernelError, UsageError
-from diva.kernels.stock import WORKSPACE, choose_device, describe, deterministic, prepare_process
+from diva.kernels.stock import WORKSPACE, choose_device, describe, deterministic, loosened, pin, prepare_process
 
 FILL: Any = torch.utils.deterministic
 
@@ -153,13 +153,21 @@ def test_anything_else_is_refused_with_what_is_allowed(gpus, asked):
         choose_device(asked)
 
 
-def test_the_workspace_is_set_unless_the_user_did(monkeypatch):
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+@pytest.mark.parametrize("before", ["", ":16:8"])
+def test_the_workspace_is_set_whatever_the_user_has(monkeypatch, before):
+    """No variable of the environment may change bits."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", before)
     prepare_process()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == WORKSPACE == ":4096:8"
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    prepare_process()
-    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+def test_pins_that_were_undone_are_named_and_set_again():
+    with deterministic(1):
+        torch.backends.cudnn.benchmark = True
+        torch.use_deterministic_algorithms(False)
+        assert loosened(1) == ["benchmark", "deterministic"]
+        pin(1)
+        assert loosened(1) == []
 
 
 def test_what_can_change_bits_is_described():

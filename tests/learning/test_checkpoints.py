@@ -18,6 +18,7 @@ from diva.learning.checkpoints import (
     load_model,
     load_tensors,
     load_weights,
+    model_tensors,
     pack,
     pack_optimizer,
     pack_schedule,
@@ -313,3 +314,20 @@ def test_saving_changes_nothing_that_learns(tmp_path):
     pack_schedule(schedule)
     assert (digest_model(model), digest_optimizer(optimizer), schedule.state_dict()) == before
     assert json.dumps(state)
+
+
+def test_buffers_that_a_state_dict_leaves_out_are_kept_and_digested(tmp_path):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+            self.register_buffer("seen", torch.zeros(1), persistent=False)
+
+    one, two = Counting(), Counting()
+    one.seen += 3
+    save_tensors(tmp_path / "w.safetensors", model_tensors(one))
+    load_model(tmp_path / "w.safetensors", two)
+    assert two.seen.item() == 3
+    assert digest_model(one) == digest_model(two)
+    two.seen += 1
+    assert digest_model(one) != digest_model(two)

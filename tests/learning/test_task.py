@@ -34,7 +34,7 @@ def test_a_task_needs_its_three_verbs(left_out):
 def test_the_other_verbs_have_defaults():
     task = Toy()
     assert task.compute_metrics({}, task.load_data(None)) == {}
-    assert list(task.draw_figures({}, task.load_data(None), "val")) == []
+    assert list(task.draw_figures(torch.nn.Linear(1, 1), {}, task.load_data(None), "val")) == []
     optimizer = task.build_optimizer(torch.nn.Linear(1, 1))
     assert type(optimizer) is torch.optim.Adam and task.build_schedule(optimizer) is None
     assert build_schedule(task, optimizer) is None

@@ -74,13 +74,13 @@ def test_no_host_user_or_home_is_told(monkeypatch):
     monkeypatch.setenv("HOME", "/home/annabelle")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/home/annabelle/lib:/usr/lib")
     monkeypatch.setenv("TORCH_HOME", "/home/annabelle")
-    monkeypatch.setenv("DIVA_MIRROR", "https://annabelle:pw@host/x")
+    monkeypatch.setenv("TORCH_MIRROR", "https://annabelle:pw@host/x")
     facts = environment.describe()
     text = json.dumps(facts)
     assert "annabelle" not in text and socket.gethostname() not in text
     assert facts["variables"]["LD_LIBRARY_PATH"] == "~/lib:/usr/lib"
     assert facts["variables"]["TORCH_HOME"] == "~"
-    assert facts["variables"]["DIVA_MIRROR"] == "https://host/x"
+    assert facts["variables"]["TORCH_MIRROR"] == "https://host/x"
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_CBWR", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"])
