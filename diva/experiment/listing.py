@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import diva
 from diva.errors import RecordError
-from diva.experiment.find import template_names
+from diva.experiment.find import load_task, template_names
 from diva.records.run_folder import find_runs
 
 if TYPE_CHECKING:
@@ -65,5 +66,7 @@ def models() -> list[dict[str, Any]]:
     """A row per model that `--model` of image_classification takes."""
     from diva.learning.models import zoo_models
 
-    own = [{"model": name, "from": "templates/image_classification/models.py"} for name in ("mlp", "small_cnn")]
+    folder = diva.resources("templates") / "image_classification"
+    own_models = importlib.import_module(".models", load_task(folder).__module__).MODELS
+    own = [{"model": name, "from": "image_classification/models.py"} for name in sorted(own_models)]
     return own + [{"model": name, "from": "torchvision"} for name in zoo_models()]
