@@ -318,6 +318,8 @@ def test_saving_changes_nothing_that_learns(tmp_path):
 
 def test_buffers_that_a_state_dict_leaves_out_are_kept_and_digested(tmp_path):
     class Counting(nn.Module):
+        seen: torch.Tensor
+
         def __init__(self):
             super().__init__()
             self.layer = nn.Linear(1, 1)
