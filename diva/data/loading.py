@@ -149,6 +149,7 @@ def _start_worker(worker: int) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and a worker that is told to end ends, without a word
     torch.set_num_threads(1)
 
 
