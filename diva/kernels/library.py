@@ -1,0 +1,176 @@
+"""The compiled kernels: finds the library of this processor, loads it, and declares its functions from the C headers."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from diva.errors import KernelError, UsageError
+
+SOURCES = Path(__file__).parent / "native"
+INSTRUCTION_SETS = ("avx512", "avx2", "neon", "scalar")  # the first that is built and that the processor has is used
+SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
+
+_TYPES: dict[str, Any] = {
+    "void": None,
+    "int32_t": ctypes.c_int32,
+    "int64_t": ctypes.c_int64,
+    "uint64_t": ctypes.c_uint64,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+}
+_PROTOTYPE = re.compile(r"^\s*((?:const\s+)?\w+)\s*(\*?)\s*dk_(\w+)\s*\(([^)]*)\)\s*;", re.MULTILINE)
+
+
+class Library:
+    """One compiled library: `dk_mm_f32` of the headers is the attribute `mm_f32`; every call releases the GIL."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        handle = ctypes.CDLL(str(path))
+        for name, result, arguments in prototypes():
+            function = getattr(handle, f"dk_{name}", None)
+            if function is None:
+                raise KernelError(f"{path}: has no function dk_{name}; it was built from other sources. {_BUILD}")
+            function.restype, function.argtypes = result, arguments
+            setattr(self, name, function)
+
+    def __getattr__(self, name: str) -> Any:  # only for names that are not there
+        raise AttributeError(f"the kernels have no function dk_{name} (see {SOURCES}/*.h)")
+
+
+class Native:
+    """The library in use. `native.threads()`, and by type: `native[torch.float32].mm(...)` is `dk_mm_f32`.
+
+    `use` changes the library for the whole process: functions are looked up here at every call, never kept.
+    """
+
+    def __init__(self) -> None:
+        self._library: Library | None = None
+        self._by_type: dict[Any, _OfType] = {}
+
+    def use(self, instruction_set: str | None = None) -> Library:
+        """Load the library of `instruction_set`, or the best one that this processor has, and use it from now on."""
+        import torch
+
+        threads = self._library.threads() if self._library else torch.get_num_threads()
+        chosen = load(instruction_set or choose())
+        chosen.set_threads(threads)
+        self._library = chosen
+        self._by_type = {torch.float32: _OfType(chosen, "f32"), torch.float64: _OfType(chosen, "f64")}
+        return chosen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library or self.use(), name)
+
+    def __getitem__(self, dtype: Any) -> _OfType:
+        if self._library is None:
+            self.use()
+        try:
+            return self._by_type[dtype]
+        except KeyError:
+            raise KernelError(
+                f"exact kernels compute in float32 and float64, not in {dtype}; convert the tensor, or use --backend torch"
+            ) from None
+
+
+class _OfType:
+    """The functions of a library for one type: `mm` is `dk_mm_f32`."""
+
+    def __init__(self, library: Library, suffix: str):
+        for name in vars(library):
+            if name.endswith(f"_{suffix}"):
+                setattr(self, name.removesuffix(f"_{suffix}"), getattr(library, name))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the kernels have no function dk_{name} for this type (see {SOURCES}/*.h)")
+
+
+native = Native()
+
+_BUILD = "Build it: pip install . (needs a C++17 compiler, such as g++ or clang++), or scripts/build_kernels in a checkout"
+
+
+@cache
+def prototypes() -> list[tuple[str, Any, list[Any]]]:
+    """(name without dk_, result type, argument types) of every function that the headers declare."""
+    found = []
+    for header in sorted(SOURCES.glob("*.h")):
+        text = re.sub(r"/\*.*?\*/|//[^\n]*", "", header.read_text(), flags=re.DOTALL)
+        for result, star, name, arguments in _PROTOTYPE.findall(text):
+            listed = [] if arguments.strip() in ("", "void") else arguments.split(",")
+            found.append((name, _type_of(result, star), [_argument_type(a) for a in listed]))
+    return found
+
+
+def _argument_type(declaration: str) -> Any:
+    if "*" in declaration:
+        return ctypes.c_void_p  # tensors travel as data_ptr(), sizes and strides as ctypes arrays
+    return _TYPES[declaration.split()[0]]
+
+
+def _type_of(name: str, star: str) -> Any:
+    if star:
+        return ctypes.c_char_p
+    return _TYPES[name]
+
+
+@cache
+def load(instruction_set: str) -> Library:
+    """The library of one instruction set; KernelError when it is not built, or was built from other sources."""
+    if instruction_set not in INSTRUCTION_SETS:
+        raise UsageError(f"DIVA_KERNELS_ISA={instruction_set}: allowed are {', '.join(INSTRUCTION_SETS)}")
+    path = _find(instruction_set)
+    if path is None:
+        raise KernelError(f"the compiled kernels ({instruction_set}) are not installed. {_BUILD}, or use --backend torch")
+    library = Library(path)
+    if library.source_digest().decode() != source_digest():
+        raise KernelError(f"{path}: was built from other sources than those in {SOURCES}. {_BUILD}")
+    if not library.supported():
+        raise UsageError(f"DIVA_KERNELS_ISA={instruction_set}: this processor has no {instruction_set}")
+    return library
+
+
+def choose() -> str:
+    """The instruction set to use: what DIVA_KERNELS_ISA says, or the widest that is built and that this processor has."""
+    asked = os.environ.get("DIVA_KERNELS_ISA")
+    if asked:
+        return asked
+    for name in INSTRUCTION_SETS:
+        path = _find(name)
+        if path is not None and _supported(path):
+            return name
+    raise KernelError(f"the compiled kernels are not installed. {_BUILD}, or use --backend torch")
+
+
+def available() -> list[str]:
+    """Instruction sets that are built and that this processor has, widest first."""
+    return [name for name in INSTRUCTION_SETS if (path := _find(name)) is not None and _supported(path)]
+
+
+@cache
+def source_digest() -> str:
+    """SHA-256 over the native sources, by the rule of CMakeLists.txt: what a library must have been built from."""
+    files = [path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h") or path.name == "CMakeLists.txt"]
+    listing = "".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in sorted(files))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _supported(path: Path) -> bool:
+    return bool(ctypes.CDLL(str(path)).dk_supported())
+
+
+def _find(instruction_set: str) -> Path | None:
+    import diva.kernels.native as here  # a folder without code: in an editable install it has more than one place
+
+    for folder in here.__path__:
+        path = Path(folder) / f"libdiva_kernels_{instruction_set}{SUFFIX}"
+        if path.is_file():
+            return path
+    return None

@@ -1,0 +1,1 @@
+#include "diva_kernels.h"
