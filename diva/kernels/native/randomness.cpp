@@ -27,7 +27,7 @@ DK_INLINE vec<float> standard_normal(words32 word) {
 DK_INLINE vec<double> standard_normal(wide word) {
     const uint64_t all = 0xFFFFFFFFFFFFF;
     wide m = (word >> 11) & all;
-    vec<double> p = fma(fraction(m), set(0.25), set(0x1p-54)), q = fma(fraction(m ^ all), set(0.25), set(0x1p-54));
+    vec<double> p = fma(fraction(m), set(0.5), set(0x1p-54)), q = fma(fraction(m ^ all), set(0.5), set(0x1p-54));
     return from_bits<double>(to_bits<double>(quantile(p, q)) | (mask<double>)(word & 0x8000000000000000));
 }
 
@@ -83,6 +83,9 @@ int32_t fill_bernoulli(float *out, int64_t n, uint64_t nonce, double p) {
 
 template <class T> int32_t fill_bernoulli_each(uint8_t *out, int64_t n, uint64_t nonce, const T *p) {
     FloatingPoint control;
+    bool good = true;
+    for (int64_t i = 0; i < n; ++i) good &= p[i] >= 0 && p[i] <= 1;
+    if (!good) return DK_BAD_ARGUMENT;
     fill_by_blocks<32>(out, n, nonce, [=](const uint32_t *words, int64_t first, uint8_t *to) {
         const int64_t here = n - first < 64 ? n - first : 64;
         for (int64_t j = 0; j < here; ++j) to[j] = words[j] < threshold(double(p[first + j]));

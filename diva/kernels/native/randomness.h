@@ -26,7 +26,7 @@ int32_t dk_bernoulli_f32(float *out, int64_t n, uint64_t nonce, double p);
 int32_t dk_bernoulli_f64(double *out, int64_t n, uint64_t nonce, double p);
 int32_t dk_bernoulli_u8(uint8_t *out, int64_t n, uint64_t nonce, double p);
 
-/* The same with one probability per element. */
+/* The same with one probability per element; DK_BAD_ARGUMENT when one is outside [0, 1] or NaN. */
 int32_t dk_bernoulli_each_f32(uint8_t *out, int64_t n, uint64_t nonce, const float *p);
 int32_t dk_bernoulli_each_f64(uint8_t *out, int64_t n, uint64_t nonce, const double *p);
 
