@@ -35,14 +35,49 @@ template <class Step> int32_t over_tensors(const int64_t *sizes, int64_t count, 
     return DK_OK;
 }
 
+// The register of these loops. With AVX-512 it has 256 bits: the loops wait for memory, and streams through registers of
+// 512 bits took 15 % longer on a Zen 4 (2.7 against 3.1 ms for 11 million parameters). The width changes no bit.
+#if defined(DK_AVX512)
+template <class T> struct half_type {
+    typedef T type __attribute__((vector_size(32)));
+};
+template <class T> using reg = typename half_type<T>::type;
+DK_INLINE reg<float> fma(reg<float> a, reg<float> b, reg<float> c) {
+    return (reg<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+DK_INLINE reg<double> fma(reg<double> a, reg<double> b, reg<double> c) {
+    return (reg<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+DK_INLINE reg<float> sqrt(reg<float> a) { return (reg<float>)_mm256_sqrt_ps((__m256)a); }
+DK_INLINE reg<double> sqrt(reg<double> a) { return (reg<double>)_mm256_sqrt_pd((__m256d)a); }
+#else
+template <class T> using reg = vec<T>;
+#endif
+template <class T> DK_INLINE reg<T> all(T x) { return x - reg<T>{}; }
+
+// A whole register, or the first `width` numbers of one.
+struct Whole {};
+template <class T> DK_INLINE reg<T> get(const T *p, Whole) {
+    reg<T> v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class T> DK_INLINE reg<T> get(const T *p, int64_t width) {
+    reg<T> v{};
+    std::memcpy(&v, p, size_t(width) * sizeof(T));
+    return v;
+}
+template <class T> DK_INLINE void put(T *p, reg<T> v, Whole) { std::memcpy(p, &v, sizeof v); }
+template <class T> DK_INLINE void put(T *p, reg<T> v, int64_t width) { std::memcpy(p, &v, size_t(width) * sizeof(T)); }
+
 // update(i, width) for registers from begin to end; the last may be short
 template <class T, class Update> DK_INLINE void over_registers(int64_t begin, int64_t end, Update &&update) {
+    constexpr int64_t w = sizeof(reg<T>) / sizeof(T);
     int64_t i = begin;
-    for (; i + lanes<T> <= end; i += lanes<T>) update(i, int64_t(lanes<T>));
+    for (; i + 2 * w <= end; i += 2 * w) update(i, Whole{}), update(i + w, Whole{});
+    for (; i + w <= end; i += w) update(i, Whole{});
     if (i < end) update(i, end - i);
 }
-template <class T> DK_INLINE vec<T> get(const T *p, int64_t width) { return width == lanes<T> ? load(p) : load(p, width); }
-template <class T> DK_INLINE void put(T *p, vec<T> v, int64_t width) { width == lanes<T> ? store(p, v) : store(p, v, width); }
 
 template <class T, bool momentum_on>
 int32_t sgd(const int64_t *params, const int64_t *grads, const int64_t *buffers, const int64_t *sizes, int64_t count, T lr,
@@ -52,16 +87,16 @@ int32_t sgd(const int64_t *params, const int64_t *grads, const int64_t *buffers,
         T *p = at<T>(params, t), *b = momentum_on ? at<T>(buffers, t) : nullptr;
         const T *g = at<const T>(grads, t);
         const bool decay = flags & weight_decay_flag, maximize = flags & maximize_flag, nesterov = flags & variant_flag;
-        over_registers<T>(begin, end, [=](int64_t i, int64_t width) {
-            vec<T> x = get(p + i, width), d = get(g + i, width);
+        over_registers<T>(begin, end, [=](int64_t i, auto width) __attribute__((always_inline)) {
+            reg<T> x = get(p + i, width), d = get(g + i, width);
             if (maximize) d = -d;
-            if (decay) d = fma(set(weight_decay), x, d);
+            if (decay) d = fma(all(weight_decay), x, d);
             if (momentum_on) {
-                vec<T> v = first ? d : fma(set(kept), d, get(b + i, width) * momentum);
+                reg<T> v = first ? d : fma(all(kept), d, get(b + i, width) * momentum);
                 put(b + i, v, width);
-                d = nesterov ? fma(set(momentum), v, d) : v;
+                d = nesterov ? fma(all(momentum), v, d) : v;
             }
-            put(p + i, fma(set(-lr), d, x), width);
+            put(p + i, fma(all(-lr), d, x), width);
         });
     });
 }
@@ -74,9 +109,9 @@ int32_t sgd(const int64_t *params, const int64_t *grads, const int64_t *buffers,
 }
 
 // start + weight (end - start): for |weight| < 1/2 fma(weight, end - start, start), else fma(weight - 1, end - start, end)
-template <class T> DK_INLINE vec<T> lerp(vec<T> start, vec<T> end, T weight, bool near_start) {
-    vec<T> way = end - start;
-    return near_start ? fma(set(weight), way, start) : fma(set(weight - T(1)), way, end);
+template <class T> DK_INLINE reg<T> lerp(reg<T> start, reg<T> end, T weight, bool near_start) {
+    reg<T> way = end - start;
+    return near_start ? fma(all(weight), way, start) : fma(all(weight - T(1)), way, end);
 }
 
 template <class T>
@@ -91,17 +126,17 @@ int32_t adam(const int64_t *params, const int64_t *grads, const int64_t *means, 
         const T *g = at<const T>(grads, t);
         const T size = T(step_sizes[t]), root = T(roots[t]);
         const bool decay = flags & weight_decay_flag, maximize = flags & maximize_flag, decoupled = flags & decoupled_flag;
-        over_registers<T>(begin, end, [=](int64_t i, int64_t width) {
-            vec<T> x = get(p + i, width), d = get(g + i, width);
+        over_registers<T>(begin, end, [=](int64_t i, auto width) __attribute__((always_inline)) {
+            reg<T> x = get(p + i, width), d = get(g + i, width);
             if (maximize) d = -d;
             if (decay && decoupled) x = x * less;
-            if (decay && !decoupled) d = fma(set(wd), x, d);
-            vec<T> mean = lerp<T>(get(m + i, width), d, w1, near_start);
-            vec<T> square = fma(d * w2, d, get(v + i, width) * b2), most = square;
+            if (decay && !decoupled) d = fma(all(wd), x, d);
+            reg<T> mean = lerp<T>(get(m + i, width), d, w1, near_start);
+            reg<T> square = fma(d * w2, d, get(v + i, width) * b2), most = square;
             put(m + i, mean, width), put(v + i, square, width);
             if (w) {
-                vec<T> before = get(w + i, width);
-                most = select<T>((square > before) | (square != square), square, before);
+                reg<T> before = get(w + i, width);
+                most = (square > before) | (square != square) ? square : before;
                 put(w + i, most, width);
             }
             put(p + i, x + (mean * size) / (sqrt(most) / root + e), width);
@@ -119,11 +154,11 @@ int32_t adagrad(const int64_t *params, const int64_t *grads, const int64_t *sums
         const T *g = at<const T>(grads, t);
         const T size = T(step_sizes[t]);
         const bool decay = flags & weight_decay_flag, maximize = flags & maximize_flag;
-        over_registers<T>(begin, end, [=](int64_t i, int64_t width) {
-            vec<T> x = get(p + i, width), d = get(g + i, width);
+        over_registers<T>(begin, end, [=](int64_t i, auto width) __attribute__((always_inline)) {
+            reg<T> x = get(p + i, width), d = get(g + i, width);
             if (maximize) d = -d;
-            if (decay) d = fma(set(wd), x, d);
-            vec<T> sum = fma(d, d, get(s + i, width));
+            if (decay) d = fma(all(wd), x, d);
+            reg<T> sum = fma(d, d, get(s + i, width));
             put(s + i, sum, width);
             put(p + i, x + (d * size) / (sqrt(sum) + e), width);
         });

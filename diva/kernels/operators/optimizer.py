@@ -1,11 +1,10 @@
-"""Optimizer steps, D8: PyTorch's fused operators, and its single-tensor functions by the same kernels, a list in one call."""
+"""Optimizer steps, D8: whole lists of parameters in one call; PyTorch's fused operators are made of them."""
 
 from __future__ import annotations
 
 import ctypes
-import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,30 +35,41 @@ def _dense(tensors: Tensors) -> bool:
     return True
 
 
-def _addresses(tensors: Tensors) -> Any:
-    return (ctypes.c_int64 * len(tensors))(*[t.data_ptr() for t in tensors])
+class _Run(NamedTuple):
+    """Tensors that one call serves: their type and indices, the addresses of each list, the numbers of elements."""
+
+    dtype: torch.dtype
+    indices: Sequence[int]
+    addresses: list[Any]
+    sizes: Any
 
 
-def _numbers(values: Sequence[float]) -> Any:
-    return (ctypes.c_double * len(values))(*values)
-
-
-def _runs(lists: Sequence[Tensors]) -> tuple[dict[torch.dtype, list[int]], list[int]]:
-    """Indices that a kernel can serve, by type, and those that it cannot: of mixed types, or of differing strides."""
+def _runs(lists: Sequence[Tensors]) -> tuple[list[_Run], list[int]]:
+    """Runs that the kernels can serve, one per type, and indices of what they cannot: mixed types, differing strides."""
+    dtype, sizes = lists[0][0].dtype, [t.numel() for t in lists[0]]
+    if dtype in _FLOATING and all(
+        t.is_contiguous() and t.dtype is dtype and t.numel() == n
+        for tensors in lists
+        for t, n in zip(tensors, sizes, strict=True)
+    ):
+        return [_run(dtype, range(len(sizes)), lists)], []
     served: dict[torch.dtype, list[int]] = {}
     others: list[int] = []
     for i, together in enumerate(zip(*lists, strict=True)):
         dtype = together[0].dtype
-        alike = dtype in _FLOATING and all(t.dtype == dtype and t.shape == together[0].shape for t in together)
-        if alike and _dense(together):
-            served.setdefault(dtype, []).append(i)
-        else:
-            others.append(i)
-    return served, others
+        alike = dtype in _FLOATING and all(t.dtype is dtype and t.shape == together[0].shape for t in together)
+        (served.setdefault(dtype, []) if alike and _dense(together) else others).append(i)
+    return [_run(of, indices, [[tensors[i] for i in indices] for tensors in lists]) for of, indices in served.items()], others
 
 
-def _pick(tensors: Tensors, indices: list[int]) -> Tensors:
-    return tensors if len(indices) == len(tensors) else [tensors[i] for i in indices]
+def _run(dtype: torch.dtype, indices: Sequence[int], lists: Sequence[Tensors]) -> _Run:
+    array = ctypes.c_int64 * len(indices)
+    addresses = [array(*[t.data_ptr() for t in tensors]) for tensors in lists]
+    return _Run(dtype, indices, addresses, array(*[t.numel() for t in lists[0]]))
+
+
+def _numbers(values: Sequence[float]) -> Any:
+    return (ctypes.c_double * len(values))(*values)
 
 
 def _check(status: int) -> None:
@@ -78,16 +88,11 @@ def sgd(
 ) -> None:  # fmt: skip
     """One step of SGD in place. `first`: the buffers are written, not read; with momentum == 0 there are none."""
     flags = (weight_decay != 0) * _WEIGHT_DECAY | maximize * _MAXIMIZE | nesterov * _VARIANT
-    served, others = _runs([params, grads, buffers] if momentum else [params, grads])
-    for dtype, indices in served.items():
-        p, g = _pick(params, indices), _pick(grads, indices)
-        b = _addresses(_pick(buffers, indices)) if momentum else None
-        sizes = (ctypes.c_int64 * len(p))(*[t.numel() for t in p])
-        _check(
-            native[dtype].sgd(
-                _addresses(p), _addresses(g), b, sizes, len(p), lr, momentum, 1 - dampening, weight_decay, flags, first
-            )
-        )
+    runs, others = _runs([params, grads, buffers] if momentum else [params, grads])
+    for run in runs:
+        p, g, b = run.addresses if momentum else (*run.addresses, None)
+        count, kept = len(run.indices), 1 - dampening
+        _check(native[run.dtype].sgd(p, g, b, run.sizes, count, lr, momentum, kept, weight_decay, flags, first))
     for i in others:
         p, g = params[i], -grads[i] if maximize else grads[i]
         if weight_decay != 0:
@@ -106,16 +111,13 @@ def adam(
     """One step of Adam, or of AdamW (`decoupled`), in place; `steps` counts from 1 and includes this one."""
     flags = (weight_decay != 0) * _WEIGHT_DECAY | maximize * _MAXIMIZE | amsgrad * _VARIANT | decoupled * _DECOUPLED
     sizes_of_step = {s: (-(lr / (1 - beta1**s)), (1 - beta2**s) ** 0.5) for s in set(steps)}
-    served, others = _runs([params, grads, means, squares, *([maxima] if amsgrad else [])])
-    for dtype, indices in served.items():
-        p = _pick(params, indices)
-        lists = [_addresses(_pick(tensors, indices)) for tensors in (params, grads, means, squares)]
-        w = _addresses(_pick(maxima, indices)) if amsgrad else None
-        sizes = (ctypes.c_int64 * len(p))(*[t.numel() for t in p])
-        step_sizes, roots = (_numbers([sizes_of_step[steps[i]][k] for i in indices]) for k in (0, 1))
+    runs, others = _runs([params, grads, means, squares, *([maxima] if amsgrad else [])])
+    for run in runs:
+        lists = run.addresses if amsgrad else [*run.addresses, None]
+        step_sizes, roots = (_numbers([sizes_of_step[steps[i]][k] for i in run.indices]) for k in (0, 1))
         _check(
-            native[dtype].adam(
-                *lists, w, sizes, len(p), step_sizes, roots, 1 - beta1, beta2, 1 - beta2, eps, weight_decay,
+            native[run.dtype].adam(
+                *lists, run.sizes, len(run.indices), step_sizes, roots, 1 - beta1, beta2, 1 - beta2, eps, weight_decay,
                 1 - lr * weight_decay, flags,
             )
         )  # fmt: skip
@@ -140,13 +142,10 @@ def adagrad(
     """One step of Adagrad in place; `steps` counts from 1 and includes this one."""
     flags = (weight_decay != 0) * _WEIGHT_DECAY | maximize * _MAXIMIZE
     step_sizes = [-(lr / (1 + (s - 1) * lr_decay)) for s in steps]
-    served, others = _runs([params, grads, sums])
-    for dtype, indices in served.items():
-        p = _pick(params, indices)
-        lists = [_addresses(_pick(tensors, indices)) for tensors in (params, grads, sums)]
-        sizes = (ctypes.c_int64 * len(p))(*[t.numel() for t in p])
-        numbers = _numbers([step_sizes[i] for i in indices])
-        _check(native[dtype].adagrad(*lists, sizes, len(p), numbers, eps, weight_decay, flags))
+    runs, others = _runs([params, grads, sums])
+    for run in runs:
+        numbers, count = _numbers([step_sizes[i] for i in run.indices]), len(run.indices)
+        _check(native[run.dtype].adagrad(*run.addresses, run.sizes, count, numbers, eps, weight_decay, flags))
     for i in others:
         p, g = params[i], -grads[i] if maximize else grads[i]
         if weight_decay != 0:
@@ -155,7 +154,8 @@ def adagrad(
         p.addcdiv_(g, sums[i].sqrt().add_(eps), value=step_sizes[i])
 
 
-def _steps(state_steps: Tensors) -> list[float]:
+def steps_of(state_steps: Tensors) -> list[float]:
+    """The counters of PyTorch's optimizers as numbers."""
     return [step.item() for step in state_steps]
 
 
@@ -181,7 +181,7 @@ def _fused_adam(decoupled: bool) -> Callable[..., None]:
     ) -> None:  # fmt: skip
         _refuse_scaling(grad_scale, found_inf)
         adam(
-            self, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, _steps(state_steps), lr=float(lr), beta1=beta1,
+            self, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps_of(state_steps), lr=float(lr), beta1=beta1,
             beta2=beta2, weight_decay=weight_decay, eps=eps, amsgrad=amsgrad, maximize=maximize, decoupled=decoupled,
         )  # fmt: skip
 
@@ -200,6 +200,6 @@ def fused_adagrad_(
     """torch.optim.Adagrad(fused=True): `adagrad` above."""
     _refuse_scaling(grad_scale, found_inf)
     adagrad(
-        self, grads, state_sums, _steps(state_steps), lr=float(lr), lr_decay=lr_decay, weight_decay=weight_decay,
+        self, grads, state_sums, steps_of(state_steps), lr=float(lr), lr_decay=lr_decay, weight_decay=weight_decay,
         eps=eps, maximize=maximize,
     )  # fmt: skip
