@@ -45,7 +45,29 @@ enum {
     DK_CLAMP_MIN_TENSOR,  /* the same with y for p */
     DK_CLAMP_MAX_TENSOR,
     DK_CLAMP_TENSOR,      /* clamp_max(clamp_min(x; y); z) */
-    DK_FUNCTIONS = 64,
+    /* functions: float32 correctly rounded (the result is the function's value, rounded to nearest even); float64 fixed
+     * programs of binary64 (functions.h, functions_fixed.h), where there is one */
+    DK_EXP = 64,
+    DK_EXP2,              /* float64: none */
+    DK_EXPM1,
+    DK_LOG,
+    DK_LOG2,              /* float64: log(x) * (1 / ln 2) */
+    DK_LOG10,             /* float64: log(x) * (1 / ln 10) */
+    DK_LOG1P,
+    DK_TANH,
+    DK_SIN,               /* float64: none */
+    DK_COS,               /* float64: none */
+    /* fixed programs in both types, unless it says so: functions_fixed.h */
+    DK_ERF,               /* float64: none */
+    DK_POW,               /* x^y, inside in binary64; float64: none */
+    DK_POW_SCALAR,        /* x^p */
+    DK_SCALAR_POW,        /* p^x */
+    DK_LOGADDEXP,         /* m = x < y ? y : x, d = -|x - y|; m + LOG1P32(EXP32(d)); where x == y: x + ln 2, infinities: x */
+    DK_XLOGY,             /* NaN where y is; 0 where x is 0; else x * LOG32(y) */
+    DK_XLOGY_SCALAR,      /* x * LOG32(p), the same way */
+    DK_SCALAR_XLOGY,      /* p * LOG32(x) */
+    DK_LOGIT,             /* LOG32(x / (1 - x)); with p >= 0 x is held in [p, 1 - p] before */
+    DK_LOGIT_BACKWARD,    /* y / (x * (1 - x)); p < 0: NaN outside [0, 1], else 0 outside [p, 1 - p] */
     DK_ACTIVATIONS = 128,
     DK_RELU = 128,        /* x < 0 ? +0 : x; NaN and -0 pass */
     DK_THRESHOLD,         /* x <= p ? q : x */

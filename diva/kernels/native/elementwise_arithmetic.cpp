@@ -155,9 +155,6 @@ template <class T> Entry<T> arithmetic_entry(int f) {
 template Entry<float> arithmetic_entry<float>(int);
 template Entry<double> arithmetic_entry<double>(int);
 
-template <class T> Entry<T> function_entry(int) { return {}; }
-template Entry<float> function_entry<float>(int);
-template Entry<double> function_entry<double>(int);
 template <class T> Entry<T> backward_entry(int) { return {}; }
 template Entry<float> backward_entry<float>(int);
 template Entry<double> backward_entry<double>(int);
