@@ -46,6 +46,26 @@ DK_INLINE bool any(mask<float> m) {
 #endif
 }
 
+#define FUNCTION_OF_FLOAT(name, formula)                              \
+    struct name {                                                     \
+        static DK_INLINE vec<float> of(const Given<float> &g) {       \
+            const vec<float> x = g.x, y = g.y, p = g.p;               \
+            (void)x, (void)y, (void)p;                                \
+            return formula;                                           \
+        }                                                             \
+    };
+
+// log2 of a number without sign, for pow: also of 0 and infinity.
+DK_INLINE Doubles power_log(Doubles x) {
+    Doubles r = rounded_log2(x);
+    r = x < double(infinity) ? r : x;
+    return x > 0.0 ? r : set(-double(infinity));
+}
+DK_INLINE Doubles hold_exponent(Doubles t) {
+    t = t < -200.0 ? set(-200.0) : t;
+    return t > 200.0 ? set(200.0) : t;
+}
+
 struct Exp {
     static DK_INLINE vec<float> of(const Given<float> &g) { return through_doubles<rounded_exp>(hold(g.x, -110.0f, 90.0f)); }
     static DK_INLINE vec<double> of(const Given<double> &g) { return fixed_exp(g.x); }
@@ -121,6 +141,53 @@ struct Erf {
     static DK_INLINE vec<float> of(const Given<float> &g) { return fixed_erf(g.x); }
 };
 
+// x^y. |x| = 2^L: t = y L, 2^t, in binary64; |x| = 1: 1; the sign of x where y is an odd integer, NaN where y is none.
+DK_INLINE vec<float> power(vec<float> x, vec<float> y) {
+    vec<float> size = size_of<float>(x), exponent_size = size_of<float>(y);
+    halves s = widen_halves(size), t = widen_halves(y);
+    s.low = t.low * power_log(s.low), s.high = t.high * power_log(s.high);
+    halves held = {hold_exponent(s.low), hold_exponent(s.high)};
+    vec<float> r = narrow_halves({rounded_exp2(held.low), rounded_exp2(held.high)});
+    mask<float> integer = truncated<float>(y) == y;
+    mask<float> odd = integer & (exponent_size < 0x1p24f) & (truncated<float>(y * 0.5f) != y * 0.5f);
+    r = size == 1.0f ? set(1.0f) : r;
+    r = (x < 0.0f) & (integer == 0) & (size < infinity) ? (x - x) / (x - x) : r;
+    r = odd ? with_sign<float>(r, x) : r;
+    r = (x != x) | (y != y) ? x + y : r;
+    return (y == 0.0f) | (x == 1.0f) ? set(1.0f) : r;
+}
+FUNCTION_OF_FLOAT(Pow, power(x, y))
+FUNCTION_OF_FLOAT(PowScalar, power(x, p))
+FUNCTION_OF_FLOAT(ScalarPow, power(p, x))
+
+template <class T> DK_INLINE vec<T> logaddexp(vec<T> x, vec<T> y) {
+    vec<T> m = x < y ? y : x;
+    vec<T> r = m + fixed_log1p_unit(fixed_exp(-size_of<T>(x - y)));
+    r = (x == y) & (size_of<T>(x) == T(infinity)) ? x : r;
+    return (x != x) | (y != y) ? x + y : r;
+}
+template <class T> DK_INLINE vec<T> xlogy(vec<T> x, vec<T> y) {
+    vec<T> r = x * fixed_log(y);
+    return y != y ? y : x == T(0) ? vec<T>{} : r;
+}
+template <class T> DK_INLINE vec<T> logit(vec<T> x, vec<T> eps) {
+    vec<T> low = eps >= T(0) ? eps : x, high = eps >= T(0) ? T(1) - eps : x;
+    x = x < low ? low : x;
+    x = x > high ? high : x;
+    return fixed_log(x / (T(1) - x));
+}
+template <class T> DK_INLINE vec<T> logit_backward(vec<T> x, vec<T> g, vec<T> eps) {
+    vec<T> low = eps >= T(0) ? eps : vec<T>{}, high = T(1) - low;
+    vec<T> outside = eps >= T(0) ? vec<T>{} : (x - x) / (x - x);
+    return (x < low) | (x > high) ? outside : g / (x * (T(1) - x));
+}
+FUNCTION(Logaddexp, logaddexp<T>(x, y))
+FUNCTION(Xlogy, xlogy<T>(x, y))
+FUNCTION(XlogyScalar, xlogy<T>(x, p))
+FUNCTION(ScalarXlogy, xlogy<T>(p, x))
+FUNCTION(Logit, logit<T>(x, p))
+FUNCTION(LogitBackward, logit_backward<T>(x, y, p))
+
 }  // namespace
 
 // Functions of float32 and float64, and those of float32 only.
@@ -143,6 +210,15 @@ template <class T> Entry<T> function_entry(int f) {
         SINGLE(DK_SIN, Sin, 1);
         SINGLE(DK_COS, Cos, 1);
         SINGLE(DK_ERF, Erf, 1);
+        SINGLE(DK_POW, Pow, 2);
+        SINGLE(DK_POW_SCALAR, PowScalar, 1);
+        SINGLE(DK_SCALAR_POW, ScalarPow, 1);
+        BOTH(DK_LOGADDEXP, Logaddexp, 2);
+        BOTH(DK_XLOGY, Xlogy, 2);
+        BOTH(DK_XLOGY_SCALAR, XlogyScalar, 1);
+        BOTH(DK_SCALAR_XLOGY, ScalarXlogy, 1);
+        BOTH(DK_LOGIT, Logit, 1);
+        BOTH(DK_LOGIT_BACKWARD, LogitBackward, 2);
         default: return {};
     }
 }

@@ -5,6 +5,50 @@
 
 namespace dk {
 
+// The number without its sign, and with the sign of another.
+template <class T> DK_INLINE vec<T> size_of(vec<T> x) { return from_bits<T>(to_bits<T>(x) & ~to_bits<T>(set(T(-0.0)))); }
+template <class T> DK_INLINE vec<T> with_sign(vec<T> size, vec<T> x) {
+    return from_bits<T>(to_bits<T>(size) | (to_bits<T>(x) & to_bits<T>(set(T(-0.0)))));
+}
+
+// Towards zero: (|x| + 2^23) - 2^23, less 1 where that is above |x| (2^52 in binary64); larger numbers are integers.
+template <class T> DK_INLINE vec<T> truncated(vec<T> x) {
+    constexpr T whole = sizeof(T) == 4 ? T(0x1p23) : T(0x1p52);
+    vec<T> size = size_of<T>(x);
+    vec<T> t = (size + whole) - whole;
+    t = t > size ? t - T(1) : t;
+    return size < whole ? with_sign<T>(t, x) : x;
+}
+
+// EXPM1_32: n and f as in EXP32; q the polynomial of degree 4 with its first five coefficients, p = fma(f * f, q, f);
+// 2^n p + (2^n - 1), with 2^n = A B, B (fma(A, p, A - 1 / B)); x held in [-60, 89]; where x is 0, x.
+DK_INLINE vec<float> fixed_expm1(vec<float> given) {
+    vec<float> x = given < -60.0f ? set(-60.0f) : given;
+    x = x > 89.0f ? set(89.0f) : x;
+    vec<float> t = fma(x, set(0x1.715476p0f), set(exponent<float>::magic));
+    vec<float> n = t - exponent<float>::magic;
+    vec<float> f = fma(n, set(-0x1.62e400p-1f), x);
+    f = fma(n, set(-0x1.7f7d1cp-20f), f);
+    vec<float> q = fma(set(0x1.694000p-10f), f, set(0x1.125edcp-7f));
+    q = fma(q, f, set(0x1.555b5ap-5f));
+    q = fma(q, f, set(0x1.555450p-3f));
+    q = fma(q, f, set(0x1.fffff6p-2f));
+    vec<float> p = fma(f * f, q, f);
+    mask<float> k = to_bits<float>(t) - to_bits<float>(set(exponent<float>::magic));
+    mask<float> half = k >> 1;
+    vec<float> a = from_bits<float>((half + 127) << 23), b = from_bits<float>((k - half + 127) << 23);
+    vec<float> y = b * fma(a, p, a - from_bits<float>((127 - (k - half)) << 23));
+    return given == 0.0f ? given : y;
+}
+
+// LOG1P_32 of 0 <= x <= 1: x < 1/3: n = 0, f = x; else n = 1, f = (x - 1) / 2 (exact); then as LOG32.
+DK_INLINE vec<float> fixed_log1p_unit(vec<float> x) {
+    mask<float> near = x < 0x1.555556p-2f;
+    vec<float> f = near ? x : fma(x, set(0.5f), set(-0.5f));
+    vec<float> n = near ? vec<float>{} : set(1.0f);
+    return log_from(f, n);
+}
+
 // exp(x) - 1 in binary64: n and f as in fixed_exp, q = (exp f - 1 - f) / f^2 (Taylor, degree 11), p = fma(f * f, q, f);
 // (2^n - 1) + 2^n p; x held in [-60, 710]; where x is 0, x.
 DK_INLINE vec<double> fixed_expm1(vec<double> given) {
@@ -42,6 +86,14 @@ DK_INLINE vec<double> fixed_log1p(vec<double> x) {
     vec<double> y = fixed_log(u);
     y = (u > 0.0) & (u < double(__builtin_inf())) ? y + c / u : y;
     return x == 0.0 ? x : y;
+}
+
+DK_INLINE vec<double> fixed_log1p_unit(vec<double> x) { return fixed_log1p(x); }
+
+// sig: e = EXP(-|x|); (x < 0 ? e : 1) / (1 + e).
+template <class T> DK_INLINE vec<T> fixed_sigmoid(vec<T> x) {
+    vec<T> e = fixed_exp(-size_of<T>(x));
+    return (x < T(0) ? e : set(T(1))) / (e + T(1));
 }
 
 // tanh in binary64: |x| held below 20, e = expm1(2 |x|); e / (e + 2) with the sign of x.
