@@ -193,10 +193,33 @@ int32_t reduce_dense(int32_t kind, T *out, const T *x, const T *center, int64_t 
     return reduce_kind(kind, Layout(1, 2, sizes, strides), out, x, center);
 }
 
+template <class T>
+int32_t variance(bool root, T *var, T *mean, const T *x, double divisor, const Layout &layout) {
+    FloatingPoint control;
+    int32_t status = reduce_kind<T>(1, layout, mean, x, nullptr);
+    if (status == DK_OK) status = reduce_kind<T>(6, layout, var, x, mean);
+    for (int64_t o = 0; o < layout.outputs; ++o) {
+        T v = var[o] / T(divisor);
+        var[o] = root ? sqrt(v) : v;
+    }
+    return status;
+}
+
 }  // namespace
 }  // namespace dk
 
 extern "C" {
+
+int32_t dk_variance_f32(int32_t root, float *var, float *mean, const float *x, double divisor, int64_t reduced, int64_t kept,
+                        const int64_t *sizes, const int64_t *strides) {
+    if (reduced < 0 || kept < 0 || reduced + kept > dk::Layout::most) return DK_BAD_ARGUMENT;
+    return dk::variance(root != 0, var, mean, x, divisor, dk::Layout(reduced, kept, sizes, strides));
+}
+int32_t dk_variance_f64(int32_t root, double *var, double *mean, const double *x, double divisor, int64_t reduced, int64_t kept,
+                        const int64_t *sizes, const int64_t *strides) {
+    if (reduced < 0 || kept < 0 || reduced + kept > dk::Layout::most) return DK_BAD_ARGUMENT;
+    return dk::variance(root != 0, var, mean, x, divisor, dk::Layout(reduced, kept, sizes, strides));
+}
 
 int32_t dk_reduce_f32(int32_t kind, float *out, const float *x, const float *center, int64_t outer, int64_t n, int64_t inner) {
     return dk::reduce_dense(kind, out, x, center, outer, n, inner);

@@ -31,6 +31,18 @@ int32_t dk_reduce_strided_f32(int32_t kind, float *out, const float *x, const fl
 int32_t dk_reduce_strided_f64(int32_t kind, double *out, const double *x, const double *center, int64_t reduced, int64_t kept,
                               const int64_t *sizes, const int64_t *strides);
 
+/* mean = REDUCE(x) / (T)n; d = x - mean; var = REDUCE_fma(d, d) / (T)divisor; root != 0: sqrt of that. Layout as above. */
+int32_t dk_variance_f32(int32_t root, float *var, float *mean, const float *x, double divisor, int64_t reduced, int64_t kept,
+                        const int64_t *sizes, const int64_t *strides);
+int32_t dk_variance_f64(int32_t root, double *var, double *mean, const double *x, double divisor, int64_t reduced, int64_t kept,
+                        const int64_t *sizes, const int64_t *strides);
+
+/* Running sums (product = 0) or products along the middle dimension of (outer, n, inner), without gaps. Chunks of 256: inside
+ * one the chain p = p + x from +0 (p = p * x from 1), ascending; y = R + p (R * p), R = the chunks before, folded ascending
+ * from +0 (1). */
+int32_t dk_cumulate_f32(int32_t product, float *out, const float *x, int64_t outer, int64_t n, int64_t inner);
+int32_t dk_cumulate_f64(int32_t product, double *out, const double *x, int64_t outer, int64_t n, int64_t inner);
+
 #ifdef __cplusplus
 }
 #endif
