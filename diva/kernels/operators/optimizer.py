@@ -46,26 +46,30 @@ class _Run(NamedTuple):
 
 def _runs(lists: Sequence[Tensors]) -> tuple[list[_Run], list[int]]:
     """Runs that the kernels can serve, one per type, and indices of what they cannot: mixed types, differing strides."""
-    dtype, sizes = lists[0][0].dtype, [t.numel() for t in lists[0]]
+    dtype, sizes = lists[0][0].dtype, list(map(Tensor.numel, lists[0]))
     if dtype in _FLOATING and all(
-        t.is_contiguous() and t.dtype is dtype and t.numel() == n
+        {t.dtype for t in tensors} == {dtype}
+        and all(map(Tensor.is_contiguous, tensors))
+        and (tensors is lists[0] or list(map(Tensor.numel, tensors)) == sizes)
         for tensors in lists
-        for t, n in zip(tensors, sizes, strict=True)
     ):
-        return [_run(dtype, range(len(sizes)), lists)], []
+        return [_run(dtype, range(len(sizes)), lists, sizes)], []
     served: dict[torch.dtype, list[int]] = {}
     others: list[int] = []
     for i, together in enumerate(zip(*lists, strict=True)):
         dtype = together[0].dtype
         alike = dtype in _FLOATING and all(t.dtype is dtype and t.shape == together[0].shape for t in together)
         (served.setdefault(dtype, []) if alike and _dense(together) else others).append(i)
-    return [_run(of, indices, [[tensors[i] for i in indices] for tensors in lists]) for of, indices in served.items()], others
+    runs = []
+    for of, indices in served.items():
+        picked = [[tensors[i] for i in indices] for tensors in lists]
+        runs.append(_run(of, indices, picked, list(map(Tensor.numel, picked[0]))))
+    return runs, others
 
 
-def _run(dtype: torch.dtype, indices: Sequence[int], lists: Sequence[Tensors]) -> _Run:
+def _run(dtype: torch.dtype, indices: Sequence[int], lists: Sequence[Tensors], sizes: list[int]) -> _Run:
     array = ctypes.c_int64 * len(indices)
-    addresses = [array(*[t.data_ptr() for t in tensors]) for tensors in lists]
-    return _Run(dtype, indices, addresses, array(*[t.numel() for t in lists[0]]))
+    return _Run(dtype, indices, [array(*map(Tensor.data_ptr, tensors)) for tensors in lists], array(*sizes))
 
 
 def _numbers(values: Sequence[float]) -> Any:

@@ -38,14 +38,14 @@ def _pin(module_name: str, name: str) -> Callable[[Callable[[Step], Step]], None
     return add
 
 
-def _plain(params: Tensors, grads: Tensors, *scalars: object) -> bool:
-    """Whether nothing is asked but what our steps do: tensors on the CPU, dense, no autograd, numbers for scalars."""
+def _plain(params: Tensors, *scalars: object) -> bool:
+    """Whether nothing is asked but what our steps do: plain tensors on the CPU, no autograd, numbers for scalars."""
     return (
         bool(params)
         and not torch.is_grad_enabled()
         and not any(isinstance(scalar, Tensor) for scalar in scalars)
-        and all(t.is_cpu and t.layout is torch.strided and not t.is_complex() for t in grads)
-        and all(type(t) in (Tensor, torch.nn.Parameter) and t.is_cpu for t in params)
+        and {type(t) for t in params} <= {Tensor, torch.nn.Parameter}
+        and all(t.is_cpu for t in params)
     )
 
 
@@ -77,8 +77,10 @@ def _sgd(stock: Step) -> Step:
             "nesterov": nesterov, "maximize": maximize,
         }  # fmt: skip
         scaled = grad_scale is not None or found_inf is not None
-        if scaled or has_sparse_grad or not _plain(params, grads, lr, weight_decay):
-            stock(params, grads, momentum_buffer_list, grad_scale, found_inf, has_sparse_grad=has_sparse_grad, **options)
+        if scaled or has_sparse_grad or not _plain(params, lr, weight_decay):
+            stock(
+                params, grads, momentum_buffer_list, grad_scale, found_inf, has_sparse_grad=has_sparse_grad, **options
+            )
             return
         if momentum == 0:
             sgd(params, grads, (), first=False, **options)
@@ -110,7 +112,7 @@ def _adam(stock: Step) -> Step:
             "maximize": maximize,
         }  # fmt: skip
         unusual = grad_scale is not None or found_inf is not None or has_complex or capturable or differentiable
-        if unusual or not _plain(params, grads, lr, beta1, beta2, weight_decay, eps):
+        if unusual or not _plain(params, lr, beta1, beta2, weight_decay, eps):
             stock(
                 params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, grad_scale, found_inf,
                 has_complex=has_complex, capturable=capturable, differentiable=differentiable,
@@ -118,9 +120,7 @@ def _adam(stock: Step) -> Step:
             )  # fmt: skip
             return
         steps = _advance(state_steps)
-        adam(
-            params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, decoupled=decoupled_weight_decay, **options
-        )
+        adam(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, decoupled=decoupled_weight_decay, **options)
         state = (*exp_avgs, *exp_avg_sqs, *max_exp_avg_sqs) if amsgrad else (*exp_avgs, *exp_avg_sqs)
         torch.autograd.graph.increment_version([*params, *state, *state_steps])
 
@@ -136,7 +136,7 @@ def _adagrad(stock: Step) -> Step:
     ) -> None:  # fmt: skip
         options = {"lr": lr, "weight_decay": weight_decay, "lr_decay": lr_decay, "eps": eps, "maximize": maximize}
         unusual = grad_scale is not None or found_inf is not None or has_sparse_grad or differentiable or has_complex
-        if unusual or not _plain(params, grads, *options.values()):
+        if unusual or not _plain(params, *options.values()):
             stock(
                 params, grads, state_sums, state_steps, grad_scale, found_inf, has_sparse_grad=has_sparse_grad,
                 differentiable=differentiable, has_complex=has_complex, **options,
