@@ -133,6 +133,11 @@ def entries() -> list[Entry]:
     return found
 
 
+def find(operator: str, key: str = "CPU") -> Entry:
+    """The entry of one operator ("aten::add.Tensor")."""
+    return _entry(operator, key, _ours())
+
+
 def _entry(name: str, key: str, ours: dict[str, tuple[Kernel, str]]) -> Entry:
     said = _declared.get(name)
     if said is not None and said.kind == "safe":
