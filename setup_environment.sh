@@ -201,8 +201,13 @@ urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="HEAD"), timeo
 EOF
 }
 
+# CMake, which compiles the kernels, looks for one of these.
+has_compiler() { [ -n "${CXX:-}" ] || command -v c++ || command -v g++ || command -v clang++; }
+
 lacking="$(missing)"
 if [ -n "$lacking" ]; then
+  has_compiler >/dev/null ||
+    fail "diva's kernels are C++ and this machine has no C++ compiler. Debian, Ubuntu: sudo apt-get install g++. Fedora: sudo dnf install gcc-c++. macOS: xcode-select --install. Then run this again"
   if pip_is_old; then
     say "Upgrading $("$python" -m pip --version | cut -d ' ' -f 1-2) inside .venv"
     "$python" -m pip install --quiet --disable-pip-version-check --upgrade "pip>=22.3" ||

@@ -165,7 +165,7 @@ def _test_best(
 
 
 def _refuse_loosened_pins(options: RunOptions) -> None:
-    undone = stock.loosened(options.threads, tf32=options.tf32)
+    undone = stock.loosened(options.n_threads, tf32=options.tf32)
     if undone:
         raise DivaError(
             f"the task's code changed what keeps bits the same: {', '.join(undone)}; "

@@ -17,11 +17,15 @@ class RunOptions:
     data: str | None = option(None, "a data set's name (diva list datasets) or a folder; default: the task's own")
     data_root: Path = option(Path("data"), "where named data sets are kept; also DIVA_DATA")
     output: Path = option(Path("runs"), "where run folders are made; also DIVA_OUTPUT")
-    backend: Literal["torch"] = option(
-        "torch", "whose kernels compute; torch: the same bits on the same machine and versions"
+    backend: Literal["auto", "exact", "torch"] = option(
+        "auto",
+        "whose kernels compute; exact: the same bits on every machine; torch: PyTorch's, the same bits on the same "
+        "machine and versions; auto: exact on the CPU, torch on a GPU",
     )
     device: str = option("auto", "auto, cpu, cuda or cuda:<number>; auto takes a GPU when there is one")
-    threads: int = option(1, "threads of the CPU kernels; with backend torch their number changes bits")
+    threads: int | None = option(
+        None, "threads of the CPU kernels; default: all cores with backend exact; 1 with torch, where they change bits"
+    )
     tf32: bool = option(False, "let CUDA round to TF32 inside fp32 products")
     workers: int = option(0, "processes that read data; changes no bits")
     verify: Literal["quick", "deep"] = option(
@@ -42,3 +46,9 @@ class RunOptions:
     tensorboard: bool = option(True, "write TensorBoard events and figures")
     check: bool = option(False, "a quick look: two batches of every stage, one epoch")
     overfit: bool = option(False, "train on one batch until its loss is near zero")
+
+    @property
+    def n_threads(self) -> int:
+        """The number of threads, once it is chosen."""
+        assert self.threads is not None
+        return self.threads

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from diva.errors import RecordError
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from diva.report.console import Console
 
 TOLERANCE = 0.02
+# What the exact kernels make indifferent: the processor, its libraries and how many threads there are.
+HELD_BY_EXACT = re.compile(
+    r"torch\.(threads|blas|mkl|onednn|openmp|cpu_capability|cuda|kernels\.instruction_set)"
+    r"|cpu\..*|gpu\..*|machine|os\..*|variables\..*|option threads"
+)
 DIGESTS = ("initial_weights_digest", "weights_digest", "best_weights_digest", "test_outputs_digest")
 
 
@@ -96,7 +102,7 @@ def compare(then: RunFolder, now: RunFolder) -> Verdict:
     )
     largest = largest_gap(old["metrics"], new["metrics"])
     causes = [d.what for d in differences(then.manifest(), now.manifest()) if d.can_change_bits]
-    if causes and largest <= TOLERANCE:
+    if causes and largest <= TOLERANCE and now.manifest().options["backend"] == "torch":
         return Verdict(
             "EQUIVALENT",
             f"EQUIVALENT: bits differ {where}; metrics by at most {largest:.2g} (tolerance {TOLERANCE}); "
@@ -127,7 +133,14 @@ def differences(then: Manifest, now: Manifest) -> list[environment.Difference]:
         found.append(environment.Difference("diva", then.diva["digest"][:19], now.diva["digest"][:19], True))
     for name in facts_that_differ(then.facts, now.facts):
         found.append(environment.Difference(f"data {name}", str(then.facts.get(name)), str(now.facts.get(name)), True))
-    return found
+    return weigh(found, now)
+
+
+def weigh(found: list[environment.Difference], manifest: Manifest) -> list[environment.Difference]:
+    """The differences, those that the run's backend makes indifferent marked so."""
+    if manifest.options["backend"] != "exact":
+        return found
+    return [replace(row, can_change_bits=False) if HELD_BY_EXACT.fullmatch(row.what) else row for row in found]
 
 
 def preview(manifest: Manifest, changes: dict[str, Any]) -> list[environment.Difference]:
@@ -143,15 +156,16 @@ def preview(manifest: Manifest, changes: dict[str, Any]) -> list[environment.Dif
         kept = manifest.diva["snapshot"] is not None
         now = "the recorded one, from its snapshot" if kept else own_digest()[:19]
         found.append(environment.Difference("diva", manifest.diva["digest"][:19], now, not kept))
-    return found
+    return weigh(found, manifest)
 
 
 def _torch_here(manifest: Manifest, changes: dict[str, Any]) -> dict[str, Any]:
-    from diva.kernels import stock
+    from diva.kernels import backends, stock
 
     stock.prepare_process()
     device = stock.choose_device(changes.get("device") or manifest.options["device"])
-    return {**stock.describe(device), "threads": changes.get("threads") or manifest.options["threads"]}
+    facts = backends.describe(manifest.options["backend"], device)
+    return {**facts, "threads": changes.get("threads") or manifest.options["threads"]}
 
 
 def _few(names: list[str]) -> str:

@@ -19,7 +19,7 @@ from diva.experiment.assemble import assemble
 from diva.experiment.code import Code, code_line, record_diva, record_task, recorded_imports, running_diva
 from diva.experiment.execute import best_weights, train
 from diva.experiment.find import project_root, unrecorded_modules
-from diva.kernels import stock
+from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_weights, save_tensors
 from diva.learning.digests import digest_tensors
 from diva.learning.task import DataFolder, Task
@@ -59,7 +59,7 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     stock.prepare_process()
     options = check_options(request.options)
     device = stock.choose_device(options.device)
-    options = replace(options, device=str(device))
+    options = with_computer(options, device)
     located = locate_data(options.data or request.task.default_data, options, console)
     origins = dict(request.origins)
     if options.seed is None:
@@ -87,11 +87,19 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
         discard(run)
 
 
+def with_computer(options: RunOptions, device: torch.device) -> RunOptions:
+    """The options with who computes: the device, its backend and its threads, none left open."""
+    backend = backends.choose_backend(options.backend, device)
+    threads = backends.choose_threads(options.threads, backend)
+    return replace(options, device=str(device), backend=backend, threads=threads)
+
+
 @contextmanager
 def computing(run: RunFolder, options: RunOptions, console: Console) -> Iterator[None]:
     """What holds while a run computes: its log, the pins, and generators that are given back as they were found."""
     try:
-        with logged(run, console), preserved_generators(), stock.deterministic(options.threads, tf32=options.tf32):
+        backend = backends.computing(options.backend, options.n_threads, tf32=options.tf32)
+        with logged(run, console), preserved_generators(), backend:
             yield
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
@@ -145,7 +153,7 @@ def prepare(
     learner, matched = assemble(
         task, located.folder if located else None, Seeds(options.seed), options, device, weights
     )
-    stock.pin(options.threads, tf32=options.tf32)  # a task's first lines may have set other things
+    stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
     if matched:
         console.say(matched)
     manifest = Manifest(
@@ -162,7 +170,7 @@ def prepare(
         loaded=_record_weights(options, weights, matched),
         source=code.source,
         diva=code.diva,
-        environment=_record_environment(run, device, console),
+        environment=_record_environment(run, options.backend, device, console),
         reproduces=_reproduced(request.recorded),
     )
     write_atomic(run.command_file, command_script(_with_seed(request.argv, request)))
@@ -244,8 +252,10 @@ def _record_data(run: RunFolder, located: Located | None) -> DataRecord | None:
     )
 
 
-def _record_environment(run: RunFolder, device: torch.device, console: Console) -> dict[str, Any]:
-    found = environment.describe(stock.describe(device))
+def _record_environment(
+    run: RunFolder, backend: backends.Backend, device: torch.device, console: Console
+) -> dict[str, Any]:
+    found = environment.describe(backends.describe(backend, device))
     for sentence in found["missing"]:
         console.warn(sentence)
     run.environment.mkdir()

@@ -6,7 +6,10 @@ import ctypes
 import hashlib
 import os
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,7 @@ class Native:
         """Load the library of `instruction_set`, or the best one that this processor has, and use it from now on."""
         import torch
 
+        compile_here()
         threads = self._library.threads() if self._library else torch.get_num_threads()
         chosen = load(instruction_set or choose())
         chosen.set_threads(threads)
@@ -167,10 +171,52 @@ def _supported(path: Path) -> bool:
 
 
 def _find(instruction_set: str) -> Path | None:
-    import diva.kernels.native as here  # a folder without code: in an editable install it has more than one place
+    """The library built from these sources: beside them, in an installed diva, or compiled for a recorded one."""
+    found = [path for folder in _folders() if (path := folder / f"libdiva_kernels_{instruction_set}{SUFFIX}").is_file()]
+    return next((path for path in found if _digest_of(path) == source_digest()), found[0] if found else None)
 
-    for folder in here.__path__:
-        path = Path(folder) / f"libdiva_kernels_{instruction_set}{SUFFIX}"
-        if path.is_file():
-            return path
-    return None
+
+def _folders() -> list[Path]:
+    """Where libraries may lie: beside the sources, then in each place of the path, as an editable install puts them."""
+    installed = [Path(entry) / "diva" / "kernels" / "native" for entry in sys.path if entry]
+    return [SOURCES, *installed, cache_folder()]
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept that were compiled for the recorded sources of a run."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "diva" / "kernels" / source_digest()[:16]
+
+
+@cache
+def _digest_of(path: Path) -> str:
+    function = ctypes.CDLL(str(path)).dk_source_digest
+    function.restype = ctypes.c_char_p
+    return str(function().decode())
+
+
+def compile_here() -> None:
+    """Compile these sources into the cache when no library of theirs is to be found.
+
+    The diva that a run recorded brings sources only; and who edits a kernel in a checkout need not think of building.
+
+    KernelError when CMake or a compiler is missing.
+    """
+    if any(_digest_of(path) == source_digest() for name in INSTRUCTION_SETS if (path := _find(name)) is not None):
+        return
+    print("diva: compiling the kernels from these sources, once; it takes a minute or two", file=sys.stderr)
+    cmake = shutil.which("cmake")
+    if cmake is None:
+        raise KernelError(
+            f"{SOURCES}: no library was built from these sources, and to build one takes CMake: pip install cmake"
+        )
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as build:
+        for command in ([cmake, "-S", str(SOURCES), "-B", build], [cmake, "--build", build, "--parallel"]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise KernelError(f"{SOURCES}: could not be compiled: {(done.stderr or done.stdout).strip()[-600:]}")
+        for library in Path(build).glob(f"libdiva_kernels_*{SUFFIX}"):
+            arriving = cache_folder() / f"{library.name}.{os.getpid()}"
+            shutil.copy2(library, arriving)
+            arriving.rename(cache_folder() / library.name)

@@ -27,7 +27,7 @@ MAX_TOTAL_BYTES = 50_000_000
 TREE, SUMS, PATCH = "tree", "SHA256SUMS", "changes.patch"
 
 _SECRETS = (".env", ".env.*", ".netrc", ".pypirc", "*.pem", "*.key", "id_rsa", "id_ed25519", "credentials*.json")
-_PACKAGE_SUFFIXES = (".cpp", ".cu", ".h", ".py", ".so", ".yaml")
+_PACKAGE_SUFFIXES = (".cpp", ".cu", ".h", ".py", ".yaml")
 
 
 def record(
@@ -96,11 +96,16 @@ def verify(destination: Path, record: dict[str, Any]) -> None:
 
 
 def package_digest(folder: Path) -> str:
-    """The digest of an installed package: sha256 over the sorted checksum lines of its sources and native parts."""
+    """The digest of a package: sha256 over the sorted checksum lines of its sources.
+
+    What is compiled from them differs with the compiler and does not count: a library knows the digest of its own sources.
+    """
     found = sorted(
         (os.fsencode(path.relative_to(folder).as_posix()), path)
         for path in folder.rglob("*")
-        if path.suffix in _PACKAGE_SUFFIXES and "__pycache__" not in path.parts and path.is_file()
+        if (path.suffix in _PACKAGE_SUFFIXES or path.name == "CMakeLists.txt")
+        and "__pycache__" not in path.parts
+        and path.is_file()
     )
     if not found:
         raise RecordError(f"{folder} holds no package: no file ends in {', '.join(_PACKAGE_SUFFIXES)}.")

@@ -85,8 +85,8 @@ DK_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) {
 DK_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) {
     return (vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
 }
-DK_INLINE vec<float> sqrt(vec<float> a) { return (vec<float>)_mm512_sqrt_ps((__m512)a); }
-DK_INLINE vec<double> sqrt(vec<double> a) { return (vec<double>)_mm512_sqrt_pd((__m512d)a); }
+DK_INLINE vec<float> sqrt(vec<float> a) { return (vec<float>)_mm512_maskz_sqrt_ps(__mmask16(-1), (__m512)a); }
+DK_INLINE vec<double> sqrt(vec<double> a) { return (vec<double>)_mm512_maskz_sqrt_pd(__mmask8(-1), (__m512d)a); }
 template <> DK_INLINE vec<float> load(const float *p, int64_t n) {
     return (vec<float>)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
 }
