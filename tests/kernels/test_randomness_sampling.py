@@ -76,7 +76,9 @@ def test_log_normal_is_the_exponential_of_normal_and_the_same_everywhere(dtype: 
     exponents = torch.empty(1000, dtype=dtype)
     native[dtype].normal(exponents.data_ptr(), 1000, NONCE, 0.5, 3.0)
     # one rounding to binary32, or the exponential's 1 ulp in binary64
-    assert torch.allclose(out, exponents.double().exp().to(dtype), rtol=2.0**-23 if dtype == torch.float32 else 1e-15, atol=0)
+    assert torch.allclose(
+        out, exponents.double().exp().to(dtype), rtol=2.0**-23 if dtype == torch.float32 else 1e-15, atol=0
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 64, 65, 1000])
@@ -129,14 +131,19 @@ def test_geometric_has_its_mean_and_integer_types_take_it() -> None:
     assert abs(drawn.double().mean().item() - 5) < 4 * math.sqrt(20 / 50_000) and drawn.min() == 1
 
 
-@pytest.mark.parametrize(("low", "high"), [(-2.0, 2.0), (1.0, 3.0), (-6.0, -5.0), (7.0, 7.5), (-0.1, 200.0), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(-2.0, 2.0), (1.0, 3.0), (-6.0, -5.0), (7.0, 7.5), (-0.1, 200.0), (1.0, 1.0)]
+)
 def test_trunc_normal_is_normal_between_its_bounds(low: float, high: float) -> None:
     n = 50_000
     torch.manual_seed(0)
     x = operators.trunc_normal_(torch.empty(n, dtype=torch.float64), 0.0, 1.0, low, high).sort().values
     assert low <= x[0] and x[-1] <= high
     if low < high:
-        start, end = (torch.special.log_ndtr(torch.tensor(v, dtype=torch.float64)).exp() for v in (min(low, -high), max(-low, high)))
+        start, end = (
+            torch.special.log_ndtr(torch.tensor(v, dtype=torch.float64)).exp()
+            for v in (min(low, -high), max(-low, high))
+        )
         mirrored = low > 0
         start, end = torch.special.ndtr(torch.tensor([-high, -low] if mirrored else [low, high], dtype=torch.float64))
         probability = (torch.special.ndtr(-x.flip(0) if mirrored else x) - start) / (end - start)
@@ -149,7 +156,9 @@ def test_trunc_normal_replaces_that_of_torch_and_follows_the_seed() -> None:
     torch.manual_seed(3)
     assert torch.equal(operators.trunc_normal_(torch.empty(6, 4).t(), std=0.02), first)
     g = torch.Generator().manual_seed(1)
-    assert not torch.equal(operators.trunc_normal_(torch.empty(9), generator=g), operators.trunc_normal_(torch.empty(9), generator=g))
+    assert not torch.equal(
+        operators.trunc_normal_(torch.empty(9), generator=g), operators.trunc_normal_(torch.empty(9), generator=g)
+    )
     assert ("trunc_normal_", operators.trunc_normal_) in [(name, made) for _, name, made in operators.PINS]
     assert all(hasattr(owner, name) for owner, name, _ in operators.PINS)
 

@@ -28,7 +28,9 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: torch.Generator
 
 
 @kernel("cauchy_")
-def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: torch.Generator | None = None) -> Tensor:
+def cauchy_(
+    self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: torch.Generator | None = None
+) -> Tensor:
     """fma(tan(pi (u - 1/2)), sigma, median)."""
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
@@ -36,7 +38,9 @@ def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator:
 
 
 @kernel("log_normal_")
-def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: torch.Generator | None = None) -> Tensor:
+def log_normal_(
+    self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: torch.Generator | None = None
+) -> Tensor:
     """exp(fma(z, std, mean))."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
