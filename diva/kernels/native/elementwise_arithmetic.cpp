@@ -3,34 +3,16 @@
 
 #include "diva_kernels.h"
 #include "elementwise_loop.h"
+#include "functions_fixed.h"
 
 namespace dk {
 namespace {
-
-#define FUNCTION(name, formula)                                         \
-    struct name {                                                       \
-        template <class T> static DK_INLINE vec<T> of(const Given<T> &g) { \
-            const vec<T> x = g.x, y = g.y, z = g.z, p = g.p, q = g.q, r = g.r; \
-            (void)x, (void)y, (void)z, (void)p, (void)q, (void)r;       \
-            return formula;                                             \
-        }                                                               \
-    };
 
 // x + w (y - x) in the form that is exact at w = 0 and at w = 1.
 template <class T> DK_INLINE vec<T> lerp(vec<T> x, vec<T> y, vec<T> w) {
     vec<T> d = y - x;
     mask<T> near = (w < T(0.5)) & (w > T(-0.5));
     return near ? fma(w, d, x) : fma(w - T(1), d, y);
-}
-
-template <class T> DK_INLINE vec<T> truncate(vec<T> x) {
-    constexpr T whole = sizeof(T) == 4 ? T(0x1p23) : T(0x1p52);  // from here on every number is an integer
-    mask<T> sign = to_bits<T>(x) & to_bits<T>(set(T(-0.0)));
-    vec<T> size = from_bits<T>(to_bits<T>(x) ^ sign);
-    vec<T> t = (size + whole) - whole;
-    t = t > size ? t - T(1) : t;
-    t = from_bits<T>(to_bits<T>(t) | sign);
-    return size < whole ? t : x;
 }
 
 template <class T> DK_INLINE vec<T> hypot(vec<T> x, vec<T> y) {
@@ -76,7 +58,7 @@ FUNCTION(Maximum, x != x ? x : y != y ? y : x > y ? x : y)
 FUNCTION(Minimum, x != x ? x : y != y ? y : x < y ? x : y)
 FUNCTION(Square, x *x)
 FUNCTION(Cube, (x * x) * x)
-FUNCTION(DivTrunc, truncate<T>(x / y))
+FUNCTION(DivTrunc, truncated<T>(x / y))
 FUNCTION(Hypot, hypot<T>(x, y))
 FUNCTION(Fmax, (x > y) | (y != y) ? x : y)
 FUNCTION(Fmin, (x < y) | (y != y) ? x : y)
@@ -154,12 +136,5 @@ template <class T> Entry<T> arithmetic_entry(int f) {
 }
 template Entry<float> arithmetic_entry<float>(int);
 template Entry<double> arithmetic_entry<double>(int);
-
-template <class T> Entry<T> function_entry(int) { return {}; }
-template Entry<float> function_entry<float>(int);
-template Entry<double> function_entry<double>(int);
-template <class T> Entry<T> backward_entry(int) { return {}; }
-template Entry<float> backward_entry<float>(int);
-template Entry<double> backward_entry<double>(int);
 
 }  // namespace dk

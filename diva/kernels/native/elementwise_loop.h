@@ -27,6 +27,16 @@ template <class T> Entry<T> function_entry(int f);
 template <class T> Entry<T> activation_entry(int f);
 template <class T> Entry<T> backward_entry(int f);
 
+// A function of registers by its formula in x, y, z, p, q, r and the type T.
+#define FUNCTION(name, formula)                                         \
+    struct name {                                                       \
+        template <class T> static DK_INLINE vec<T> of(const Given<T> &g) { \
+            const vec<T> x = g.x, y = g.y, z = g.z, p = g.p, q = g.q, r = g.r; \
+            (void)x, (void)y, (void)z, (void)p, (void)q, (void)r;       \
+            return formula;                                             \
+        }                                                               \
+    };
+
 namespace {
 
 constexpr int64_t cheap = 65536, costly = 16384;

@@ -106,11 +106,8 @@ template <class T> DK_INLINE vec<T> finish_log(vec<T> x, vec<T> r) {
     return x >= T(0) ? r : (x - x) / (x - x);           // below zero, NaN
 }
 
-// LOG32. x = m * 2^e, m in [2/3, 4/3); f = m - 1, s = f * f; two interleaved polynomials; r = fma(r, s, f);
-// fma(e, ln 2, r). Largest error over all inputs: 0.846 ulp. log(1) = +0.
-DK_INLINE vec<float> fixed_log(vec<float> x) {
-    parts<float> p = split_binary<float>(x);
-    vec<float> f = p.m - 1.0f;
+// log(1 + f) + n ln 2, -1/3 <= f <= 1/3: s = f * f; two interleaved polynomials; r = fma(r, s, f); fma(n, ln 2, r).
+DK_INLINE vec<float> log_from(vec<float> f, vec<float> n) {
     vec<float> s = f * f;
     vec<float> r = fma(set(-0x1.0ae000p-3f), s, set(-0x1.f1988ap-4f));
     vec<float> t = fma(set(0x1.208000p-3f), s, set(0x1.1e5740p-3f));
@@ -121,8 +118,13 @@ DK_INLINE vec<float> fixed_log(vec<float> x) {
     r = fma(r, f, set(0x1.5554fap-2f));
     r = fma(r, f, set(-0.5f));
     r = fma(r, s, f);
-    r = fma(p.e, set(0x1.62e430p-1f), r);
-    return finish_log<float>(x, r);
+    return fma(n, set(0x1.62e430p-1f), r);
+}
+
+// LOG32. x = m * 2^n, m in [2/3, 4/3), f = m - 1. Largest error over all inputs: 0.846 ulp. log(1) = +0.
+DK_INLINE vec<float> fixed_log(vec<float> x) {
+    parts<float> p = split_binary<float>(x);
+    return finish_log<float>(x, log_from(p.m - 1.0f, p.e));
 }
 
 // In binary64: f = m - 1, s = f / (2 + f), z = s * s; log(1 + f) = f - (h - s * (h + R)), h = f * f / 2, R = the series

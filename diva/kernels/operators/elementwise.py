@@ -14,10 +14,12 @@ from torch import Tensor
 from diva.kernels.operators.elementwise_pass import (
     FLOATS,
     Number,
+    as_float,
     binary,
     common_type,
     elementwise,
     function,
+    into,
     promote,
     scalar,
     tensors,
@@ -57,10 +59,6 @@ def _same_float(x: Operand, y: Operand) -> bool:
     )
 
 
-def _into(out: Tensor | None, result: Tensor) -> Tensor:
-    return result if out is None else out.copy_(result)
-
-
 @kernel("add.Tensor")
 def add(self: Operand, other: Operand, *, alpha: Number = 1, out: Tensor | None = None) -> Tensor:
     """self + other; with alpha fma(alpha, other, self): one rounding."""
@@ -88,7 +86,7 @@ def _add(x: Operand, y: Operand, alpha: Number, out: Tensor | None, integers: Ca
     if not (isinstance(x, Tensor) and x.dtype in FLOATS and type(y) is float):
         ready = promote(x, y)
         if ready is None:
-            return _into(out, integers())
+            return into(out, integers())
         x, y = ready
     if isinstance(x, Tensor) and isinstance(y, Tensor):
         if alpha == 1 or alpha == -1:
@@ -111,7 +109,7 @@ def mul(self: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor:
         return binary(_MUL, self, other, out)  # type: ignore[arg-type]
     ready = promote(self, other)
     if ready is None:
-        return _into(out, _stock_mul(self, other))
+        return into(out, _stock_mul(self, other))
     x, y = ready
     if isinstance(x, Tensor):
         return binary(_MUL, x, y, out) if isinstance(y, Tensor) else scalar(_MUL_SCALAR, x, y, out=out)
@@ -135,13 +133,6 @@ def _floats(*operands: Operand) -> list[Any]:
     return [o.to(dtype) if isinstance(o, Tensor) else o for o in operands]
 
 
-def as_float(x: Tensor) -> Tensor:
-    """x, or integers in the default float type."""
-    if x.dtype in FLOATS or x.dtype.is_floating_point or x.dtype.is_complex:
-        return x
-    return x.to(torch.get_default_dtype())
-
-
 @kernel("div.Tensor_mode")
 def div_mode(self: Operand, other: Operand, *, rounding_mode: str | None, out: Tensor | None = None) -> Tensor:
     """self / other, rounded down ("floor", from the exact remainder) or towards zero ("trunc", of the quotient)."""
@@ -153,7 +144,7 @@ def div_mode(self: Operand, other: Operand, *, rounding_mode: str | None, out: T
         )
     ready = tensors(self, other)
     if ready is None:
-        return _into(out, _stock_div_mode(self, other, rounding_mode=rounding_mode))
+        return into(out, _stock_div_mode(self, other, rounding_mode=rounding_mode))
     return binary(_DIV_MODE[rounding_mode], ready[0], ready[1], out)
 
 
@@ -187,7 +178,7 @@ def addcmul(
 ) -> Tensor:
     """fma(value * tensor1, tensor2, self)."""
     if common_type(self, tensor1, tensor2) not in FLOATS and promote(self, tensor1, tensor2) is None:
-        return _into(out, _stock_addcmul(self, tensor1, tensor2, value=value))
+        return into(out, _stock_addcmul(self, tensor1, tensor2, value=value))
     return _combine(_ADDCMUL, (self, tensor1, tensor2), value, out)
 
 
@@ -228,7 +219,7 @@ def _plain(name: str, f: int) -> None:
             return binary(f, self, other, out)  # type: ignore[arg-type]
         ready = tensors(self, other)
         if ready is None:
-            return _into(out, integers(self, other))
+            return into(out, integers(self, other))
         return binary(f, ready[0], ready[1], out)
 
     operator.__qualname__ = operator.__name__ = name
@@ -256,7 +247,7 @@ def clamp(self: Tensor, min: Number | None = None, max: Number | None = None, *,
     bounds = [bound for bound in (min, max) if bound is not None]
     ready = promote(self, *bounds)
     if ready is None:
-        return _into(out, _stock_clamp(self, min, max))
+        return into(out, _stock_clamp(self, min, max))
     x = ready[0]
     if max is None:
         return scalar(_CLAMP_MIN, x, bounds[0], out=out)
@@ -275,7 +266,7 @@ def clamp_tensor(
     bounds = [bound for bound in (min, max) if bound is not None]
     ready = tensors(self, *bounds)
     if ready is None:
-        return _into(out, _stock_clamp_tensor(self, min, max))
+        return into(out, _stock_clamp_tensor(self, min, max))
     f = _CLAMP_MIN_TENSOR if max is None else _CLAMP_MAX_TENSOR if min is None else _CLAMP_TENSOR
     return elementwise(f, ready, out=out)
 

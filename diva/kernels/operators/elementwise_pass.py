@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -69,6 +69,18 @@ def binary(f: int, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     return elementwise(f, (x, y), out=out)
 
 
+def binary_with(
+    f: int, x: Tensor, y: Tensor, p: Number = 0.0, q: Number = 0.0, r: Number = 0.0, out: Tensor | None = None
+) -> Tensor:
+    """f(x, y; p, q, r)."""
+    if out is None and x.shape == y.shape and x.dtype is y.dtype and x.is_contiguous() and y.is_contiguous():
+        out = torch.empty_like(x)
+        if native[x.dtype].elementwise(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr(), 0, p, q, r):
+            refuse(f, x)
+        return out
+    return elementwise(f, (x, y), p, q, r, out)
+
+
 def elementwise(
     f: int, operands: Sequence[Tensor], p: Number = 0.0, q: Number = 0.0, r: Number = 0.0, out: Tensor | None = None
 ) -> Tensor:
@@ -78,6 +90,9 @@ def elementwise(
     the operands; one that overlaps an operand otherwise is written at the end.
     """
     first = operands[0]
+    for operand in operands[1:]:
+        if operand.dtype is not first.dtype:
+            raise RuntimeError(f"expected tensors of one type, found {first.dtype} and {operand.dtype}")
     if _alike(first, operands):
         if out is None:
             out = torch.empty_like(first)
@@ -105,9 +120,9 @@ def elementwise(
     return out
 
 
-def refuse(f: int, x: Tensor) -> None:
+def refuse(f: int, x: Tensor) -> NoReturn:
     """The kernel said no: there is no such program for this type."""
-    name = next(name for name, number in _NUMBERS.items() if number == f and not name.endswith("S"))
+    name = next(name for name, number in _NUMBERS.items() if number == f)
     raise KernelError(f"there is no exact kernel of {name.lower()} for {x.dtype}; convert the tensor, or use --backend torch")
 
 
@@ -220,6 +235,18 @@ def _lies_in(order: list[int], out: Tensor) -> bool:
                 return False
             step *= out.shape[d]
     return True
+
+
+def as_float(x: Tensor) -> Tensor:
+    """x, or integers in the default float type."""
+    if x.dtype in FLOATS or x.dtype.is_floating_point or x.dtype.is_complex:
+        return x
+    return x.to(torch.get_default_dtype())
+
+
+def into(out: Tensor | None, result: Tensor) -> Tensor:
+    """`result`, in `out` where there is one."""
+    return result if out is None else out.copy_(result)
 
 
 def promote(*operands: Tensor | Number) -> list[Any] | None:
