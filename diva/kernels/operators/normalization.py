@@ -203,3 +203,119 @@ def batch_norm_update_stats(
     _put_back(running_mean, means)
     _put_back(running_var, variances)
     return mean, var
+
+
+@kernel("native_layer_norm")
+def native_layer_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, inv); the latter have the input's shape with 1 for each normalised dimension."""
+    rows, width, outer = _rows(input, normalized_shape)
+    weight, bias = _of_channels(weight, "weight", input, width), _of_channels(bias, "bias", input, width)
+    x = input if input.is_contiguous() else input.contiguous()
+    y = torch.empty_like(x)
+    mean, inv = x.new_empty(outer), x.new_empty(outer)
+    if width == 0:
+        return y, mean.zero_(), inv.fill_(float("nan"))
+    status = native[x.dtype].layer_norm(
+        x.data_ptr(), y.data_ptr(), _pointer(weight), _pointer(bias), mean.data_ptr(), inv.data_ptr(), rows, width, eps
+    )
+    if status:
+        _check(status, "layer norm")
+    return y, mean, inv
+
+
+@kernel("native_layer_norm_backward")
+def native_layer_norm_backward(
+    grad_out: Tensor, input: Tensor, normalized_shape: Sequence[int], mean: Tensor, rstd: Tensor, weight: Tensor | None,
+    bias: Tensor | None, output_mask: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    """(dx, dweight, dbias) as far as the mask asks."""
+    rows, width, _ = _rows(input, normalized_shape)
+    if grad_out.shape != input.shape or grad_out.dtype is not input.dtype:
+        raise RuntimeError(f"layer norm: the gradient is {list(grad_out.shape)}, the input {list(input.shape)}")
+    weight = _of_channels(weight, "weight", input, width)
+    x, g = input.contiguous(), grad_out.contiguous()
+    want_x, want_weight, want_bias = output_mask
+    dx = torch.empty_like(x) if want_x else None
+    dweight = x.new_empty(normalized_shape) if want_weight else None
+    dbias = x.new_empty(normalized_shape) if want_bias else None
+    status = native[x.dtype].layer_norm_backward(
+        g.data_ptr(), x.data_ptr(), _pointer(weight), mean.contiguous().data_ptr(), rstd.contiguous().data_ptr(), _pointer(dx),
+        _pointer(dweight), _pointer(dbias), rows, width,
+    )  # fmt: skip
+    if status:
+        _check(status, "layer norm")
+    return dx, dweight, dbias
+
+
+def _rows(x: Tensor, normalized_shape: Sequence[int]) -> tuple[int, int, list[int]]:
+    """(rows, their length, shape of what there is one of per row)"""
+    shape, last = x.shape, len(normalized_shape)
+    if last == 0 or tuple(shape[-last:]) != tuple(normalized_shape):
+        raise RuntimeError(
+            f"Given normalized_shape={list(normalized_shape)}, expected input with shape [*, {list(normalized_shape)}], "
+            f"but got input of size {list(shape)}"
+        )
+    width, rows = 1, 1
+    for size in normalized_shape:
+        width *= size
+    for size in shape[:-last]:
+        rows *= size
+    return rows, width, [*shape[:-last], *([1] * last)]
+
+
+@kernel("native_group_norm")
+def native_group_norm(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, N: int, C: int, HxW: int, group: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, inv); the latter are (N, group)."""
+    _check_groups(input, N, C, HxW, group)
+    weight, bias = _of_channels(weight, "weight", input, C), _of_channels(bias, "bias", input, C)
+    dense, _ = _laid_out(input)
+    x = dense.contiguous()
+    y = torch.empty_like(x)
+    mean, inv = x.new_empty((N, group)), x.new_empty((N, group))
+    if x.numel() == 0:
+        return y, mean.zero_(), inv.fill_(float("nan"))
+    status = native[x.dtype].group_norm(
+        x.data_ptr(), y.data_ptr(), _pointer(weight), _pointer(bias), mean.data_ptr(), inv.data_ptr(), N, C, HxW, group, eps
+    )
+    if status:
+        _check(status, "group norm")
+    return _like(y, dense), mean, inv
+
+
+@kernel("native_group_norm_backward")
+def native_group_norm_backward(
+    grad_out: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, N: int, C: int, HxW: int, group: int,
+    output_mask: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    """(dx, dweight, dbias) as far as the mask asks."""
+    _check_groups(input, N, C, HxW, group)
+    if grad_out.shape != input.shape or grad_out.dtype is not input.dtype:
+        raise RuntimeError(f"group norm: the gradient is {list(grad_out.shape)}, the input {list(input.shape)}")
+    weight = _of_channels(weight, "weight", input, C)
+    dense, _ = _laid_out(input)
+    x, g = dense.contiguous(), grad_out.contiguous()
+    want_x, want_weight, want_bias = output_mask
+    dx = torch.empty_like(x) if want_x else None
+    if x.numel() == 0:
+        return dx, x.new_zeros(C) if want_weight else None, x.new_zeros(C) if want_bias else None
+    dweight = x.new_empty(C) if want_weight else None
+    dbias = x.new_empty(C) if want_bias else None
+    status = native[x.dtype].group_norm_backward(
+        g.data_ptr(), x.data_ptr(), _pointer(weight), mean.contiguous().data_ptr(), rstd.contiguous().data_ptr(), _pointer(dx),
+        _pointer(dweight), _pointer(dbias), N, C, HxW, group,
+    )  # fmt: skip
+    if status:
+        _check(status, "group norm")
+    return dx if dx is None else _like(dx, dense), dweight, dbias
+
+
+def _check_groups(x: Tensor, n: int, channels: int, space: int, groups: int) -> None:
+    if groups < 1 or channels % groups or x.numel() != n * channels * space:
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(x.shape)} and "
+            f"num_groups={groups}"
+        )
