@@ -1,9 +1,11 @@
 // Convolution: chooses the route of each pass. All routes give the same bits; they differ in speed and in what they need.
 #include "convolution.h"
 
+#include <cstdlib>
 #include <new>
 
 #include "conv_batch.h"
+#include "conv_channel.h"
 #include "conv_general.h"
 #include "conv_lanes.h"
 #include "conv_pixel.h"
@@ -14,7 +16,7 @@ namespace {
 
 // What the routes cost, in fused multiply-adds of one register and their like; infinite where a route does not apply.
 struct Costs {
-    double batch, pixel, general;
+    double batch, pixel, channel, general;
 };
 
 inline double visible_share(const Axis &a) {
@@ -30,7 +32,8 @@ template <class T> Costs route_costs(const Gather &p, int nv) {
     const Axis &depth = p.axes[0][0];
     const bool flat = p.axes[0].size() == 1 && depth.count == 1 && depth.tap.size() == 1 && depth.source_size == 1 && depth.offset[0] == 0;
     const double whole = double(p.groups * p.rows);
-    double batch = 0, pixel = 0, general = 0, positions = 0;
+    double batch = 0, pixel = 0, channel = 0, general = 0, positions = 0;
+    const double registers_of_rows = double(p.groups * ((p.rows + lanes<T> - 1) / lanes<T>));
     for (const Axis &d : p.axes[0])
         for (const Axis &h : p.axes[1])
             for (const Axis &w : p.axes[2]) {
@@ -41,7 +44,10 @@ template <class T> Costs route_costs(const Gather &p, int nv) {
                 const int64_t filled = d.count * pixel_registers_of<T>(h.count, w.count, w.count + split.extra, together);
                 positions += double(here);
                 batch += whole * double(here) * (k * visible_share(h) * visible_share(w) + 6);
-                pixel += whole * double(filled) * (k + 6);
+                pixel += whole * double(filled) * (k * 1.15 + 6);
+                const int64_t most = tile_rows(2), tiles = (w.count + most - 1) / most, tile_width = (w.count + tiles - 1) / tiles;
+                const double slow = tile_width * (p.rows > lanes<T> ? 2 : 1) < 12 ? 12.0 / double(tile_width * (p.rows > lanes<T> ? 2 : 1)) : 1;
+                channel += registers_of_rows * double(d.count * h.count * w.count) * (k * visible_share(h) * slow + 6);
                 general += whole * double((here + lanes<T> - 1) / lanes<T>) * (k * 1.1 + 6) +
                            double(p.groups * here) * k * 1.5;
             }
@@ -52,7 +58,12 @@ template <class T> Costs route_costs(const Gather &p, int nv) {
     Costs costs;
     costs.batch = flat && p.batch >= lanes<T> / 2 && vector_bytes ? batch * blocks + n * (0.8 * sources + 0.8 * whole * positions) : 1e300;
     costs.pixel = n * (pixel + 0.25 * sources + 0.25 * whole * positions);
+    costs.channel = n * (channel + 0.25 * sources + 0.6 * whole * positions);
     costs.general = n * general;
+    if (const char *forced = getenv("CONV_ROUTE")) {
+        double *all[4] = {&costs.batch, &costs.pixel, &costs.channel, &costs.general};
+        if (*all[forced[0] - '0'] < 1e299) *all[forced[0] - '0'] = -1;
+    }
     return costs;
 }
 
@@ -60,7 +71,7 @@ template <class T>
 int32_t gather(const Gather &p, const T *source, const T *weight, const T *bias, T *out, const int64_t *out_size) {
     const int nv = p.batch > lanes<T> ? 2 : 1;
     const Costs costs = route_costs<T>(p, nv);
-    if (costs.batch < costs.pixel && costs.batch < costs.general) {
+    if (costs.batch < costs.pixel && costs.batch < costs.channel && costs.batch < costs.general) {
         const PackedWeights plan = plan_weights(p, tile_rows(nv));
         T *packed = static_cast<T *>(scratch(7, size_t(plan.total + 2 * lanes<T>) * sizeof(T)));
         if (!packed) return DK_NO_MEMORY;
@@ -68,6 +79,8 @@ int32_t gather(const Gather &p, const T *source, const T *weight, const T *bias,
             return nv == 2 ? gather_batch<T, 2>(p, plan, packed, source, bias, out, out_size[1], out_size[2])
                            : gather_batch<T, 1>(p, plan, packed, source, bias, out, out_size[1], out_size[2]);
     }
+    if (costs.channel < costs.pixel && costs.channel < costs.general)
+        return p.rows > lanes<T> ? gather_channel<T, 2>(p, source, weight, bias, out) : gather_channel<T, 1>(p, source, weight, bias, out);
     if (costs.pixel < costs.general) return gather_pixel(p, source, weight, bias, out);
     return gather_general(p, source, weight, bias, out);
 }
