@@ -9,7 +9,8 @@ from diva.kernels.reference import arithmetic
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(..., m, k) x (..., k, n) -> (..., m, n): DOT of each row of `a` and each column of `b`, k ascending."""
-    return arithmetic.dot(a[..., :, None, :], np.swapaxes(b, -1, -2)[..., None, :, :])
+    with np.errstate(all="ignore"):
+        return arithmetic.dot(a[..., :, None, :], np.swapaxes(b, -1, -2)[..., None, :, :])
 
 
 def matmul_add(c: np.ndarray, a: np.ndarray, b: np.ndarray, beta: float = 1.0, alpha: float = 1.0) -> np.ndarray:
