@@ -75,9 +75,9 @@ def _flushes_denormals() -> bool:
 
 def _pin_deterministic(held: ExitStack) -> None:
     """Compositions choose by this setting: index_copy, index_put and the backward of interpolation take the serial way."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
-    held.callback(lambda: torch.use_deterministic_algorithms(before[0], warn_only=before[1]))
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms sets the same, and imports the compiler
+    held.callback(torch.set_deterministic_debug_mode, before)
 
 
 def _pin_compiler(held: ExitStack) -> None:

@@ -62,13 +62,28 @@ def kernel(*names: str) -> Callable[[Kernel], Kernel]:
 
 
 def stock(name: str) -> Kernel:
-    """PyTorch's own CPU kernel of "add.Tensor", fetched now: call it at import, before any override stands."""
+    """PyTorch's own CPU kernel of "add.Tensor", fetched now: call it at import, before any override stands.
+
+    Where the schema says Tensor a Python number may stand; it becomes a tensor of the type that PyTorch would give it.
+    """
     found = torch.library.get_kernel(f"aten::{name}", "CPU")
+    base, _, overload = name.partition(".")
+    schema = getattr(getattr(torch.ops.aten, base), overload or "default")._schema
+    tensors = [place for place, argument in enumerate(schema.arguments) if str(argument.type) == "Tensor"]
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        for place in tensors:
+            if place < len(args) and not isinstance(args[place], torch.Tensor):
+                args = _with_tensor(args, place)
         return found.call_boxed(_CPU, *args, **kwargs)
 
     return call
+
+
+def _with_tensor(args: tuple[Any, ...], place: int) -> tuple[Any, ...]:
+    beside = next((a for a in args if isinstance(a, torch.Tensor)), None)
+    dtype = None if beside is None else torch.result_type(beside, args[place])
+    return (*args[:place], torch.tensor(args[place], dtype=dtype), *args[place + 1 :])
 
 
 def declare_safe(operator: Any, reason: str) -> None:

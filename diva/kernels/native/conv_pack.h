@@ -23,10 +23,11 @@ struct PackedWeights {
     }
 };
 
-inline PackedWeights plan_weights(const Gather &p, int64_t most_rows) {
+// `exactly`: every block has most_rows rows, the last filled up with zeros; else the blocks are evened out.
+inline PackedWeights plan_weights(const Gather &p, int64_t most_rows, bool exactly = false) {
     PackedWeights plan;
     plan.blocks = (p.rows + most_rows - 1) / most_rows;
-    plan.block_rows = (p.rows + plan.blocks - 1) / plan.blocks;
+    plan.block_rows = exactly ? most_rows : (p.rows + plan.blocks - 1) / plan.blocks;
     plan.blocks = (p.rows + plan.block_rows - 1) / plan.block_rows;
     plan.total = 0;
     for (const Axis &d : p.axes[0])

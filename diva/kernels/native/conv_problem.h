@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "diva_kernels.h"
@@ -16,12 +17,19 @@ namespace dk {
 namespace {
 
 struct Geometry {
+    int64_t n[37];
     int64_t batch, groups, in_channels, out_channels;
-    const int64_t *in, *out, *kernel, *stride, *padding, *dilation;
-    const int64_t *x, *y, *w;  // strides: (n, c, d, h, w), (n, c, d, h, w), (out, in, d, h, w)
-    explicit Geometry(const int64_t *g)
-        : batch(g[0]), groups(g[1]), in_channels(g[2]), out_channels(g[3]), in(g + 4), out(g + 7), kernel(g + 10), stride(g + 13),
-          padding(g + 16), dilation(g + 19), x(g + 22), y(g + 27), w(g + 32) {}
+    int64_t *in = n + 4, *out = n + 7, *kernel = n + 10, *stride = n + 13, *padding = n + 16, *dilation = n + 19;
+    int64_t *x = n + 22, *y = n + 27, *w = n + 32;  // strides: (n, c, d, h, w), (n, c, d, h, w), (out, in, d, h, w)
+    explicit Geometry(const int64_t *numbers) {
+        std::memcpy(n, numbers, sizeof n);
+        batch = n[0], groups = n[1], in_channels = n[2], out_channels = n[3];
+        // A 1x1 kernel sees an image as one row, if its rows follow each other.
+        bool point = kernel[1] == 1 && kernel[2] == 1 && x[3] == in[2] * x[4] && y[3] == out[2] * y[4];
+        for (int a = 1; a < 3; ++a) point = point && stride[a] == 1 && padding[a] == 0;
+        if (point) in[2] *= in[1], out[2] *= out[1], in[1] = out[1] = 1;
+    }
+    Geometry(const Geometry &) = delete;
     int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
 };
 

@@ -19,7 +19,7 @@ struct WeightPlan {
     int64_t in, rows, taps, pixels, depth;  // channels per group; positions per image and in all
     int nv;                                 // registers per block of output channels
     bool by_channel;                        // rows are channels at one tap; else taps of one kernel row
-    int64_t channel_split, tap_split;       // channels and kernel rows per unit
+    int64_t out_split, channel_split, tap_split;  // output channels, input channels and kernel rows per unit
 };
 
 // A run of positions of one chunk in one image, and where its source rows lie in the copy.
@@ -31,10 +31,10 @@ struct Run {
 template <class T> struct WeightUnit {
     const WeightPlan &plan;
     const T *gradient, *x;
-    int64_t group, o0, o1, c0, c1, h0, h1;  // output channels, input channels and kernel rows [h0, h1)
+    int64_t group, first_o, last_o, c0, c1, h0, h1;  // output channels, input channels and kernel rows [h0, h1)
     int64_t pitch, left;                    // width of a copied row, columns of zeros at its left
     std::vector<Run> runs;
-    int64_t plane = 0;
+    int64_t plane = 0, o0 = 0, o1 = 0;  // the block of output channels at work
 
     int64_t width() const { return (o1 - o0 + lanes<T> - 1) / lanes<T> * lanes<T>; }
 
@@ -143,53 +143,81 @@ template <class T> struct WeightUnit {
         return n;
     }
 
-    template <int NV> bool walk(T *r, bool &finite) {
+    // One chunk for the block of output channels at work: R of the block is at r.
+    template <int NV> void chunk_of_block(int64_t first, int64_t count, const T *v, const T *image, Step *steps, T *r) const {
         const Geometry &g = *plan.g;
         const int64_t w = NV * lanes<T>, kernel_w = g.kernel[2], unit_taps = (h1 - h0) * kernel_w;
-        T *v = static_cast<T *>(scratch(1, size_t(chunk * w) * sizeof(T)));
-        Step *steps = static_cast<Step *>(scratch(2, size_t(2 * chunk) * sizeof(Step)));
-        if (!v || !steps) return false;
-        const bool must_be_finite = plan.by_channel && (g.padding[1] || g.padding[2]);
         const T *registers_of[NV];
         for (int i = 0; i < NV; ++i) registers_of[i] = v + i * lanes<T>;
         const int64_t whole = plan.by_channel ? c1 - c0 : kernel_w, most = tile_rows(NV);
         const int64_t blocks = (whole + most - 1) / most, block = (whole + blocks - 1) / blocks;
+        for (int64_t a = h0; a < h1; ++a) {
+            if (plan.by_channel) {
+                for (int64_t b = 0; b < kernel_w; ++b) {
+                    const int64_t n = visible(steps, a, b, steps + chunk);
+                    const T *at = image + a * g.dilation[1] * pitch + b * g.dilation[2];
+                    T *to = r + ((a - h0) * kernel_w + b) * w;
+                    for (int64_t c = 0; c < whole; c += block) {
+                        const int64_t count_c = whole - c < block ? whole - c : block;
+                        tile_of<T, NV, Fold<T>>(int(count_c))(registers_of, at + c * plane, plane, steps + chunk, n,
+                                                              Fold<T>{to + c * unit_taps * w, unit_taps * w, first == 0});
+                    }
+                }
+                continue;
+            }
+            for (int64_t c = 0; c < c1 - c0; ++c)
+                for (int64_t b = 0; b < kernel_w; b += block) {
+                    const int64_t count_b = kernel_w - b < block ? kernel_w - b : block;
+                    tile_of<T, NV, Fold<T>>(int(count_b))(
+                        registers_of, image + c * plane + a * g.dilation[1] * pitch + b * g.dilation[2], g.dilation[2], steps, count,
+                        Fold<T>{r + (c * unit_taps + (a - h0) * kernel_w + b) * w, w, first == 0});
+                }
+        }
+    }
+
+    // All chunks. Sets `finite` to false, and stops, where the gradient is not finite and must be.
+    bool walk(T *r, bool &finite) {
+        const Geometry &g = *plan.g;
+        const int64_t most = plan.nv * lanes<T>, unit_columns = (c1 - c0) * (h1 - h0) * g.kernel[2];
+        T *v = static_cast<T *>(scratch(1, size_t(chunk * most) * sizeof(T)));
+        Step *steps = static_cast<Step *>(scratch(2, size_t(2 * chunk) * sizeof(Step)));
+        if (!v || !steps) return false;
+        const bool must_be_finite = plan.by_channel && (g.padding[1] || g.padding[2]);
         for (int64_t first = 0; first < plan.depth; first += chunk) {
             const int64_t count = plan.depth - first < chunk ? plan.depth - first : chunk;
             cut(first, count);
-            turn(v);
-            if (must_be_finite && !all_finite(v, count * w)) {
-                finite = false;
-                return true;
-            }
             T *image = static_cast<T *>(scratch(3, size_t((c1 - c0) * plane) * sizeof(T)));
             if (!image) return false;
             copy(image);
-            base(steps);
-            for (int64_t a = h0; a < h1; ++a) {
-                if (plan.by_channel) {
-                    for (int64_t b = 0; b < kernel_w; ++b) {
-                        const int64_t n = visible(steps, a, b, steps + chunk);
-                        const T *at = image + a * g.dilation[1] * pitch + b * g.dilation[2];
-                        T *to = r + ((a - h0) * kernel_w + b) * w;
-                        for (int64_t c = 0; c < whole; c += block) {
-                            const int64_t count_c = whole - c < block ? whole - c : block;
-                            tile_of<T, NV, Fold<T>>(int(count_c))(registers_of, at + c * plane, plane, steps + chunk, n,
-                                                                  Fold<T>{to + c * unit_taps * w, unit_taps * w, first == 0});
-                        }
-                    }
-                    continue;
+            T *to = r;
+            for (o0 = first_o; o0 < last_o; o0 = o1) {
+                o1 = o0 + most < last_o ? o0 + most : last_o;
+                turn(v);
+                if (must_be_finite && !all_finite(v, count * width())) {
+                    finite = false;
+                    return true;
                 }
-                for (int64_t c = 0; c < c1 - c0; ++c)
-                    for (int64_t b = 0; b < kernel_w; b += block) {
-                        const int64_t count_b = kernel_w - b < block ? kernel_w - b : block;
-                        tile_of<T, NV, Fold<T>>(int(count_b))(
-                            registers_of, image + c * plane + a * g.dilation[1] * pitch + b * g.dilation[2], g.dilation[2], steps, count,
-                            Fold<T>{r + (c * unit_taps + (a - h0) * kernel_w + b) * w, w, first == 0});
-                    }
+                base(steps);
+                switch (width() / lanes<T>) {
+                case 1: chunk_of_block<1>(first, count, v, image, steps, to); break;
+                case 2: chunk_of_block<2>(first, count, v, image, steps, to); break;
+                case 3: chunk_of_block<3>(first, count, v, image, steps, to); break;
+                default: chunk_of_block<4>(first, count, v, image, steps, to); break;
+                }
+                to += unit_columns * width();
             }
         }
         return true;
+    }
+
+    // r[block of output channels][channel][tap][output channel] goes to dw.
+    void write_all(const T *r, T *dw) {
+        const int64_t most = plan.nv * lanes<T>;
+        for (o0 = first_o; o0 < last_o; o0 = o1) {
+            o1 = o0 + most < last_o ? o0 + most : last_o;
+            write(r, dw);
+            r += (c1 - c0) * (h1 - h0) * plan.g->kernel[2] * width();
+        }
     }
 
     // r[channel][tap][output channel] goes to dw.
@@ -221,13 +249,19 @@ template <class T> WeightPlan plan_weight_gradient(const Geometry &g) {
     // R of a unit stays in the second-level cache.
     const int64_t budget = 192 * 1024 / int64_t(sizeof(T)) / (plan.taps * plan.nv * lanes<T>);
     plan.channel_split = plan.in, plan.tap_split = g.kernel[1];
-    const int64_t o_blocks = (registers_needed + plan.nv - 1) / plan.nv;
+    int64_t o_blocks = (registers_needed + plan.nv - 1) / plan.nv;
     int64_t parts = (plan.in + (budget < 13 ? 13 : budget) - 1) / (budget < 13 ? 13 : budget);
     const int threads = thread_count();
     if (threads > 1)
         while (g.groups * o_blocks * parts < 3 * threads && plan.in / parts >= 26) ++parts;
     const int64_t step = plan.by_channel ? tile_rows(plan.nv) : 1;
     plan.channel_split = ((plan.in + parts - 1) / parts + step - 1) / step * step;
+    // Several blocks of output channels share what is copied of the input where there is room for their R.
+    int64_t together = budget / plan.channel_split;
+    if (threads > 1 && together > o_blocks * g.groups * parts / (3 * threads)) together = o_blocks * g.groups * parts / (3 * threads);
+    together = together < 1 ? 1 : together > o_blocks ? o_blocks : together;
+    plan.out_split = together * plan.nv * lanes<T>;
+    o_blocks = (o_blocks + together - 1) / together;
     const int64_t units = g.groups * o_blocks * ((plan.in + plan.channel_split - 1) / plan.channel_split);
     if (threads > 1 && units < threads) plan.tap_split = (g.kernel[1] + threads - 1) / threads;
     return plan;
@@ -236,7 +270,7 @@ template <class T> WeightPlan plan_weight_gradient(const Geometry &g) {
 // False in `finite`: the gradient holds Inf or NaN where padding was left out, and the general route must be taken.
 template <class T> int32_t weight_by_channels(const Geometry &g, const T *gradient, const T *x, T *dw, bool &finite) {
     const WeightPlan plan = plan_weight_gradient<T>(g);
-    const int64_t block = plan.nv * lanes<T>, o_blocks = (plan.rows + block - 1) / block;
+    const int64_t block = plan.out_split, o_blocks = (plan.rows + block - 1) / block;
     const int64_t c_parts = (plan.in + plan.channel_split - 1) / plan.channel_split;
     const int64_t h_parts = (g.kernel[1] + plan.tap_split - 1) / plan.tap_split;
     const int64_t items = g.groups * o_blocks * c_parts * h_parts;
@@ -244,10 +278,10 @@ template <class T> int32_t weight_by_channels(const Geometry &g, const T *gradie
     std::atomic<bool> fine{true}, all{true};
     parallel(items, grain_for(items, work), [&](int64_t begin, int64_t end) {
         for (int64_t item = begin; item < end && fine && all; ++item) {
-            WeightUnit<T> unit{plan, gradient, x, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}, 0};
+            WeightUnit<T> unit{plan, gradient, x, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}, 0, 0, 0};
             unit.group = item / h_parts / c_parts / o_blocks;
-            unit.o0 = item / h_parts / c_parts % o_blocks * block;
-            unit.o1 = unit.o0 + block < plan.rows ? unit.o0 + block : plan.rows;
+            unit.first_o = item / h_parts / c_parts % o_blocks * block;
+            unit.last_o = unit.first_o + block < plan.rows ? unit.first_o + block : plan.rows;
             unit.c0 = item / h_parts % c_parts * plan.channel_split;
             unit.c1 = unit.c0 + plan.channel_split < plan.in ? unit.c0 + plan.channel_split : plan.in;
             unit.h0 = item % h_parts * plan.tap_split;
@@ -257,21 +291,17 @@ template <class T> int32_t weight_by_channels(const Geometry &g, const T *gradie
             unit.pitch = unit.left + g.in[2];
             if (!plan.by_channel && unit.pitch < reach) unit.pitch = reach;
             const int64_t unit_taps = (unit.h1 - unit.h0) * g.kernel[2];
-            T *r = static_cast<T *>(scratch(0, size_t((unit.c1 - unit.c0) * unit_taps * unit.width()) * sizeof(T)));
+            const int64_t width = (unit.last_o - unit.first_o + lanes<T> - 1) / lanes<T> * lanes<T>;
+            T *r = static_cast<T *>(scratch(0, size_t((unit.c1 - unit.c0) * unit_taps * width) * sizeof(T)));
             if (!r) {
                 fine = false;
                 return;
             }
-            bool here = true, done = false;
-            switch (unit.width() / lanes<T>) {
-            case 1: done = unit.template walk<1>(r, here); break;
-            case 2: done = unit.template walk<2>(r, here); break;
-            case 3: done = unit.template walk<3>(r, here); break;
-            default: done = unit.template walk<4>(r, here); break;
-            }
+            bool here = true;
+            const bool done = unit.walk(r, here);
             if (!here) all = false;
             if (!done) fine = false;
-            if (here && done) unit.write(r, dw);
+            if (here && done) unit.write_all(r, dw);
         }
     });
     finite = all;

@@ -35,7 +35,7 @@ def nonce(generator: torch.Generator | None = None) -> int:
     return int(_draw.value.value) & _MASK
 
 
-def _fill(tensor: Tensor, function: Any, *arguments: Any) -> Tensor:
+def fill(tensor: Tensor, function: Any, *arguments: Any) -> Tensor:
     """function(pointer, n, *arguments) fills `tensor`, whatever its strides, in row-major order of its elements."""
     if tensor.is_contiguous():
         status = function(tensor.data_ptr(), tensor.numel(), *arguments)
@@ -48,11 +48,11 @@ def _fill(tensor: Tensor, function: Any, *arguments: Any) -> Tensor:
     return tensor
 
 
-def _fill_as(tensor: Tensor, made: torch.dtype, function: Any, *arguments: Any) -> Tensor:
-    """As `_fill`, with numbers made in the type `made` and converted."""
+def fill_as(tensor: Tensor, made: torch.dtype, function: Any, *arguments: Any) -> Tensor:
+    """As `fill`, with numbers made in the type `made` and converted."""
     if tensor.dtype == made:
-        return _fill(tensor, function, *arguments)
-    dense = _fill(torch.empty(tensor.shape, dtype=made), function, *arguments)
+        return fill(tensor, function, *arguments)
+    dense = fill(torch.empty(tensor.shape, dtype=made), function, *arguments)
     return tensor.copy_(dense)
 
 
@@ -64,7 +64,7 @@ def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: to
     function = native[self.dtype].uniform
     if high - low > torch.finfo(self.dtype).max:
         raise RuntimeError(f"uniform_ expects to-from <= {torch.finfo(self.dtype).max}, but found {low} and {high}")
-    return _fill(self, function, nonce(generator), low, high)
+    return fill(self, function, nonce(generator), low, high)
 
 
 @kernel("normal_")
@@ -72,7 +72,7 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: tor
     """fma(z, std, mean), z by inverse CDF."""
     if not std >= 0.0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    return _fill(self, native[self.dtype].normal, nonce(generator), mean, std)
+    return fill(self, native[self.dtype].normal, nonce(generator), mean, std)
 
 
 @kernel("bernoulli_.float")
@@ -81,10 +81,10 @@ def bernoulli_(self: Tensor, p: float = 0.5, *, generator: torch.Generator | Non
     if not 0.0 <= p <= 1.0:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     if self.dtype in _FLOATING:
-        return _fill(self, native[self.dtype].bernoulli, nonce(generator), p)
+        return fill(self, native[self.dtype].bernoulli, nonce(generator), p)
     if self.dtype in (torch.bool, torch.uint8):
-        return _fill(self, native.bernoulli_u8, nonce(generator), p)
-    return _fill_as(self, torch.uint8, native.bernoulli_u8, nonce(generator), p)
+        return fill(self, native.bernoulli_u8, nonce(generator), p)
+    return fill_as(self, torch.uint8, native.bernoulli_u8, nonce(generator), p)
 
 
 @kernel("bernoulli_.Tensor")
@@ -107,7 +107,7 @@ def bernoulli_out(self: Tensor, *, generator: torch.Generator | None = None, out
 @kernel("random_")
 def random_(self: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Integers from 0 to the largest that the type holds (to 2^24 in float32, 2^53 in float64), inclusive."""
-    return _fill_as(self, torch.int64, native.integers, nonce(generator), 0, _largest(self.dtype) + 1)
+    return fill_as(self, torch.int64, native.integers, nonce(generator), 0, _largest(self.dtype) + 1)
 
 
 @kernel("random_.to")
@@ -130,7 +130,7 @@ def random_from_(
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={end}")
     if not self.is_floating_point() and not (smallest <= low and end - 1 <= largest):
         raise RuntimeError(f"random_: from={low} or to={end} is out of bounds for {self.dtype}")
-    return _fill_as(self, torch.int64, native.integers, nonce(generator), low, (end - low) % 2**64)
+    return fill_as(self, torch.int64, native.integers, nonce(generator), low, (end - low) % 2**64)
 
 
 def _largest(dtype: torch.dtype) -> int:
@@ -162,3 +162,25 @@ def native_dropout(input: Tensor, p: float, train: bool | None) -> tuple[Tensor,
 def native_dropout_backward(grad_output: Tensor, mask: Tensor, scale: float) -> Tensor:
     """(g mask) scale."""
     return torch.mul(torch.mul(grad_output, mask), scale)
+
+
+@kernel("rrelu_with_noise")
+def rrelu_with_noise(
+    self: Tensor, noise: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:  # fmt: skip
+    """x noise, where noise is uniform_(lower, upper) for x <= 0 and 1 elsewhere; not training: leaky_relu by the mean."""
+    if not training:
+        return torch.nn.functional.leaky_relu(self, (float(lower) + float(upper)) / 2)
+    slopes = uniform_(torch.empty_like(self), float(lower), float(upper), generator=generator)
+    noise.copy_(torch.where(self <= 0, slopes, 1.0))
+    return torch.mul(self, noise)
+
+
+@kernel("rrelu_with_noise_")
+def rrelu_with_noise_(
+    self: Tensor, noise: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:  # fmt: skip
+    """The same in place."""
+    return self.copy_(rrelu_with_noise(self, noise, lower, upper, training, generator))

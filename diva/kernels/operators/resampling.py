@@ -27,6 +27,9 @@ _MODES = {
     "upsample_bicubic2d": (3, True, 2),
 }
 
+# stock's backward kernels that answer in contiguous layout always
+_CONTIGUOUS_GRADIENTS = ("upsample_nearest3d", "_upsample_nearest_exact3d", "upsample_bicubic2d")
+
 
 def is_channels_last(x: Tensor) -> bool:
     """Whether stock would make a result in channels-last layout from x; (N, C, 1, 1) by its strides."""
@@ -120,7 +123,7 @@ def _declare(name: str, mode: int, takes_align: bool, axes: int) -> None:
                 f"{name}_backward: expected grad_output of shape {[*input_size[:2], *output_size]}, got {list(gy.shape)}"
             )
         align, scales = _arguments(axes, takes_align, rest)
-        last = is_channels_last(gy)
+        last = is_channels_last(gy) and name not in _CONTIGUOUS_GRADIENTS
         gy = dense(gy, last)
         gx = empty(input_size, gy, last)
         if gx.numel():

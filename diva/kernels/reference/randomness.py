@@ -203,3 +203,79 @@ def _horner(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
     for c in coefficients[1:]:
         value = fma(value, x, np.asarray(dtype(c)))
     return value
+
+
+def exponential(nonce: int, n: int, rate: float, dtype: type = np.float32) -> np.ndarray:
+    """-log(u) / rate, the logarithm in binary64, rounded to the type before the division."""
+    u = unit(nonce, n, dtype).astype(np.float64)
+    return (-log(u)).astype(dtype) / dtype(rate)
+
+
+def cauchy(nonce: int, n: int, median: float, scale: float, dtype: type = np.float32) -> np.ndarray:
+    """fma(tan(pi (u - 1/2)), scale, median) in binary64 for both types, scalars rounded to the type, then the result.
+
+    x = u - 1/2 (exact), b = |x| or 1/2 - |x| beyond 1/4, y = pi b; Taylor's sine (to y^17) and cosine (to y^16) by
+    Horner's rule in y y; sine / cosine, beyond 1/4 cosine / sine; the sign of x.
+    """
+    x = unit(nonce, n, dtype).astype(np.float64) - 0.5
+    steep = np.abs(x) > 0.25
+    y = np.where(steep, 0.5 - np.abs(x), np.abs(x)) * np.pi
+    z = y * y
+    sine = y * _horner(tuple((-1.0) ** k / _factorial(2 * k + 1) for k in range(8, -1, -1)), z)
+    cosine = _horner(tuple((-1.0) ** k / _factorial(2 * k) for k in range(8, -1, -1)), z)
+    tangent = np.where(steep, cosine, sine) / np.where(steep, sine, cosine)
+    signed = np.copysign(tangent, x)
+    return fma(signed, np.asarray(np.float64(dtype(scale))), np.asarray(np.float64(dtype(median)))).astype(dtype)
+
+
+def geometric(nonce: int, n: int, log_failure: float) -> np.ndarray:
+    """ceil(log(u) / log(1 - p)), binary64."""
+    return np.ceil(log(unit(nonce, n, np.float64)) / np.float64(log_failure))
+
+
+def truncated_normal(
+    nonce: int, n: int, mean: float, std: float, low: float, high: float, start: float, width: float,
+    dtype: type = np.float32,
+) -> np.ndarray:  # fmt: skip
+    """v = fma(u, width, start) is a probability; t = v or 1 - v, whichever is at most 1/2; z = quantile(t, 1/2 - t),
+    negative for v <= 1/2; fma(z, std, mean), held in [low, high]. In binary64; scalars rounded to the type, then the result.
+    """
+    v = fma(unit(nonce, n, np.float64), np.asarray(np.float64(width)), np.asarray(np.float64(start)))
+    lower = v <= 0.5
+    tail = np.where(lower, v, 1.0 - v)
+    z = quantile(tail, 0.5 - tail)
+    m, s, a, b = (np.asarray(np.float64(dtype(value))) for value in (mean, std, low, high))
+    return np.clip(fma(np.where(lower, -z, z), s, m), a, b).astype(dtype)
+
+
+def permutation(nonce: int, n: int) -> np.ndarray:
+    """The indices sorted by (word64, index)."""
+    return np.argsort(word64(nonce, n), kind="stable")
+
+
+def multinomial(nonce: int, weights: np.ndarray, count: int, replacement: bool) -> np.ndarray:
+    """weights: float64 (rows, n). Returns int64 (rows, count).
+
+    With replacement: c = the running sum of the weights, j ascending; x = u c_last, u the element row count + draw; the
+    first j with c_j > x, or if rounding leaves none the last with a positive weight. Without: the `count` smallest of
+    e / w, e = -log(u), u the element row n + j, over positive weights, ascending, ties to the smaller j.
+    """
+    rows, n = weights.shape
+    result = np.zeros((rows, count), np.int64)
+    if replacement:
+        u = unit(nonce, rows * count, np.float64).reshape(rows, count)
+        for r in range(rows):
+            sums = np.cumsum(weights[r])
+            found = np.searchsorted(sums, u[r] * sums[-1], side="right")
+            result[r] = np.where(found < n, found, np.flatnonzero(weights[r])[-1])
+        return result
+    times = -log(unit(nonce, rows * n, np.float64)).reshape(rows, n)
+    for r in range(rows):
+        positive = np.flatnonzero(weights[r])
+        order = np.argsort(times[r][positive] / weights[r][positive], kind="stable")
+        result[r] = positive[order[:count]]
+    return result
+
+
+def _factorial(n: int) -> float:
+    return 1.0 if n < 2 else n * _factorial(n - 1)
