@@ -39,7 +39,7 @@ def variants(name: str, function: Kernel) -> dict[str, Kernel]:
     gradient when they are overridden).
     """
     schema = _schema(name)
-    if schema is None or _written(schema):
+    if schema is None or _written(schema) or not _has_own_kernel(name):
         return {}
     base = name.partition(".")[0]
     found: dict[str, Kernel] = {}

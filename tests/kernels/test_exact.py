@@ -11,7 +11,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from diva.errors import KernelError, UsageError
-from diva.kernels import pins, scope, table
+from diva.kernels import pins, safe, scope, table
 from diva.kernels.exact import exact
 
 ADD = table.stock("add.Tensor")
@@ -99,13 +99,20 @@ def test_a_refusal_in_backward_names_the_forward_operator_and_under_anomaly_dete
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_is_exact_for_whole_numbers_only_is_refused_for_others(dtype):
-    with exact():
-        assert torch.prod(torch.tensor([2, 3, 4])).item() == 24
-        assert torch.cumprod(torch.tensor([2, 3]), 0).tolist() == [2, 6]
-        with pytest.raises(KernelError, match="aten::prod has no exact kernel for floating-point numbers"):
-            torch.prod(torch.ones(3, dtype=dtype))
-        with pytest.raises(KernelError, match="aten::prod"):
-            torch.prod(torch.tensor([2, 3]), dtype=dtype)
+    prod = safe.guarded("aten::prod", "integers")
+    assert prod(torch.tensor([2, 3, 4])).item() == 24
+    with pytest.raises(KernelError, match="aten::prod has no exact kernel for floating-point numbers"):
+        prod(torch.ones(3, dtype=dtype))
+    with pytest.raises(KernelError, match="aten::prod"):
+        prod(torch.tensor([2, 3]), dtype=dtype)
+
+
+def test_a_range_of_whole_numbers_is_exact_and_one_of_fractions_is_refused():
+    if table.find("aten::arange.start_out").served == "safe":
+        with exact():
+            assert torch.arange(0, 6, 2, dtype=torch.float32).tolist() == [0, 2, 4]
+            with pytest.raises(KernelError, match="whole numbers"):
+                torch.arange(0, 1, 0.1)
 
 
 def test_calls_inside_pytorch_are_caught():
