@@ -10,7 +10,9 @@ import click
 
 @click.command(epilog="Examples: diva doctor; diva doctor --operators softmax; diva doctor --matrix")
 @click.argument("name", required=False)
-@click.option("--operators", is_flag=True, help="print who serves each operator under exact, of those with NAME in them")
+@click.option(
+    "--operators", is_flag=True, help="print who serves each operator under exact, of those with NAME in them"
+)
 @click.option("--matrix", is_flag=True, help="compute with each instruction set and several threads; compare the bits")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def doctor(name: str | None, operators: bool, matrix: bool, as_json: bool) -> None:

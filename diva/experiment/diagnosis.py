@@ -188,7 +188,16 @@ def _elementwise() -> list[Tensor]:
     import torch
 
     x = torch.randn(10007)
-    return [x, x.exp(), x.abs().log(), x.tanh(), x.sigmoid(), x * 3 + x / 7, x.abs().sqrt(), torch.nn.functional.gelu(x)]
+    return [
+        x,
+        x.exp(),
+        x.abs().log(),
+        x.tanh(),
+        x.sigmoid(),
+        x * 3 + x / 7,
+        x.abs().sqrt(),
+        torch.nn.functional.gelu(x),
+    ]
 
 
 def _products() -> list[Tensor]:
@@ -211,7 +220,13 @@ def _train_convolutional() -> list[Tensor]:
 
     return _train(
         nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.1), nn.Flatten(), nn.Linear(72, 10)
+            nn.Conv2d(3, 8, 3),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.1),
+            nn.Flatten(),
+            nn.Linear(72, 10),
         ),
         (16, 3, 8, 8),
     )

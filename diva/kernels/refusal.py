@@ -22,7 +22,11 @@ INSTEAD = {
     "aten::native_dropout": "torch.nn.functional.dropout",
 }
 _LIBRARIES = tuple(
-    {f"{Path(folder)}/" for folder in (*sysconfig.get_paths().values(), Path(torch.__file__).parent) if "bin" not in str(folder)}
+    {
+        f"{Path(folder)}/"
+        for folder in (*sysconfig.get_paths().values(), Path(torch.__file__).parent)
+        if "bin" not in str(folder)
+    }
 )
 _OWN = str(Path(__file__).parent)
 
@@ -72,7 +76,11 @@ def _users_line() -> str:
         file = frame.f_code.co_filename
         if _is_users(file):
             return f"{file}:{frame.f_lineno}"
-        if inner is None and not file.startswith((_OWN, "<frozen", "<eval")) and f"{Path(torch.__file__).parent}/" not in file:
+        if (
+            inner is None
+            and not file.startswith((_OWN, "<frozen", "<eval"))
+            and f"{Path(torch.__file__).parent}/" not in file
+        ):
             inner = f"{file}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return inner or "no place known"

@@ -121,9 +121,9 @@ def reason(name: str) -> tuple[str, Guard | None] | None:
 def _listed() -> dict[str, tuple[str, Guard | None]]:
     found: dict[str, tuple[str, Guard | None]] = {}
     for why, names in SAFE.items():
-        found |= {name: (why, None) for name in names.split()}
+        found |= dict.fromkeys(names.split(), (why, None))
     for (guard, why), names in GUARDED.items():
-        found |= {name: (f"{why}; refused {_REFUSED_FOR[guard]}", guard) for name in names.split()}
+        found |= dict.fromkeys(names.split(), (f"{why}; refused {_REFUSED_FOR[guard]}", guard))
     return found
 
 

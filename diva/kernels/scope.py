@@ -103,7 +103,7 @@ def _install() -> list[torch.library.Library]:
                 continue
             namespace, _, name = entry.operator.partition("::")
             if namespace not in opened:
-                opened[namespace] = torch.library.Library(namespace, "IMPL")  # noqa: TOR901
+                opened[namespace] = torch.library.Library(namespace, "IMPL")
             opened[namespace].impl(name, entry.kernel, entry.key, allow_override=True)
     return list(opened.values())
 
@@ -114,7 +114,9 @@ def _uninstall() -> None:
     _libraries.clear()
 
 
-def _replace(held: ExitStack, owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def _replace(
+    held: ExitStack, owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
     found = getattr(owner, name)
     in_dictionary = name in vars(owner)
     setattr(owner, name, around(found))

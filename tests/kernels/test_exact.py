@@ -73,7 +73,12 @@ class Halfway(torch.autograd.Function):
 
 def test_a_refusal_in_backward_names_the_function_and_the_line():
     x = torch.ones(2, requires_grad=True)
-    with exact(), pytest.raises(KernelError, match=r"^aten::lgamma has no exact kernel; called in the backward of halfway") as raised:
+    with (
+        exact(),
+        pytest.raises(
+            KernelError, match=r"^aten::lgamma has no exact kernel; called in the backward of halfway"
+        ) as raised,
+    ):
         Halfway.apply(x).backward(torch.ones(2))
     assert f"{__file__}:" in str(raised.value)
 
@@ -93,7 +98,9 @@ def test_a_refusal_in_backward_names_the_forward_operator_and_under_anomaly_dete
     line = lgamma_in_backward.__code__.co_firstlineno + 6
     with pytest.raises(KernelError, match=rf"in the backward of digamma, started at {re.escape(__file__)}:{line} "):
         lgamma_in_backward(False)
-    with pytest.raises(KernelError, match=rf"in the backward of digamma, whose forward ran at {re.escape(__file__)}:{line - 1};"):
+    with pytest.raises(
+        KernelError, match=rf"in the backward of digamma, whose forward ran at {re.escape(__file__)}:{line - 1};"
+    ):
         lgamma_in_backward(True)
 
 
@@ -120,7 +127,9 @@ def test_calls_inside_pytorch_are_caught():
         torch.linalg.matrix_rank(torch.eye(2))
 
 
-@pytest.mark.parametrize("make", [lambda: torch.eye(2).to_sparse(), lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8)])
+@pytest.mark.parametrize(
+    "make", [lambda: torch.eye(2).to_sparse(), lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8)]
+)
 def test_other_layouts_are_refused(make):
     with exact(), pytest.raises(KernelError, match="has no exact kernel"):
         make()
@@ -134,7 +143,7 @@ def test_an_exception_of_a_kernel_arrives_as_it_is(registered):
         raise OwnError("mine")
 
     table.register("mul.Tensor", fail)
-    with exact(), pytest.raises(OwnError, match="^mine$"):
+    with exact(), pytest.raises(OwnError, match=r"^mine$"):
         torch.ones(2) * torch.ones(2)
 
 
@@ -254,7 +263,9 @@ assert frame._stance.stance == "default"
 
 
 def test_importing_the_package_imports_no_torch():
-    code = "import sys, diva.kernels; assert 'torch' not in sys.modules; diva.kernels.exact; assert 'torch' in sys.modules"
+    code = (
+        "import sys, diva.kernels; assert 'torch' not in sys.modules; diva.kernels.exact; assert 'torch' in sys.modules"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

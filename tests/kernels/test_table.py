@@ -30,7 +30,9 @@ class Counted:
         self.calls.append("out" if out is not None else "new")
         if isinstance(first, float):  # as _foreach_mul_ gives its number
             first = torch.tensor(first)
-        args = [as_tensor(a, first) if isinstance(a, int | float) and self.name[:3] in ("add", "mul") else a for a in args]
+        args = [
+            as_tensor(a, first) if isinstance(a, int | float) and self.name[:3] in ("add", "mul") else a for a in args
+        ]
         result = STOCK[self.name](first, *args, **kwargs)
         return result if out is None else out.copy_(result)
 
@@ -70,8 +72,14 @@ def test_in_the_scope_every_refused_operator_refuses():
 
 
 def test_every_name_of_the_safe_list_is_an_operator():
-    known = {name.partition("::")[2] if name.startswith("aten::") else name for name in torch._C._dispatch_get_all_op_names()}
-    bases = {name.partition(".")[0].removesuffix("_") for name in known} | {name.partition(".")[0] for name in known} | known
+    known = {
+        name.partition("::")[2] if name.startswith("aten::") else name for name in torch._C._dispatch_get_all_op_names()
+    }
+    bases = (
+        {name.partition(".")[0].removesuffix("_") for name in known}
+        | {name.partition(".")[0] for name in known}
+        | known
+    )
     listed = [name for names in (*safe.SAFE.values(), *safe.GUARDED.values()) for name in names.split()]
     assert [name for name in (*listed, *safe.COMPUTE_THEMSELVES) if name not in bases] == []
 
@@ -128,7 +136,9 @@ def test_in_place_agrees_with_the_functional_form(a, b, out):
     a.copy_(before)
 
 
-@pytest.mark.parametrize(("b", "how"), [(torch.rand(3, 4), "out"), (torch.rand(4), "out"), (2.0, "out"), (torch.rand(3, 4).double(), "new")])
+@pytest.mark.parametrize(
+    ("b", "how"), [(torch.rand(3, 4), "out"), (torch.rand(4), "out"), (2.0, "out"), (torch.rand(3, 4).double(), "new")]
+)
 def test_in_place_writes_straight_where_types_and_shapes_allow(b, how):
     counted, made = forms("mul.Tensor")
     made["mul_.Tensor"](torch.rand(3, 4), b)
@@ -159,7 +169,7 @@ def test_in_place_into_one_memory_location_twice_is_refused_as_by_pytorch():
 
 
 def test_operators_with_their_own_rule_of_shapes_keep_it():
-    counted, made = forms("addmm")
+    _, made = forms("addmm")
     c, a, b = torch.rand(4), torch.rand(3, 2), torch.rand(2, 4)
     with pytest.raises(RuntimeError, match="doesn't match"):
         made["addmm_"](c, a, b)
@@ -183,7 +193,13 @@ def test_a_result_type_asked_for_is_honoured():
 def test_out_writes_straight_or_through_a_copy_with_the_same_numbers():
     counted, made = forms("mul.Tensor")
     a, b = torch.rand(3, 4), torch.rand(3, 4)
-    for out in (torch.empty(3, 4), torch.empty(4, 3).t(), torch.empty(3, 8)[:, ::2], torch.empty(3, 4).double(), torch.empty(0)):
+    for out in (
+        torch.empty(3, 4),
+        torch.empty(4, 3).t(),
+        torch.empty(3, 8)[:, ::2],
+        torch.empty(3, 4).double(),
+        torch.empty(0),
+    ):
         assert made["mul.out"](a, b, out=out) is out
         assert torch.equal(out, (a * b).to(out.dtype))
     assert counted.calls == ["out", "new", "new", "new", "new"]
@@ -237,7 +253,13 @@ def test_compositions_are_not_overridden():
 
 @pytest.mark.parametrize(
     "call",
-    ["_foreach_mul([a], [b])", "_foreach_mul_([a], [b])", "_foreach_mul_([a], 2.0)", "_foreach_mul([a], [2.0])", "_foreach_mul_([a], torch.tensor(2.0))"],
+    [
+        "_foreach_mul([a], [b])",
+        "_foreach_mul_([a], [b])",
+        "_foreach_mul_([a], 2.0)",
+        "_foreach_mul([a], [2.0])",
+        "_foreach_mul_([a], torch.tensor(2.0))",
+    ],
 )
 def test_foreach_forms_reach_the_kernel(call, monkeypatch):
     monkeypatch.setattr(table, "_declared", {})
