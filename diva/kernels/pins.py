@@ -65,7 +65,7 @@ def _einsum_optimised() -> bool:
 
 
 def _optimise_einsum(on: bool) -> None:
-    torch.backends.opt_einsum.enabled = on  # type: ignore[assignment]
+    torch.backends.opt_einsum.enabled = on
 
 
 def _flushes_denormals() -> bool:

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import torch
@@ -24,7 +25,7 @@ INSTEAD = {
 _LIBRARIES = tuple(
     {
         f"{Path(folder)}/"
-        for folder in (*sysconfig.get_paths().values(), Path(torch.__file__).parent)
+        for folder in (*sysconfig.get_paths().values(), str(Path(torch.__file__).parent))
         if "bin" not in str(folder)
     }
 )
@@ -70,7 +71,7 @@ def operator_of(node: str) -> str:
 
 
 def _users_line() -> str:
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     inner = None
     while frame is not None:
         file = frame.f_code.co_filename
@@ -82,7 +83,7 @@ def _users_line() -> str:
             and f"{Path(torch.__file__).parent}/" not in file
         ):
             inner = f"{file}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return inner or "no place known"
 
 

@@ -30,10 +30,8 @@ class Counted:
         self.calls.append("out" if out is not None else "new")
         if isinstance(first, float):  # as _foreach_mul_ gives its number
             first = torch.tensor(first)
-        args = [
-            as_tensor(a, first) if isinstance(a, int | float) and self.name[:3] in ("add", "mul") else a for a in args
-        ]
-        result = STOCK[self.name](first, *args, **kwargs)
+        others = [as_tensor(a, first) if isinstance(a, int | float) and self.name == "mul.Tensor" else a for a in args]
+        result = STOCK[self.name](first, *others, **kwargs)
         return result if out is None else out.copy_(result)
 
 
