@@ -19,6 +19,7 @@ from diva.kernels.operators.elementwise_pass import (
     common_type,
     elementwise,
     function,
+    integer_tensors,
     into,
     promote,
     scalar,
@@ -42,7 +43,7 @@ _CLAMP_TENSOR = function("CLAMP_TENSOR")
 
 _stock_add, _stock_sub, _stock_rsub = stock("add.Tensor"), stock("sub.Tensor"), stock("rsub.Tensor")
 _stock_mul, _stock_div_mode = stock("mul.Tensor"), stock("div.Tensor_mode")
-_stock_floor_divide, _stock_addcmul = stock("floor_divide"), stock("addcmul")
+_stock_addcmul = stock("addcmul")
 _stock_clamp, _stock_clamp_tensor = stock("clamp"), stock("clamp.Tensor")
 
 Operand = Tensor | Number
@@ -64,7 +65,7 @@ def add(self: Operand, other: Operand, *, alpha: Number = 1, out: Tensor | None 
     """self + other; with alpha fma(alpha, other, self): one rounding."""
     if alpha == 1 and _same_float(self, other):
         return binary(_ADD, self, other, out)  # type: ignore[arg-type]
-    return _add(self, other, alpha, out, lambda: _stock_add(self, other, alpha=alpha))
+    return _add(self, other, alpha, out, lambda: _stock_add(*integer_tensors(self, other), alpha=alpha))
 
 
 @kernel("sub.Tensor")
@@ -72,13 +73,13 @@ def sub(self: Operand, other: Operand, *, alpha: Number = 1, out: Tensor | None 
     """self - other; with alpha fma(-alpha, other, self)."""
     if alpha == 1 and _same_float(self, other):
         return binary(_SUB, self, other, out)  # type: ignore[arg-type]
-    return _add(self, other, -alpha, out, lambda: _stock_sub(self, other, alpha=alpha))
+    return _add(self, other, -alpha, out, lambda: _stock_sub(*integer_tensors(self, other), alpha=alpha))
 
 
 @kernel("rsub.Tensor")
 def rsub(self: Operand, other: Operand, *, alpha: Number = 1, out: Tensor | None = None) -> Tensor:
     """other - self; with alpha fma(-alpha, self, other)."""
-    return _add(other, self, -alpha, out, lambda: _stock_rsub(self, other, alpha=alpha))
+    return _add(other, self, -alpha, out, lambda: _stock_rsub(*integer_tensors(self, other), alpha=alpha))
 
 
 def _add(x: Operand, y: Operand, alpha: Number, out: Tensor | None, integers: Callable[[], Tensor]) -> Tensor:
@@ -109,7 +110,7 @@ def mul(self: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor:
         return binary(_MUL, self, other, out)  # type: ignore[arg-type]
     ready = promote(self, other)
     if ready is None:
-        return into(out, _stock_mul(self, other))
+        return into(out, _stock_mul(*integer_tensors(self, other)))
     x, y = ready
     if isinstance(x, Tensor):
         return binary(_MUL, x, y, out) if isinstance(y, Tensor) else scalar(_MUL_SCALAR, x, y, out=out)
@@ -144,7 +145,7 @@ def div_mode(self: Operand, other: Operand, *, rounding_mode: str | None, out: T
         )
     ready = tensors(self, other)
     if ready is None:
-        return into(out, _stock_div_mode(self, other, rounding_mode=rounding_mode))
+        return into(out, _stock_div_mode(*integer_tensors(self, other), rounding_mode=rounding_mode))
     return binary(_DIV_MODE[rounding_mode], ready[0], ready[1], out)
 
 
@@ -173,9 +174,7 @@ def rsqrt(self: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @kernel("addcmul")
-def addcmul(
-    self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1, out: Tensor | None = None
-) -> Tensor:
+def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1, out: Tensor | None = None) -> Tensor:
     """fma(value * tensor1, tensor2, self)."""
     if common_type(self, tensor1, tensor2) not in FLOATS and promote(self, tensor1, tensor2) is None:
         return into(out, _stock_addcmul(self, tensor1, tensor2, value=value))
@@ -183,9 +182,7 @@ def addcmul(
 
 
 @kernel("addcdiv")
-def addcdiv(
-    self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1, out: Tensor | None = None
-) -> Tensor:
+def addcdiv(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1, out: Tensor | None = None) -> Tensor:
     """self + (value * tensor1) / tensor2."""
     if not any(t.dtype.is_floating_point for t in (tensor1, tensor2)):
         raise RuntimeError("Integer division with addcdiv is no longer supported; convert the tensors to float first")
@@ -219,7 +216,7 @@ def _plain(name: str, f: int) -> None:
             return binary(f, self, other, out)  # type: ignore[arg-type]
         ready = tensors(self, other)
         if ready is None:
-            return into(out, integers(self, other))
+            return into(out, integers(*integer_tensors(self, other)))
         return binary(f, ready[0], ready[1], out)
 
     operator.__qualname__ = operator.__name__ = name
@@ -258,7 +255,11 @@ def clamp(self: Tensor, min: Number | None = None, max: Number | None = None, *,
 
 @kernel("clamp.Tensor")
 def clamp_tensor(
-    self: Tensor, min: Tensor | None = None, max: Tensor | None = None, *, out: Tensor | None = None  # noqa: A002
+    self: Tensor,
+    min: Tensor | None = None,
+    max: Tensor | None = None,
+    *,
+    out: Tensor | None = None,  # noqa: A002
 ) -> Tensor:
     """`clamp` with tensors as bounds."""
     if min is None and max is None:

@@ -123,7 +123,9 @@ def elementwise(
 def refuse(f: int, x: Tensor) -> NoReturn:
     """The kernel said no: there is no such program for this type."""
     name = next(name for name, number in _NUMBERS.items() if number == f)
-    raise KernelError(f"there is no exact kernel of {name.lower()} for {x.dtype}; convert the tensor, or use --backend torch")
+    raise KernelError(
+        f"there is no exact kernel of {name.lower()} for {x.dtype}; convert the tensor, or use --backend torch"
+    )
 
 
 def _assign(out: Tensor, result: Tensor) -> Tensor:
@@ -262,6 +264,12 @@ def promote(*operands: Tensor | Number) -> list[Any] | None:
     if not any(isinstance(o, Tensor) for o in ready):
         ready[0] = torch.full((), ready[0], dtype=dtype)
     return [o.to(dtype) if isinstance(o, Tensor) else o for o in ready]
+
+
+def integer_tensors(*operands: Tensor | Number) -> list[Tensor]:
+    """The operands for PyTorch's own integer kernels, numbers as tensors without dimensions."""
+    dtype = common_type(*operands)
+    return [o if isinstance(o, Tensor) else torch.full((), o, dtype=dtype) for o in operands]
 
 
 def common_type(*operands: Tensor | Number) -> torch.dtype:
