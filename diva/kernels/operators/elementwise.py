@@ -138,7 +138,8 @@ def _floats(*operands: Operand) -> list[Any]:
 def div_mode(self: Operand, other: Operand, *, rounding_mode: str | None, out: Tensor | None = None) -> Tensor:
     """self / other, rounded down ("floor", from the exact remainder) or towards zero ("trunc", of the quotient)."""
     if rounding_mode is None:
-        return div(self, other, out=out)
+        result: Tensor = div(self, other, out=out)
+        return result
     if rounding_mode not in _DIV_MODE:
         raise RuntimeError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
@@ -152,7 +153,8 @@ def div_mode(self: Operand, other: Operand, *, rounding_mode: str | None, out: T
 @kernel("floor_divide")
 def floor_divide(self: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor:
     """self / other rounded down."""
-    return div_mode(self, other, rounding_mode="floor", out=out)
+    result: Tensor = div_mode(self, other, rounding_mode="floor", out=out)
+    return result
 
 
 @kernel("reciprocal")
@@ -237,7 +239,7 @@ for _name, _function in {
 
 
 @kernel("clamp")
-def clamp(self: Tensor, min: Number | None = None, max: Number | None = None, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp(self: Tensor, min: Number | None = None, max: Number | None = None, *, out: Tensor | None = None) -> Tensor:
     """x < min ? min : x, then x > max ? max : x; NaN passes, and a NaN bound makes NaN."""
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
@@ -259,7 +261,7 @@ def clamp_tensor(
     min: Tensor | None = None,
     max: Tensor | None = None,
     *,
-    out: Tensor | None = None,  # noqa: A002
+    out: Tensor | None = None,
 ) -> Tensor:
     """`clamp` with tensors as bounds."""
     if min is None and max is None:
@@ -273,24 +275,28 @@ def clamp_tensor(
 
 
 @kernel("clamp_min")
-def clamp_min(self: Tensor, min: Number, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp_min(self: Tensor, min: Number, *, out: Tensor | None = None) -> Tensor:
     """`clamp` from below."""
-    return clamp(self, min, None, out=out)
+    result: Tensor = clamp(self, min, None, out=out)
+    return result
 
 
 @kernel("clamp_max")
-def clamp_max(self: Tensor, max: Number, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp_max(self: Tensor, max: Number, *, out: Tensor | None = None) -> Tensor:
     """`clamp` from above."""
-    return clamp(self, None, max, out=out)
+    result: Tensor = clamp(self, None, max, out=out)
+    return result
 
 
 @kernel("clamp_min.Tensor")
-def clamp_min_tensor(self: Tensor, min: Tensor, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp_min_tensor(self: Tensor, min: Tensor, *, out: Tensor | None = None) -> Tensor:
     """`clamp` from below by a tensor."""
-    return clamp_tensor(self, min, None, out=out)
+    result: Tensor = clamp_tensor(self, min, None, out=out)
+    return result
 
 
 @kernel("clamp_max.Tensor")
-def clamp_max_tensor(self: Tensor, max: Tensor, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp_max_tensor(self: Tensor, max: Tensor, *, out: Tensor | None = None) -> Tensor:
     """`clamp` from above by a tensor."""
-    return clamp_tensor(self, None, max, out=out)
+    result: Tensor = clamp_tensor(self, None, max, out=out)
+    return result

@@ -246,7 +246,7 @@ def as_float(x: Tensor) -> Tensor:
     return x.to(torch.get_default_dtype())
 
 
-def into(out: Tensor | None, result: Tensor) -> Tensor:
+def into(out: Tensor | None, result: Any) -> Any:
     """`result`, in `out` where there is one."""
     return result if out is None else out.copy_(result)
 
@@ -260,7 +260,7 @@ def promote(*operands: Tensor | Number) -> list[Any] | None:
     if not (dtype.is_floating_point or dtype.is_complex):
         return None
     native[dtype]
-    ready = [o.item() if isinstance(o, Tensor) and o.dim() == 0 else o for o in operands]
+    ready: list[Any] = [o.item() if isinstance(o, Tensor) and o.dim() == 0 else o for o in operands]
     if not any(isinstance(o, Tensor) for o in ready):
         ready[0] = torch.full((), ready[0], dtype=dtype)
     return [o.to(dtype) if isinstance(o, Tensor) else o for o in ready]
@@ -275,7 +275,7 @@ def integer_tensors(*operands: Tensor | Number) -> list[Tensor]:
 def common_type(*operands: Tensor | Number) -> torch.dtype:
     """What PyTorch promotes the operands to."""
     if len(operands) == 1:
-        return operands[0].dtype if isinstance(operands[0], Tensor) else torch.result_type(*operands, 0)
+        return operands[0].dtype if isinstance(operands[0], Tensor) else torch.result_type(operands[0], 0)
     dtype = torch.result_type(operands[0], operands[1])
     for operand in operands[2:]:  # enough for tensors with dimensions, of which there is at least one here
         dtype = torch.promote_types(dtype, torch.result_type(operands[0], operand))

@@ -135,7 +135,7 @@ _EXP = {
 
 
 def _constants(x: Array) -> Callable[[float], Array]:
-    return lambda value: x.dtype.type(value)  # type: ignore[no-any-return]
+    return lambda value: x.dtype.type(value)
 
 
 def horner(coefficients: list[float], x: Array) -> Array:
@@ -199,6 +199,7 @@ def expm1_fixed(x: Array) -> Array:
 def split_binary(x: Array) -> tuple[Array, Array]:
     """x = m 2^n with m in [2/3, 4/3), by its bits; denormal numbers too. Meaningless below zero, and for inf and NaN."""
     single = x.dtype.type is np.float32
+    bits: Any
     bits, shift, first = (np.int32, 23, 0x3F2AAAAB) if single else (np.int64, 52, 0x3FE5555555555555)
     denormal = x < np.finfo(x.dtype).tiny
     with np.errstate(all="ignore"):
