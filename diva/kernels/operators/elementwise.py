@@ -47,6 +47,7 @@ _stock_addcmul = stock("addcmul")
 _stock_clamp, _stock_clamp_tensor = stock("clamp"), stock("clamp.Tensor")
 
 Operand = Tensor | Number
+_NUMBERS = (float, int)  # of Python: beside one of these the other operand is a tensor
 
 
 def _same_float(x: Operand, y: Operand) -> bool:
@@ -84,7 +85,7 @@ def rsub(self: Operand, other: Operand, *, alpha: Number = 1, out: Tensor | None
 
 def _add(x: Operand, y: Operand, alpha: Number, out: Tensor | None, integers: Callable[[], Tensor]) -> Tensor:
     """x + alpha y for every kind of operand."""
-    if not (isinstance(x, Tensor) and x.dtype in FLOATS and type(y) is float):
+    if not (type(y) in _NUMBERS and isinstance(x, Tensor) and x.dtype in FLOATS):
         ready = promote(x, y)
         if ready is None:
             return into(out, integers())
@@ -108,6 +109,8 @@ def mul(self: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor:
     """self * other."""
     if _same_float(self, other):
         return binary(_MUL, self, other, out)  # type: ignore[arg-type]
+    if type(other) in _NUMBERS and self.dtype in FLOATS:  # type: ignore[union-attr]
+        return scalar(_MUL_SCALAR, self, other, out=out)  # type: ignore[arg-type]
     ready = promote(self, other)
     if ready is None:
         return into(out, _stock_mul(*integer_tensors(self, other)))
@@ -122,6 +125,8 @@ def div(self: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor:
     """self / other, a true division also by a number."""
     if _same_float(self, other):
         return binary(_DIV, self, other, out)  # type: ignore[arg-type]
+    if type(other) in _NUMBERS and self.dtype in FLOATS:  # type: ignore[union-attr]
+        return scalar(_DIV_SCALAR, self, other, out=out)  # type: ignore[arg-type]
     x, y = promote(self, other) or _floats(self, other)
     if isinstance(x, Tensor):
         return binary(_DIV, x, y, out) if isinstance(y, Tensor) else scalar(_DIV_SCALAR, x, y, out=out)

@@ -246,9 +246,10 @@ def as_float(x: Tensor) -> Tensor:
     return x.to(torch.get_default_dtype())
 
 
-def into(out: Tensor | None, result: Any) -> Any:
+def into(out: Tensor | None, result: Any) -> Tensor:
     """`result`, in `out` where there is one."""
-    return result if out is None else out.copy_(result)
+    kept: Tensor = result if out is None else out.copy_(result)
+    return kept
 
 
 def promote(*operands: Tensor | Number) -> list[Any] | None:
