@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ from mkdocs.exceptions import PluginError
 from diva import errors
 from diva.cli import INTERRUPTED, TERMINATED, cli
 from diva.experiment.find import find_task, load_found, template_names
+from diva.kernels import reference
 from diva.params import Param, knobs_of
 
 if TYPE_CHECKING:
@@ -110,9 +114,28 @@ def exit_codes() -> str:
     return _table(("code", "error", "meaning"), rows)
 
 
+def numerics() -> str:
+    """A section per family of kernels: what its reference implementation says of each operator."""
+    families = sorted(module.name for module in pkgutil.iter_modules(reference.__path__))
+    return "\n\n".join(part for name in families for part in _family(name))
+
+
+def _family(name: str) -> Iterator[str]:
+    module = importlib.import_module(f"{reference.__name__}.{name}")
+    yield f"### {name}"
+    yield (module.__doc__ or "").strip()
+    for function in vars(module).values():
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not function.__name__.startswith("_"):
+            names = ", ".join(inspect.signature(function).parameters)
+            yield f"`{function.__name__}({names})`"
+            yield f"```text\n{inspect.getdoc(function)}\n```"
+
+
 def _table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [headers, tuple("---" for _ in headers), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-PARTS: dict[str, Callable[[], str]] = {"command-line": command_line, "knobs": knobs, "exit-codes": exit_codes}
+PARTS: dict[str, Callable[[], str]] = {
+    "command-line": command_line, "knobs": knobs, "exit-codes": exit_codes, "numerics": numerics,
+}  # fmt: skip
