@@ -61,7 +61,7 @@ def _advance(state_steps: Tensors) -> list[float]:
     return steps_of(state_steps)
 
 
-def _pick(tensors: Sequence[Any], indices: list[int]) -> Sequence[Any]:
+def _pick(tensors: Sequence[Any], indices: list[int]) -> Any:
     return tensors if len(indices) == len(tensors) else [tensors[i] for i in indices]
 
 
@@ -72,7 +72,7 @@ def _sgd(stock: Step) -> Step:
         grad_scale: Tensor | None, found_inf: Tensor | None, *, weight_decay: float, momentum: float, lr: float,
         dampening: float, nesterov: bool, maximize: bool, has_sparse_grad: bool,
     ) -> None:  # fmt: skip
-        options = {
+        options: dict[str, Any] = {
             "weight_decay": weight_decay, "momentum": momentum, "lr": lr, "dampening": dampening,
             "nesterov": nesterov, "maximize": maximize,
         }  # fmt: skip
@@ -94,7 +94,7 @@ def _sgd(stock: Step) -> Step:
             if indices:
                 lists = [_pick(tensors, indices) for tensors in (params, grads, momentum_buffer_list)]
                 sgd(*lists, first=first, **options)
-        torch.autograd.graph.increment_version([*params, *momentum_buffer_list])
+        torch.autograd.graph.increment_version([*params, *(b for b in momentum_buffer_list if b is not None)])
 
     return single_tensor_sgd
 
@@ -107,7 +107,7 @@ def _adam(stock: Step) -> Step:
         *, amsgrad: bool, has_complex: bool, beta1: float, beta2: float, lr: float, weight_decay: float, eps: float,
         maximize: bool, capturable: bool, differentiable: bool, decoupled_weight_decay: bool,
     ) -> None:  # fmt: skip
-        options = {
+        options: dict[str, Any] = {
             "amsgrad": amsgrad, "beta1": beta1, "beta2": beta2, "lr": lr, "weight_decay": weight_decay, "eps": eps,
             "maximize": maximize,
         }  # fmt: skip
@@ -134,7 +134,7 @@ def _adagrad(stock: Step) -> Step:
         grad_scale: Tensor | None, found_inf: Tensor | None, *, lr: float, weight_decay: float, lr_decay: float,
         eps: float, has_sparse_grad: bool, maximize: bool, differentiable: bool, has_complex: bool,
     ) -> None:  # fmt: skip
-        options = {"lr": lr, "weight_decay": weight_decay, "lr_decay": lr_decay, "eps": eps, "maximize": maximize}
+        options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "lr_decay": lr_decay, "eps": eps, "maximize": maximize}
         unusual = grad_scale is not None or found_inf is not None or has_sparse_grad or differentiable or has_complex
         if unusual or not _plain(params, *options.values()):
             stock(
