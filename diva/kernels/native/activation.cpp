@@ -9,22 +9,21 @@ namespace {
 template <class T> DK_INLINE vec<T> softplus(vec<T> x, vec<T> beta, vec<T> threshold) {
     vec<T> t = x * beta;
     vec<T> positive = t > T(0) ? t : vec<T>{};
-    vec<T> y = (positive + fixed_log1p_unit(fixed_exp(-size_of<T>(t)))) / beta;
+    vec<T> y = (positive + fixed_log1p_unit(exp_of_minus_size<T>(t))) / beta;
     return t > threshold ? x : t != t ? t : y;
 }
 
 template <class T> DK_INLINE vec<T> log_sigmoid(vec<T> x) {
     vec<T> negative = x < T(0) ? x : vec<T>{};
-    vec<T> y = negative - fixed_log1p_unit(fixed_exp(-size_of<T>(x)));
+    vec<T> y = negative - fixed_log1p_unit(exp_of_minus_size<T>(x));
     return x == x ? y : x;
 }
 
 template <class T> DK_INLINE vec<T> hold(vec<T> x, vec<T> low, vec<T> high) {
-    x = x < low ? low : x;
-    return x > high ? high : x;
+    return lesser_of(high, greater_of(low, x));
 }
 
-FUNCTION(Relu, (x < T(0) ? vec<T>{} : x))
+FUNCTION(Relu, greater_of(vec<T>{}, x))
 FUNCTION(Threshold, x <= p ? q : x)
 FUNCTION(Sigmoid, fixed_sigmoid<T>(x))
 FUNCTION(Silu, x * fixed_sigmoid<T>(x))
@@ -53,26 +52,26 @@ struct Gelu {
 
 template <class T> Entry<T> activation_entry(int f) {
     switch (f) {
-        case DK_RELU: return {loop<Relu, 1, T>, cheap};
-        case DK_THRESHOLD: return {loop<Threshold, 1, T>, cheap};
-        case DK_SIGMOID: return {loop<Sigmoid, 1, T>, costly};
-        case DK_SILU: return {loop<Silu, 1, T>, costly};
+        case DK_RELU: return simple<Relu, 1, T>();
+        case DK_THRESHOLD: return simple<Threshold, 1, T>();
+        case DK_SIGMOID: return program<Sigmoid, 1, T>();
+        case DK_SILU: return program<Silu, 1, T>();
         case DK_GELU:
-            if constexpr (sizeof(T) == 4) return {loop<Gelu, 1, T>, costly};
+            if constexpr (sizeof(T) == 4) return program<Gelu, 1, T>();
             return {};
-        case DK_GELU_TANH: return {loop<GeluTanh, 1, T>, costly};
-        case DK_SOFTPLUS: return {loop<Softplus, 1, T>, costly};
-        case DK_MISH: return {loop<Mish, 1, T>, costly};
-        case DK_ELU: return {loop<Elu, 1, T>, costly};
-        case DK_LOG_SIGMOID: return {loop<LogSigmoid, 1, T>, costly};
-        case DK_HARDTANH: return {loop<Hardtanh, 1, T>, cheap};
-        case DK_HARDSWISH: return {loop<Hardswish, 1, T>, cheap};
-        case DK_HARDSIGMOID: return {loop<Hardsigmoid, 1, T>, cheap};
-        case DK_LEAKY_RELU: return {loop<LeakyRelu, 1, T>, cheap};
-        case DK_PRELU: return {loop<Prelu, 2, T>, cheap};
-        case DK_HARDSHRINK: return {loop<Hardshrink, 1, T>, cheap};
-        case DK_SOFTSHRINK: return {loop<Softshrink, 1, T>, cheap};
-        case DK_GLU: return {loop<Glu, 2, T>, costly};
+        case DK_GELU_TANH: return program<GeluTanh, 1, T>();
+        case DK_SOFTPLUS: return program<Softplus, 1, T>();
+        case DK_MISH: return program<Mish, 1, T>();
+        case DK_ELU: return program<Elu, 1, T>();
+        case DK_LOG_SIGMOID: return program<LogSigmoid, 1, T>();
+        case DK_HARDTANH: return simple<Hardtanh, 1, T>();
+        case DK_HARDSWISH: return simple<Hardswish, 1, T>();
+        case DK_HARDSIGMOID: return simple<Hardsigmoid, 1, T>();
+        case DK_LEAKY_RELU: return simple<LeakyRelu, 1, T>();
+        case DK_PRELU: return simple<Prelu, 2, T>();
+        case DK_HARDSHRINK: return simple<Hardshrink, 1, T>();
+        case DK_SOFTSHRINK: return simple<Softshrink, 1, T>();
+        case DK_GLU: return program<Glu, 2, T>();
         default: return {};
     }
 }

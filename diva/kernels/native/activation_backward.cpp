@@ -59,27 +59,27 @@ struct GeluBackward {
 
 template <class T> Entry<T> backward_entry(int f) {
     switch (f) {
-        case DK_THRESHOLD_BACKWARD: return {loop<ThresholdBackward, 2, T>, cheap};
-        case DK_SIGMOID_BACKWARD: return {loop<SigmoidBackward, 2, T>, cheap};
-        case DK_TANH_BACKWARD: return {loop<TanhBackward, 2, T>, cheap};
-        case DK_SILU_BACKWARD: return {loop<SiluBackward, 2, T>, costly};
+        case DK_THRESHOLD_BACKWARD: return simple<ThresholdBackward, 2, T>();
+        case DK_SIGMOID_BACKWARD: return simple<SigmoidBackward, 2, T>();
+        case DK_TANH_BACKWARD: return simple<TanhBackward, 2, T>();
+        case DK_SILU_BACKWARD: return program<SiluBackward, 2, T>();
         case DK_GELU_BACKWARD:
-            if constexpr (sizeof(T) == 4) return {loop<GeluBackward, 2, T>, costly};
+            if constexpr (sizeof(T) == 4) return program<GeluBackward, 2, T>();
             return {};
-        case DK_GELU_TANH_BACKWARD: return {loop<GeluTanhBackward, 2, T>, costly};
-        case DK_SOFTPLUS_BACKWARD: return {loop<SoftplusBackward, 2, T>, costly};
-        case DK_MISH_BACKWARD: return {loop<MishBackward, 2, T>, costly};
-        case DK_ELU_BACKWARD: return {loop<EluBackward, 2, T>, costly};
-        case DK_ELU_BACKWARD_RESULT: return {loop<EluBackwardResult, 2, T>, cheap};
-        case DK_LOG_SIGMOID_BACKWARD: return {loop<LogSigmoidBackward, 2, T>, costly};
-        case DK_HARDTANH_BACKWARD: return {loop<HardtanhBackward, 2, T>, cheap};
-        case DK_HARDSWISH_BACKWARD: return {loop<HardswishBackward, 2, T>, cheap};
-        case DK_HARDSIGMOID_BACKWARD: return {loop<HardsigmoidBackward, 2, T>, cheap};
-        case DK_LEAKY_RELU_BACKWARD: return {loop<LeakyReluBackward, 2, T>, cheap};
-        case DK_PRELU_BACKWARD: return {loop<PreluBackward, 3, T>, cheap};
-        case DK_PRELU_BACKWARD_WEIGHT: return {loop<PreluBackwardWeight, 2, T>, cheap};
-        case DK_HARDSHRINK_BACKWARD: return {loop<HardshrinkBackward, 2, T>, cheap};
-        case DK_GLU_BACKWARD_GATE: return {loop<GluBackwardGate, 3, T>, costly};
+        case DK_GELU_TANH_BACKWARD: return program<GeluTanhBackward, 2, T>();
+        case DK_SOFTPLUS_BACKWARD: return program<SoftplusBackward, 2, T>();
+        case DK_MISH_BACKWARD: return program<MishBackward, 2, T>();
+        case DK_ELU_BACKWARD: return program<EluBackward, 2, T>();
+        case DK_ELU_BACKWARD_RESULT: return simple<EluBackwardResult, 2, T>();
+        case DK_LOG_SIGMOID_BACKWARD: return program<LogSigmoidBackward, 2, T>();
+        case DK_HARDTANH_BACKWARD: return simple<HardtanhBackward, 2, T>();
+        case DK_HARDSWISH_BACKWARD: return simple<HardswishBackward, 2, T>();
+        case DK_HARDSIGMOID_BACKWARD: return simple<HardsigmoidBackward, 2, T>();
+        case DK_LEAKY_RELU_BACKWARD: return simple<LeakyReluBackward, 2, T>();
+        case DK_PRELU_BACKWARD: return simple<PreluBackward, 3, T>();
+        case DK_PRELU_BACKWARD_WEIGHT: return simple<PreluBackwardWeight, 2, T>();
+        case DK_HARDSHRINK_BACKWARD: return simple<HardshrinkBackward, 2, T>();
+        case DK_GLU_BACKWARD_GATE: return program<GluBackwardGate, 3, T>();
         default: return {};
     }
 }

@@ -13,7 +13,7 @@ template <class T> DK_INLINE vec<T> gelu_inner(vec<T> x) {
 
 // tanh(log(1 + exp x)): e = EXP(-|x|), f = x < 0 ? e * (e + 2) : fma(2, e, 1), d = f + (x < 0 ? 2 : 2 e e); f / d
 template <class T> DK_INLINE vec<T> mish_factor(vec<T> x) {
-    vec<T> e = fixed_exp(-size_of<T>(x));
+    vec<T> e = exp_of_minus_size<T>(x);
     vec<T> f = x < T(0) ? e * (e + T(2)) : fma(set(T(2)), e, set(T(1)));
     vec<T> d = f + (x < T(0) ? set(T(2)) : (e + e) * e);
     return f / d;

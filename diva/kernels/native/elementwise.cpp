@@ -9,7 +9,8 @@
 namespace dk {
 namespace {
 
-constexpr int64_t block = 1024;  // numbers that are brought in order at a time: three operands stay in the first cache
+constexpr int64_t block = 1024;   // numbers that are brought in order at a time: three operands stay in the first cache
+constexpr int64_t most = 8192;    // of those, where an operand begins again and again and so is brought only once
 constexpr int max_dims = 64;
 
 template <class T> Entry<T> entry_of(int32_t f) {
@@ -43,7 +44,8 @@ int32_t dense(int32_t f, int64_t n, T *out, const T *x, const T *y, const T *z, 
 struct Plan {
     int ndim = 0;
     int64_t size[max_dims], stride[3][max_dims];
-    bool in_order[3];  // operand lies in memory as out does
+    bool in_order[3];    // operand lies in memory as out does
+    int64_t period[3];  // numbers after which the operand begins again, 0 if it does not or is in order
 };
 
 // Dimensions that every operand walks through as one become one; those of size 1 go.
@@ -72,6 +74,11 @@ void coalesce(Plan &plan, int ndim, const int64_t *sizes, const int64_t *strides
             plan.in_order[o] = plan.in_order[o] && plan.stride[o][k] == expected;
             expected *= plan.size[k];
         }
+        int first = 0;
+        int64_t period = 1;
+        while (first <= d && plan.stride[o][first] == 0) first++;
+        for (int k = first; k <= d; k++) period *= plan.size[k];
+        plan.period[o] = first > 0 && !plan.in_order[o] ? period : 0;
     }
 }
 
@@ -136,17 +143,30 @@ int32_t strided(int32_t f, int32_t ndim, const int64_t *sizes, const int64_t *st
     T scalars[3] = {T(p), T(q), T(r)};
     const T *operands[3] = {x, y, z};
     const int64_t row = plan.size[plan.ndim - 1];
-    parallel(n, costly, [&](int64_t begin, int64_t end) {
-        alignas(64) T buffer[3][block];
+    // Where every operand that is not in order begins again after few numbers, blocks are whole periods of the longest
+    // (the others' divide it), and what was brought once serves all of them.
+    int64_t period = 0;
+    bool periodic = true;
+    for (int o = 0; o < 3; o++) {
+        if (!operands[o] || plan.in_order[o]) continue;
+        periodic = periodic && plan.period[o] != 0 && plan.period[o] <= most;
+        period = plan.period[o] > period ? plan.period[o] : period;
+    }
+    periodic = periodic && period > 0;
+    const int64_t step = periodic ? period * (period < block ? block / period : 1) : block;
+    const int64_t grain = periodic ? (cheap + step - 1) / step * step : costly;
+    parallel(n, grain, [&](int64_t begin, int64_t end) {
+        alignas(64) T buffer[3][most];
+        const T *here[3] = {};
         for (int64_t i = begin; i < end;) {
-            int64_t m = end - i < block ? end - i : block;
-            if (row >= block / 4) {  // long rows: stay inside one, so that it is read where it lies
+            int64_t m = end - i < step ? end - i : step;
+            if (!periodic && row >= block / 4) {  // long rows: stay inside one, so that it is read where it lies
                 int64_t left = row - i % row;
                 m = left < m ? left : m;
             }
-            const T *here[3] = {};
             for (int o = 0; o < 3; o++)
-                if (operands[o]) here[o] = in_order(plan, o, operands[o], i, m, buffer[o]);
+                if (operands[o] && (i == begin || !periodic || plan.in_order[o]))
+                    here[o] = in_order(plan, o, operands[o], i, m, buffer[o]);
             entry.kernel(m, out + i, here[0], here[1], here[2], scalars);
             i += m;
         }

@@ -33,8 +33,8 @@ template <class T> DK_INLINE vec<T> hypot(vec<T> x, vec<T> y) {
     return (a == inf) | (b == inf) ? set(inf) : h;
 }
 
-template <class T> DK_INLINE vec<T> clamp_min(vec<T> x, vec<T> p) { return (x < p) | (p != p) ? p : x; }
-template <class T> DK_INLINE vec<T> clamp_max(vec<T> x, vec<T> p) { return (x > p) | (p != p) ? p : x; }
+template <class T> DK_INLINE vec<T> clamp_min(vec<T> x, vec<T> p) { return p != p ? p : greater_of(p, x); }
+template <class T> DK_INLINE vec<T> clamp_max(vec<T> x, vec<T> p) { return p != p ? p : lesser_of(p, x); }
 
 FUNCTION(Add, x + y)
 FUNCTION(AddScalar, x + p)
@@ -54,8 +54,8 @@ FUNCTION(Addcmul, fma(p * y, z, x))
 FUNCTION(Addcdiv, x + (p * y) / z)
 FUNCTION(Lerp, lerp<T>(x, y, z))
 FUNCTION(LerpScalar, lerp<T>(x, y, p))
-FUNCTION(Maximum, x != x ? x : y != y ? y : x > y ? x : y)
-FUNCTION(Minimum, x != x ? x : y != y ? y : x < y ? x : y)
+FUNCTION(Maximum, x != x ? x : greater_of(x, y))
+FUNCTION(Minimum, x != x ? x : lesser_of(x, y))
 FUNCTION(Square, x *x)
 FUNCTION(Cube, (x * x) * x)
 FUNCTION(DivTrunc, truncated<T>(x / y))
@@ -96,38 +96,38 @@ template <class T, T (*f)(T, T)> void one_by_one(int64_t n, T *out, const T *x, 
 
 template <class T> Entry<T> arithmetic_entry(int f) {
     switch (f) {
-        case DK_ADD: return {loop<Add, 2, T>, cheap};
-        case DK_ADD_SCALAR: return {loop<AddScalar, 1, T>, cheap};
-        case DK_ADD_SCALED: return {loop<AddScaled, 2, T>, cheap};
-        case DK_ADD_SCALED_SCALAR: return {loop<AddScaledScalar, 1, T>, cheap};
-        case DK_SUB: return {loop<Sub, 2, T>, cheap};
-        case DK_RSUB_SCALAR: return {loop<RsubScalar, 1, T>, cheap};
-        case DK_RSUB_SCALED: return {loop<RsubScaled, 1, T>, cheap};
-        case DK_MUL: return {loop<Mul, 2, T>, cheap};
-        case DK_MUL_SCALAR: return {loop<MulScalar, 1, T>, cheap};
-        case DK_DIV: return {loop<Div, 2, T>, cheap};
-        case DK_DIV_SCALAR: return {loop<DivScalar, 1, T>, cheap};
-        case DK_RDIV_SCALAR: return {loop<RdivScalar, 1, T>, cheap};
-        case DK_SQRT: return {loop<Sqrt, 1, T>, cheap};
-        case DK_RSQRT: return {loop<Rsqrt, 1, T>, cheap};
-        case DK_ADDCMUL: return {loop<Addcmul, 3, T>, cheap};
-        case DK_ADDCDIV: return {loop<Addcdiv, 3, T>, cheap};
-        case DK_LERP: return {loop<Lerp, 3, T>, cheap};
-        case DK_LERP_SCALAR: return {loop<LerpScalar, 2, T>, cheap};
-        case DK_MAXIMUM: return {loop<Maximum, 2, T>, cheap};
-        case DK_MINIMUM: return {loop<Minimum, 2, T>, cheap};
-        case DK_SQUARE: return {loop<Square, 1, T>, cheap};
-        case DK_CUBE: return {loop<Cube, 1, T>, cheap};
-        case DK_DIV_TRUNC: return {loop<DivTrunc, 2, T>, cheap};
-        case DK_HYPOT: return {loop<Hypot, 2, T>, cheap};
-        case DK_FMAX: return {loop<Fmax, 2, T>, cheap};
-        case DK_FMIN: return {loop<Fmin, 2, T>, cheap};
-        case DK_CLAMP_MIN: return {loop<ClampMin, 1, T>, cheap};
-        case DK_CLAMP_MAX: return {loop<ClampMax, 1, T>, cheap};
-        case DK_CLAMP: return {loop<Clamp, 1, T>, cheap};
-        case DK_CLAMP_MIN_TENSOR: return {loop<ClampMinTensor, 2, T>, cheap};
-        case DK_CLAMP_MAX_TENSOR: return {loop<ClampMaxTensor, 2, T>, cheap};
-        case DK_CLAMP_TENSOR: return {loop<ClampTensor, 3, T>, cheap};
+        case DK_ADD: return simple<Add, 2, T>();
+        case DK_ADD_SCALAR: return simple<AddScalar, 1, T>();
+        case DK_ADD_SCALED: return simple<AddScaled, 2, T>();
+        case DK_ADD_SCALED_SCALAR: return simple<AddScaledScalar, 1, T>();
+        case DK_SUB: return simple<Sub, 2, T>();
+        case DK_RSUB_SCALAR: return simple<RsubScalar, 1, T>();
+        case DK_RSUB_SCALED: return simple<RsubScaled, 1, T>();
+        case DK_MUL: return simple<Mul, 2, T>();
+        case DK_MUL_SCALAR: return simple<MulScalar, 1, T>();
+        case DK_DIV: return simple<Div, 2, T>();
+        case DK_DIV_SCALAR: return simple<DivScalar, 1, T>();
+        case DK_RDIV_SCALAR: return simple<RdivScalar, 1, T>();
+        case DK_SQRT: return simple<Sqrt, 1, T>();
+        case DK_RSQRT: return simple<Rsqrt, 1, T>();
+        case DK_ADDCMUL: return simple<Addcmul, 3, T>();
+        case DK_ADDCDIV: return simple<Addcdiv, 3, T>();
+        case DK_LERP: return simple<Lerp, 3, T>();
+        case DK_LERP_SCALAR: return simple<LerpScalar, 2, T>();
+        case DK_MAXIMUM: return simple<Maximum, 2, T>();
+        case DK_MINIMUM: return simple<Minimum, 2, T>();
+        case DK_SQUARE: return simple<Square, 1, T>();
+        case DK_CUBE: return simple<Cube, 1, T>();
+        case DK_DIV_TRUNC: return simple<DivTrunc, 2, T>();
+        case DK_HYPOT: return simple<Hypot, 2, T>();
+        case DK_FMAX: return simple<Fmax, 2, T>();
+        case DK_FMIN: return simple<Fmin, 2, T>();
+        case DK_CLAMP_MIN: return simple<ClampMin, 1, T>();
+        case DK_CLAMP_MAX: return simple<ClampMax, 1, T>();
+        case DK_CLAMP: return simple<Clamp, 1, T>();
+        case DK_CLAMP_MIN_TENSOR: return simple<ClampMinTensor, 2, T>();
+        case DK_CLAMP_MAX_TENSOR: return simple<ClampMaxTensor, 2, T>();
+        case DK_CLAMP_TENSOR: return simple<ClampTensor, 3, T>();
         case DK_DIV_FLOOR: return {one_by_one<T, floor_divide<T>>, costly};
         case DK_FMOD: return {one_by_one<T, modulo<T>>, costly};
         case DK_REMAINDER: return {one_by_one<T, remainder<T>>, costly};

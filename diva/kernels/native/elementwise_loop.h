@@ -41,27 +41,37 @@ namespace {
 
 constexpr int64_t cheap = 65536, costly = 16384;
 
-template <class F, int arity, class T>
+// Two registers at a time where that leaves room: the long programs want all of them for their constants.
+template <class F, int arity, class T, bool twice = true>
 void loop(int64_t n, T *out, const T *x, const T *y, const T *z, const T *scalars) {
     constexpr int64_t L = lanes<T>;
     Given<T> a{}, b{};
     a.p = b.p = set(scalars[0]), a.q = b.q = set(scalars[1]), a.r = b.r = set(scalars[2]);
     int64_t i = 0;
-    for (; i + 2 * L <= n; i += 2 * L) {
+    for (; twice && i + 2 * L <= n; i += 2 * L) {
         a.x = load(x + i), b.x = load(x + i + L);
         if constexpr (arity > 1) a.y = load(y + i), b.y = load(y + i + L);
         if constexpr (arity > 2) a.z = load(z + i), b.z = load(z + i + L);
         vec<T> first = F::of(a), second = F::of(b);
         store(out + i, first), store(out + i + L, second);
     }
-    for (; i < n; i += L) {
-        int64_t m = n - i < L ? n - i : L;
+    for (; i + L <= n; i += L) {
+        a.x = load(x + i);
+        if constexpr (arity > 1) a.y = load(y + i);
+        if constexpr (arity > 2) a.z = load(z + i);
+        store(out + i, F::of(a));
+    }
+    if (i < n) {
+        int64_t m = n - i;
         a.x = load(x + i, m);
         if constexpr (arity > 1) a.y = load(y + i, m);
         if constexpr (arity > 2) a.z = load(z + i, m);
         store(out + i, F::of(a), m);
     }
 }
+
+template <class F, int arity, class T> Entry<T> simple() { return {loop<F, arity, T, true>, cheap}; }
+template <class F, int arity, class T> Entry<T> program() { return {loop<F, arity, T, false>, costly}; }
 
 }  // namespace
 }  // namespace dk

@@ -16,8 +16,7 @@ template <Doubles (*f)(Doubles)> DK_INLINE vec<float> through_doubles(vec<float>
 }
 
 DK_INLINE vec<float> hold(vec<float> x, float low, float high) {  // NaN passes
-    x = x < low ? set(low) : x;
-    return x > high ? set(high) : x;
+    return lesser_of(set(high), greater_of(set(low), x));
 }
 
 // An input for which binary64 is not enough, and the result.
@@ -162,7 +161,7 @@ FUNCTION_OF_FLOAT(ScalarPow, power(p, x))
 
 template <class T> DK_INLINE vec<T> logaddexp(vec<T> x, vec<T> y) {
     vec<T> m = x < y ? y : x;
-    vec<T> r = m + fixed_log1p_unit(fixed_exp(-size_of<T>(x - y)));
+    vec<T> r = m + fixed_log1p_unit(exp_of_minus_size<T>(x - y));
     r = (x == y) & (size_of<T>(x) == T(infinity)) ? x : r;
     return (x != x) | (y != y) ? x + y : r;
 }
@@ -191,10 +190,10 @@ FUNCTION(LogitBackward, logit_backward<T>(x, y, p))
 }  // namespace
 
 // Functions of float32 and float64, and those of float32 only.
-#define BOTH(number, name, arity) case number: return {loop<name, arity, T>, costly}
+#define BOTH(number, name, arity) case number: return program<name, arity, T>()
 #define SINGLE(number, name, arity)                                                       \
     case number:                                                                          \
-        if constexpr (sizeof(T) == 4) return {loop<name, arity, T>, costly};              \
+        if constexpr (sizeof(T) == 4) return program<name, arity, T>();              \
         return {}
 
 template <class T> Entry<T> function_entry(int f) {

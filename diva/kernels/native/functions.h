@@ -40,9 +40,8 @@ template <class T> DK_INLINE vec<T> scale(vec<T> p, vec<T> t) {
 // EXP32. x is held in [-104, 89] (NaN passes); t = fma(x, 1/ln 2, magic), n = t - magic; f = fma(n, -ln2_high, x),
 // f = fma(n, -ln2_low, f); a polynomial of degree 6 in f by Horner's rule in fma; times 2^n, rounded once.
 // Largest error over all inputs: 0.857 ulp. exp(0) = 1, exp(-inf) = 0, exp(inf) = inf, denormal results are kept.
-DK_INLINE vec<float> fixed_exp(vec<float> x) {
-    x = x < -104.0f ? set(-104.0f) : x;
-    x = x > 89.0f ? set(89.0f) : x;
+// exp_held is the part for numbers that are known to lie there.
+DK_INLINE vec<float> exp_held(vec<float> x) {
     vec<float> t = fma(x, set(0x1.715476p0f), set(exponent<float>::magic));
     vec<float> n = t - exponent<float>::magic;
     vec<float> f = fma(n, set(-0x1.62e400p-1f), x);
@@ -55,11 +54,10 @@ DK_INLINE vec<float> fixed_exp(vec<float> x) {
     r = fma(r, f, set(1.0f));
     return scale<float>(r, t);
 }
+DK_INLINE vec<float> fixed_exp(vec<float> x) { return exp_held(lesser_of(set(89.0f), greater_of(set(-104.0f), x))); }
 
 // The same in binary64: x held in [-746, 710], Taylor's polynomial of degree 13.
-DK_INLINE vec<double> fixed_exp(vec<double> x) {
-    x = x < -746.0 ? set(-746.0) : x;
-    x = x > 710.0 ? set(710.0) : x;
+DK_INLINE vec<double> exp_held(vec<double> x) {
     vec<double> t = fma(x, set(0x1.71547652b82fep0), set(exponent<double>::magic));
     vec<double> n = t - exponent<double>::magic;
     vec<double> f = fma(n, set(-0x1.62e42fefa39efp-1), x);
@@ -79,6 +77,13 @@ DK_INLINE vec<double> fixed_exp(vec<double> x) {
     r = fma(r, f, set(1.0));
     r = fma(r, f, set(1.0));
     return scale<double>(r, t);
+}
+DK_INLINE vec<double> fixed_exp(vec<double> x) { return exp_held(lesser_of(set(710.0), greater_of(set(-746.0), x))); }
+
+// EXP of -|x|: the same result as fixed_exp.
+template <class T> DK_INLINE vec<T> exp_of_minus_size(vec<T> x) {
+    constexpr T lowest = sizeof(T) == 4 ? T(-104) : T(-746);
+    return exp_held(greater_of(set(lowest), from_bits<T>(to_bits<T>(x) | to_bits<T>(set(T(-0.0))))));
 }
 
 // x = m * 2^e, m in [2/3, 4/3): e as a number, m. For x positive, finite or not, denormal or not.

@@ -92,7 +92,7 @@ DK_INLINE vec<double> fixed_log1p_unit(vec<double> x) { return fixed_log1p(x); }
 
 // sig: e = EXP(-|x|); (x < 0 ? e : 1) / (1 + e).
 template <class T> DK_INLINE vec<T> fixed_sigmoid(vec<T> x) {
-    vec<T> e = fixed_exp(-size_of<T>(x));
+    vec<T> e = exp_of_minus_size<T>(x);
     return (x < T(0) ? e : set(T(1))) / (e + T(1));
 }
 
@@ -119,7 +119,7 @@ DK_INLINE vec<float> fixed_erf(vec<float> x) {
     r = fma(r, t, set(-0x1.079d0cp-3f));
     r = fma(r, t, -t);
     r = t > 4.0f ? set(-20.0f) : r;  // 1; the polynomial is not for larger ones
-    vec<float> far = from_bits<float>(to_bits<float>(1.0f - fixed_exp(r)) | sign);
+    vec<float> far = from_bits<float>(to_bits<float>(1.0f - exp_held(r)) | sign);
     vec<float> p = fma(set(-0x1.38e000p-11f), s, set(0x1.471a58p-8f));
     p = fma(p, s, set(-0x1.b691b2p-6f));
     p = fma(p, s, set(0x1.ce1c44p-4f));

@@ -83,7 +83,6 @@ bool gemm_block(Range m, Range n, Range k, const PackA &pack_a, const PackB &pac
                     pack_a(a, ic, rows, kb, depth);
                     for (int64_t jr = 0; jr < cols; jr += NR) {
                         const int64_t width = std::min<int64_t>(NR, cols - jr);
-                        const int vectors = int((width + L - 1) / L);
                         for (int64_t ir = 0; ir < rows; ir += MR) {
                             const int64_t height = std::min<int64_t>(MR, rows - ir);
                             int64_t ld = NR;
@@ -94,7 +93,8 @@ bool gemm_block(Range m, Range n, Range k, const PackA &pack_a, const PackB &pac
                                 else if (!Store::in_place) tile = tile * kept_panels + jr / NR;
                                 r = kept + tile * MR * NR, ld = NR;
                             }
-                            packed_tile_of<T>(int(height), vectors)(depth, a + ir * depth, b + jr * depth, r, ld, first);
+                            tile_of<T, Along::rows>(height, width)(depth, a + ir * depth, MR, b + jr * depth, NR, r, ld,
+                                                                           first);
                             if (last) store(r, ld, ic + ir, height, jc + jr, width);
                         }
                     }
@@ -151,17 +151,15 @@ bool gemm_over_chunks(int64_t m, int64_t n, int64_t k, const PackA &pack_a, cons
     return true;
 }
 
-template <class T, class PackA, class PackB, class Store>
-bool gemm(int64_t m, int64_t n, int64_t k, const PackA &pack_a, const PackB &pack_b, const Store &store) {
+// block(rows, columns) for the parts of a grid over C (m x n, k terms), in parallel; false when one of them returned false.
+template <class T, class Block> bool gemm_grid(int64_t m, int64_t n, int64_t k, const Block &block) {
     constexpr int64_t MR = Tile<T>::rows, NR = Tile<T>::cols;
     const int64_t threads = thread_count();
     const double work = double(m) * double(n) * double(k);
-    if (threads == 1 || work < 1 << 20) return gemm_block<T>({0, m}, {0, n}, {0, k}, pack_a, pack_b, store);
+    if (threads == 1 || work < 1 << 20) return block(Range{0, m}, Range{0, n});
     const int64_t tiles_m = (m + MR - 1) / MR, tiles_n = (n + NR - 1) / NR;
-    const int64_t wanted = work < 1 << 24 ? threads : 2 * threads;
-    if (tiles_m * tiles_n < wanted && k >= 4 * gemm_chunk)
-        return gemm_over_chunks<T>(m, n, k, pack_a, pack_b, store);
     // The longer side is halved until there are enough tasks: what is packed twice stays small.
+    const int64_t wanted = work < 1 << 24 ? threads : 2 * threads;
     int64_t cuts_m = 1, cuts_n = 1;
     while (cuts_m * cuts_n < wanted) {
         const int64_t rows = m / cuts_m, cols = n / cuts_n;
@@ -176,11 +174,33 @@ bool gemm(int64_t m, int64_t n, int64_t k, const PackA &pack_a, const PackB &pac
     };
     parallel(cuts_m * cuts_n, 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i)
-            if (!gemm_block<T>(part(m, MR, tiles_m, cuts_m, i / cuts_n), part(n, NR, tiles_n, cuts_n, i % cuts_n), {0, k}, pack_a,
-                               pack_b, store))
-                ok = false;
+            if (!block(part(m, MR, tiles_m, cuts_m, i / cuts_n), part(n, NR, tiles_n, cuts_n, i % cuts_n))) ok = false;
     });
     return ok;
+}
+
+// block(columns) for parts of n columns, in parallel unless `alone`: for products of a few rows (m x n, k terms).
+template <class T, class Block> bool gemm_grid_columns(int64_t m, int64_t n, int64_t k, bool alone, const Block &block) {
+    constexpr int64_t NR = Tile<T>::cols;
+    const double work = double(m) * double(n) * double(k);
+    if (alone || thread_count() == 1 || work < 1 << 18) return block(Range{0, n});
+    const int64_t grain = std::max(4 * NR, (n / (2 * thread_count()) + NR - 1) / NR * NR);
+    std::atomic<bool> ok{true};
+    parallel(n, grain, [&](int64_t begin, int64_t end) {
+        if (!block(Range{begin, end})) ok = false;
+    });
+    return ok;
+}
+
+template <class T, class PackA, class PackB, class Store>
+bool gemm(int64_t m, int64_t n, int64_t k, const PackA &pack_a, const PackB &pack_b, const Store &store) {
+    const int64_t threads = thread_count();
+    const int64_t tiles = ((m + Tile<T>::rows - 1) / Tile<T>::rows) * ((n + Tile<T>::cols - 1) / Tile<T>::cols);
+    if (threads > 1 && tiles < 2 * threads && k >= 4 * gemm_chunk && m * n * (k >> 10) > 1 << 10)
+        return gemm_over_chunks<T>(m, n, k, pack_a, pack_b, store);
+    return gemm_grid<T>(m, n, k, [&](Range rows, Range cols) {
+        return gemm_block<T>(rows, cols, {0, k}, pack_a, pack_b, store);
+    });
 }
 
 // A matrix in memory as an operand: element (i, k) at p[i * stride + k * stride_k], where i is the row of A or the column of B.

@@ -64,28 +64,36 @@ DK_INLINE void tile_chunk(int64_t depth, const T *a, int64_t a_row, int64_t a_k,
 #undef DK_FOLD
 }
 
-// All chunks of `depth` terms of one tile, from packed panels.
-template <class T, int R, int V> void packed_tile(int64_t depth, const T *a, const T *b, T *r, int64_t ld, bool first) {
-    constexpr int rows = Tile<T>::rows, cols = Tile<T>::cols;
+// How a tile reads A: element (i, k) at a[i + k * a_step] (packed panels, and matrices whose rows i are neighbours), or at
+// a[i * a_step + k] (matrices whose terms k are neighbours).
+enum class Along { rows, terms };
+
+// All chunks of `depth` terms of one tile; B's element (k, j) at b[k * b_step + j].
+template <class T, Along along, int R, int V>
+void tile(int64_t depth, const T *a, int64_t a_step, const T *b, int64_t b_step, T *r, int64_t ld, bool first) {
     int64_t k = 0;
     do {  // once even without terms: R = +0
         int64_t here = std::min(gemm_chunk, depth - k);
-        tile_chunk<T, R, V>(here, a + k * rows, 1, rows, b + k * cols, cols, r, ld, first);
+        if constexpr (along == Along::rows)
+            tile_chunk<T, R, V>(here, a + k * a_step, 1, a_step, b + k * b_step, b_step, r, ld, first);
+        else
+            tile_chunk<T, R, V>(here, a + k, a_step, 1, b + k * b_step, b_step, r, ld, first);
         k += gemm_chunk, first = false;
     } while (k < depth);
 }
 
-template <class T> using PackedTile = void (*)(int64_t depth, const T *a, const T *b, T *r, int64_t ld, bool first);
+template <class T>
+using TileFunction = void (*)(int64_t depth, const T *a, int64_t a_step, const T *b, int64_t b_step, T *r, int64_t ld, bool first);
 
-template <class T, int V, int... R> inline PackedTile<T> choose_tile(int rows, std::integer_sequence<int, R...>) {
-    static constexpr PackedTile<T> tiles[] = {packed_tile<T, R + 1, V>...};
+template <class T, Along along, int V, int... R> inline TileFunction<T> choose_tile(int64_t rows, std::integer_sequence<int, R...>) {
+    static constexpr TileFunction<T> tiles[] = {tile<T, along, R + 1, V>...};
     return tiles[rows - 1];
 }
 
-// The kernel for a tile of `rows` rows and `vectors` registers.
-template <class T> inline PackedTile<T> packed_tile_of(int rows, int vectors) {
+// The kernel for a tile of `rows` rows (1 to Tile<T>::rows) and `cols` columns (1 to Tile<T>::cols, filled up to registers).
+template <class T, Along along> inline TileFunction<T> tile_of(int64_t rows, int64_t cols) {
     using all = std::make_integer_sequence<int, Tile<T>::rows>;
-    return vectors == 1 ? choose_tile<T, 1>(rows, all{}) : choose_tile<T, 2>(rows, all{});
+    return cols <= lanes<T> ? choose_tile<T, along, 1>(rows, all{}) : choose_tile<T, along, 2>(rows, all{});
 }
 
 // In-register transposition of lanes<T> registers: swaps blocks of 1, 2, 4, ... across pairs of registers.
