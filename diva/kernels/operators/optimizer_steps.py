@@ -30,10 +30,10 @@ def _pin(module_name: str, optimizer: str) -> Callable[[Callable[[Step], Step]],
         module = importlib.import_module(module_name)  # torch.optim deletes these names from itself
         for form in ("single_tensor", "multi_tensor", "fused"):
             stock = getattr(module, f"_{form}_{optimizer}", None)
-            replacement = make(stock) if stock is not None else None
-            if replacement and list(inspect.signature(stock).parameters) == list(
-                inspect.signature(replacement).parameters
-            ):
+            if stock is None:
+                continue
+            replacement = make(stock)
+            if list(inspect.signature(stock).parameters) == list(inspect.signature(replacement).parameters):
                 PINS.append((module, f"_{form}_{optimizer}", replacement))
 
     return add
