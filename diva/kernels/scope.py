@@ -86,6 +86,8 @@ def _open() -> ExitStack:
         _replace(held, torch, "set_num_threads", _with_native_threads)
         _replace(held, torch.ops, "load_library", _with_renewal)
         _replace(held, multiprocessing.spawn, "get_preparation_data", _with_scope)
+        for owner, name, replacement in operators.replacements():
+            _replace(held, owner, name, lambda _, replacement=replacement: replacement)
         _libraries[:] = _install()
         held.callback(_uninstall)
     except BaseException:
