@@ -145,10 +145,17 @@ def specified(case: Case, x: Tensor, w: Tensor, b: Tensor | None, y: Tensor) -> 
 
 def same(got: tuple[Tensor, ...], expected: tuple[Tensor, ...] | Bits) -> None:
     for name, a, b in zip(("y", "dx", "dw", "db"), got, expected, strict=True):
-        left, right = np.ascontiguousarray(a.numpy()), np.ascontiguousarray(b if isinstance(b, np.ndarray) else b.numpy())
+        left, right = (
+            np.ascontiguousarray(a.numpy()),
+            np.ascontiguousarray(b if isinstance(b, np.ndarray) else b.numpy()),
+        )
         assert left.shape == right.shape, name
-        differ = (left.view(f"i{left.itemsize}") != right.view(f"i{right.itemsize}")) & ~(np.isnan(left) & np.isnan(right))
-        assert not differ.any(), f"{name}: {int(differ.sum())} of {differ.size} differ, first at {np.argwhere(differ)[0]}"
+        differ = (left.view(f"i{left.itemsize}") != right.view(f"i{right.itemsize}")) & ~(
+            np.isnan(left) & np.isnan(right)
+        )
+        assert not differ.any(), (
+            f"{name}: {int(differ.sum())} of {differ.size} differ, first at {np.argwhere(differ)[0]}"
+        )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -164,9 +171,13 @@ def test_every_instruction_set_gives_the_bits_of_the_reference(name: str) -> Non
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e-42, -0.0, 3e38])
-@pytest.mark.parametrize("name", ["3x3", "strided", "depthwise", "grouped by 4", "batch of 33, 3x3 strided", "transposed", "1x1"])
+@pytest.mark.parametrize(
+    "name", ["3x3", "strided", "depthwise", "grouped by 4", "batch of 33, 3x3 strided", "transposed", "1x1"]
+)
 @pytest.mark.parametrize("where", ["x", "w", "g"])
-def test_special_numbers_and_padding_follow_the_reference(name: str, value: float, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_special_numbers_and_padding_follow_the_reference(
+    name: str, value: float, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = CASES[name]
     x, w, b = case.tensors()
     original = gradient_like
@@ -238,7 +249,9 @@ LAYOUTS = ["channels-last input", "channels-last weight", "both", "transposed in
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", ["3x3", "strided", "depthwise", "resnet, 4x4", "resnet", "pointwise", "resnext", "mobilenet", "stem"])
+@pytest.mark.parametrize(
+    "name", ["3x3", "strided", "depthwise", "resnet, 4x4", "resnet", "pointwise", "resnext", "mobilenet", "stem"]
+)
 def test_layout_changes_no_bit(name: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = (CASES | MORE)[name]
     x, w, b = case.tensors()
@@ -268,7 +281,9 @@ def test_channels_last_in_gives_channels_last_out(transposed: bool) -> None:
         a = x.to(memory_format=torch.channels_last) if x_last else x
         c = w.to(memory_format=torch.channels_last) if w_last else w
         for result in ours(case, a, c, b)[:3]:
-            assert result.is_contiguous(memory_format=torch.channels_last if x_last or w_last else torch.contiguous_format)
+            assert result.is_contiguous(
+                memory_format=torch.channels_last if x_last or w_last else torch.contiguous_format
+            )
 
 
 def test_a_1x1_convolution_equals_linear_by_the_definition_of_dot() -> None:
@@ -339,5 +354,7 @@ def test_second_derivatives_come_from_the_same_kernels() -> None:
     ],
 )
 def test_bad_shapes_raise(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int, groups: int) -> None:
-    with pytest.raises(RuntimeError, match="convolution|Given groups"):
-        convolution(torch.zeros(x_shape), torch.zeros(w_shape), None, [stride] * 2, [0] * 2, [1] * 2, False, [0] * 2, groups)
+    with pytest.raises(RuntimeError, match=r"convolution|Given groups"):
+        convolution(
+            torch.zeros(x_shape), torch.zeros(w_shape), None, [stride] * 2, [0] * 2, [1] * 2, False, [0] * 2, groups
+        )
