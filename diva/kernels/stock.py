@@ -97,7 +97,8 @@ def _settings() -> dict[str, Any]:
 def _apply(settings: dict[str, Any]) -> None:
     import torch
 
-    torch.use_deterministic_algorithms(settings["deterministic"], warn_only=settings["warn_only"])
+    # The same as use_deterministic_algorithms, which imports PyTorch's compiler, and that takes seconds.
+    torch.set_deterministic_debug_mode(settings["deterministic"] and (1 if settings["warn_only"] else 2))
     torch.utils.deterministic.fill_uninitialized_memory = settings["fill"]  # type: ignore[attr-defined]
     torch.set_num_threads(settings["threads"])
     torch.backends.cudnn.benchmark = settings["benchmark"]

@@ -13,6 +13,10 @@
 
 #include "diva_kernels.h"
 
+#ifndef DK_SOURCE_DIGEST
+#include "source_digest.h"  // written by CMake
+#endif
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -33,8 +37,9 @@ struct Pool {
     std::condition_variable wake, idle;
     std::vector<std::thread> workers;
     Job *job = nullptr;
-    uint64_t turn = 0;
-    int wanted = 0;  // workers that may join the present job
+    std::atomic<uint64_t> turn{0};  // counts jobs
+    int wanted = 0;                 // workers that may join the present job
+    int asleep = 0;
 };
 
 // Never destroyed: workers sleep in it until the process ends, and a forked child leaves its parent's behind.
@@ -52,14 +57,31 @@ void run_pieces(Job &job) {
     }
 }
 
+// A kernel is often followed by another: before it sleeps, who waits looks this many times, some 20 us. Longer would take the
+// processor from other processes of a busy machine.
+constexpr int looks = 1000;
+
+inline void pause() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
 void work(Pool *mine, int index) {
     inside_piece = true;
     FloatingPoint control;
     uint64_t seen = 0;
     std::unique_lock<std::mutex> lock(mine->mutex);
     for (;;) {
-        mine->wake.wait(lock, [&] { return mine->turn != seen; });
-        seen = mine->turn;
+        lock.unlock();
+        for (int i = 0; i < looks && mine->turn.load(std::memory_order_relaxed) == seen; i++) pause();
+        lock.lock();
+        ++mine->asleep;
+        mine->wake.wait(lock, [&] { return mine->turn.load() != seen; });
+        --mine->asleep;
+        seen = mine->turn.load();
         Job *job = mine->job;
         if (!job || index >= mine->wanted) continue;
         job->inside.fetch_add(1);
@@ -124,18 +146,23 @@ void parallel_pieces(int64_t n, int64_t grain, Body body, void *context) {
     } catch (...) {  // no more threads to be had: the caller does the work
     }
     if (here) {
+        bool wake;
         {
             std::lock_guard<std::mutex> lock(here->mutex);
             here->job = &job, here->wanted = helpers, ++here->turn;
+            wake = here->asleep > 0;
         }
-        here->wake.notify_all();
+        if (wake) here->wake.notify_all();
     }
     inside_piece = true;
     run_pieces(job);
     inside_piece = false;
     if (here) {
         std::unique_lock<std::mutex> lock(here->mutex);
-        here->job = nullptr;
+        here->job = nullptr;  // no worker joins any more
+        lock.unlock();
+        for (int i = 0; i < looks && job.inside.load() != 0; i++) pause();
+        lock.lock();
         here->idle.wait(lock, [&] { return job.inside.load() == 0; });
     }
     turnstile->unlock();

@@ -85,8 +85,8 @@ DK_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) {
 DK_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) {
     return (vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
 }
-DK_INLINE vec<float> sqrt(vec<float> a) { return (vec<float>)_mm512_sqrt_ps((__m512)a); }
-DK_INLINE vec<double> sqrt(vec<double> a) { return (vec<double>)_mm512_sqrt_pd((__m512d)a); }
+DK_INLINE vec<float> sqrt(vec<float> a) { return (vec<float>)_mm512_maskz_sqrt_ps(__mmask16(-1), (__m512)a); }
+DK_INLINE vec<double> sqrt(vec<double> a) { return (vec<double>)_mm512_maskz_sqrt_pd(__mmask8(-1), (__m512d)a); }
 template <> DK_INLINE vec<float> load(const float *p, int64_t n) {
     return (vec<float>)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
 }
@@ -130,8 +130,12 @@ DK_INLINE double sqrt(double a) { return __builtin_sqrt(a); }
 
 // a > b ? a : b, and a < b ? a : b: the second operand where one is NaN, and for equal zeros.
 #if defined(DK_AVX512)
-DK_INLINE vec<float> greater_of(vec<float> a, vec<float> b) { return (vec<float>)_mm512_max_ps((__m512)a, (__m512)b); }
-DK_INLINE vec<float> lesser_of(vec<float> a, vec<float> b) { return (vec<float>)_mm512_min_ps((__m512)a, (__m512)b); }
+DK_INLINE vec<float> greater_of(vec<float> a, vec<float> b) {
+    return (vec<float>)_mm512_maskz_max_ps(__mmask16(-1), (__m512)a, (__m512)b);
+}
+DK_INLINE vec<float> lesser_of(vec<float> a, vec<float> b) {
+    return (vec<float>)_mm512_maskz_min_ps(__mmask16(-1), (__m512)a, (__m512)b);
+}
 #elif defined(DK_AVX2)
 DK_INLINE vec<float> greater_of(vec<float> a, vec<float> b) { return (vec<float>)_mm256_max_ps((__m256)a, (__m256)b); }
 DK_INLINE vec<float> lesser_of(vec<float> a, vec<float> b) { return (vec<float>)_mm256_min_ps((__m256)a, (__m256)b); }
