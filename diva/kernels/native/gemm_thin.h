@@ -87,7 +87,8 @@ bool gemm_thin(int64_t m, Range n, int64_t k, const StridedA<T> &a, const Stride
         const auto function = both ? two : one;
         int64_t from = 0;
         do {  // once even without terms: R = +0
-            function(std::min(gemm_chunk, k - from), packed + from * m, b.p + j * b.stride + from, b.stride, count, r, from == 0);
+            const int64_t here = std::min(gemm_chunk, k - from);
+            function(here, packed + from * m, b.p + j * b.stride + from, b.stride, count, r, from == 0);
             from += gemm_chunk;
         } while (from < k);
         store(r, both ? 2 * L : L, 0, m, j, count);
