@@ -79,7 +79,8 @@ bool gemm_thin(int64_t m, Range n, int64_t k, const StridedA<T> &a, const Stride
         for (int64_t i = 0; i < m; ++i) packed[t * m + i] = a.p[i * a.stride + t * a.stride_k];
     using all = std::make_integer_sequence<int, thin_rows>;
     const auto one = thin_chunk_of<T, 1>(m, all{});
-    const auto two = m <= 4 && L <= 8 && !rows_collide<T>(b.stride) ? thin_chunk_of<T, 2>(m, std::make_integer_sequence<int, 4>{}) : nullptr;
+    const bool pairs = m <= 4 && L <= 8 && !rows_collide<T>(b.stride);
+    const auto two = pairs ? thin_chunk_of<T, 2>(m, std::make_integer_sequence<int, 4>{}) : nullptr;
     alignas(64) T r[thin_rows * 2 * L];
     for (int64_t j = n.begin; j < n.end;) {
         const bool both = two && n.end - j >= 2 * L;
