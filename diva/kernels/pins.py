@@ -65,7 +65,7 @@ def _einsum_optimised() -> bool:
 
 
 def _optimise_einsum(on: bool) -> None:
-    torch.backends.opt_einsum.enabled = on  # type: ignore[assignment]
+    torch.backends.opt_einsum.enabled = on
 
 
 def _flushes_denormals() -> bool:
@@ -104,9 +104,7 @@ class _WhenImported(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, then: Callable[[], None]):
         self.name, self.then = name, then
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != self.name:
             return None
         self.remove()

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import torch
@@ -22,7 +23,11 @@ INSTEAD = {
     "aten::native_dropout": "torch.nn.functional.dropout",
 }
 _LIBRARIES = tuple(
-    {f"{Path(folder)}/" for folder in (*sysconfig.get_paths().values(), Path(torch.__file__).parent) if "bin" not in str(folder)}
+    {
+        f"{Path(folder)}/"
+        for folder in (*sysconfig.get_paths().values(), str(Path(torch.__file__).parent))
+        if "bin" not in str(folder)
+    }
 )
 _OWN = str(Path(__file__).parent)
 
@@ -66,15 +71,19 @@ def operator_of(node: str) -> str:
 
 
 def _users_line() -> str:
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     inner = None
     while frame is not None:
         file = frame.f_code.co_filename
         if _is_users(file):
             return f"{file}:{frame.f_lineno}"
-        if inner is None and not file.startswith((_OWN, "<frozen", "<eval")) and f"{Path(torch.__file__).parent}/" not in file:
+        if (
+            inner is None
+            and not file.startswith((_OWN, "<frozen", "<eval"))
+            and f"{Path(torch.__file__).parent}/" not in file
+        ):
             inner = f"{file}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return inner or "no place known"
 
 

@@ -50,7 +50,7 @@ SAFE: dict[str, str] = {
         nonzero_static
         """,
     "one IEEE operation, or a choice": """
-        ceil copysign floor frac frexp heaviside nan_to_num neg nextafter round round.out sign threshold trunc
+        ceil copysign floor frac frexp heaviside nan_to_num neg nextafter round sign threshold trunc
         """,
     "looks at a value, computes nothing": """
         _assert_async _functional_assert_async _fused_sdp_choice _local_scalar_dense _validate_compressed_sparse_indices
@@ -96,6 +96,7 @@ OTHER_LAYOUTS = {
     "NestedTensorCPU": "nested tensors have no exact kernels; pad them",
 }
 
+_EXCEPT = {"round.decimals", "round.decimals_out", "round_.decimals"}  # they multiply and divide by a power of ten
 _REFUSED_FOR: dict[Guard, str] = {
     "integers": "for floating-point numbers",
     "real": "for complex numbers",
@@ -111,7 +112,7 @@ def reason(name: str) -> tuple[str, Guard | None] | None:
     short = name.removeprefix("aten::")
     base = short.partition(".")[0]
     for candidate in (short, base, base.removesuffix("_")):
-        if candidate in listed and (candidate != "max" or short == "max") and (candidate != "min" or short == "min"):
+        if candidate in listed and short not in _EXCEPT:
             return listed[candidate]
     return None
 
@@ -120,9 +121,9 @@ def reason(name: str) -> tuple[str, Guard | None] | None:
 def _listed() -> dict[str, tuple[str, Guard | None]]:
     found: dict[str, tuple[str, Guard | None]] = {}
     for why, names in SAFE.items():
-        found |= {name: (why, None) for name in names.split()}
+        found |= dict.fromkeys(names.split(), (why, None))
     for (guard, why), names in GUARDED.items():
-        found |= {name: (f"{why}; refused {_REFUSED_FOR[guard]}", guard) for name in names.split()}
+        found |= dict.fromkeys(names.split(), (f"{why}; refused {_REFUSED_FOR[guard]}", guard))
     return found
 
 

@@ -86,6 +86,8 @@ def _open() -> ExitStack:
         _replace(held, torch, "set_num_threads", _with_native_threads)
         _replace(held, torch.ops, "load_library", _with_renewal)
         _replace(held, multiprocessing.spawn, "get_preparation_data", _with_scope)
+        for owner, name, replacement in operators.replacements():
+            _replace(held, owner, name, lambda _, replacement=replacement: replacement)
         _libraries[:] = _install()
         held.callback(_uninstall)
     except BaseException:
@@ -103,7 +105,7 @@ def _install() -> list[torch.library.Library]:
                 continue
             namespace, _, name = entry.operator.partition("::")
             if namespace not in opened:
-                opened[namespace] = torch.library.Library(namespace, "IMPL")  # noqa: TOR901
+                opened[namespace] = torch.library.Library(namespace, "IMPL")
             opened[namespace].impl(name, entry.kernel, entry.key, allow_override=True)
     return list(opened.values())
 
@@ -114,7 +116,9 @@ def _uninstall() -> None:
     _libraries.clear()
 
 
-def _replace(held: ExitStack, owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def _replace(
+    held: ExitStack, owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
     found = getattr(owner, name)
     in_dictionary = name in vars(owner)
     setattr(owner, name, around(found))

@@ -106,8 +106,12 @@ def register(operator: Any, function: Kernel) -> None:
     Its in-place and out= forms are made from it, when it is given for the functional one.
     """
     name = _known(operator)
-    if not any(torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for key in ("CPU", "CompositeExplicitAutograd")):
-        raise UsageError(f"register({operator!r}): PyTorch composes it of other operators; register those that it is refused for")
+    if not any(
+        torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for key in ("CPU", "CompositeExplicitAutograd")
+    ):
+        raise UsageError(
+            f"register({operator!r}): PyTorch composes it of other operators; register those that it is refused for"
+        )
     with _lock:
         described = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
         _declared[name] = Declared(name, "kernel", described)
@@ -146,6 +150,11 @@ def entries() -> list[Entry]:
             names |= ours.keys() | {f"aten::{name}" for name in safe.COMPUTE_THEMSELVES if _exists(f"aten::{name}")}
         found += [_entry(name, key, ours) for name in sorted(names)]
     return found
+
+
+def find(operator: str, key: str = "CPU") -> Entry:
+    """The entry of one operator ("aten::add.Tensor")."""
+    return _entry(operator, key, _ours())
 
 
 def _entry(name: str, key: str, ours: dict[str, tuple[Kernel, str]]) -> Entry:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 Kernel = Callable[..., Any]
 
+_c: Any = torch._C
+_is_alias_of = _c._is_alias_of  # whether two tensors share memory; unlike data_ptr(), of their whole storages
 _FLOATS = (torch.float32, torch.float64)
 # Tensor arguments that are broadcast to the result; an operator with others (mat1, index, ...) has its own shape rule.
 _BROADCAST = {"self", "other", "tensor1", "tensor2", "end", "weight", "exponent", "min", "max"}
@@ -39,7 +41,7 @@ def variants(name: str, function: Kernel) -> dict[str, Kernel]:
     gradient when they are overridden).
     """
     schema = _schema(name)
-    if schema is None or _written(schema):
+    if schema is None or _written(schema) or not _has_own_kernel(name):
         return {}
     base = name.partition(".")[0]
     found: dict[str, Kernel] = {}
@@ -119,7 +121,7 @@ def _in_place(function: Kernel, schema: Any, takes_out: bool) -> Kernel:
                 if (
                     other.dtype is not dtype
                     or (other.shape != shape and not (broadcasts and _fits(other.shape, shape)))
-                    or torch._C._is_alias_of(self, other)
+                    or _is_alias_of(self, other)
                 ):
                     return through_copy(self, *args, **kwargs)
             elif other.__class__ is complex:
@@ -162,7 +164,7 @@ def _out(function: Kernel, schema: Any, names: list[str], takes_out: bool) -> Ke
             if isinstance(given, Tensor):
                 if given is out and shape_of is None:
                     continue
-                if given.dtype is not dtype or torch._C._is_alias_of(out, given):
+                if given.dtype is not dtype or _is_alias_of(out, given):
                     return through_copy(*args, **kwargs)
                 if shape_of is None and (given.shape != shape or not given.is_contiguous()):
                     return through_copy(*args, **kwargs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,9 @@ INSTRUCTION_SETS = library.available()
 
 
 @pytest.fixture(params=INSTRUCTION_SETS)
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+def instruction_set(request: pytest.FixtureRequest) -> str:
     native.use(request.param)
-    yield request.param
+    return str(request.param)
 
 
 def numbers(seed: int, *shape: int, dtype: type = np.float32, special: bool = False) -> np.ndarray:

@@ -277,4 +277,5 @@ def test_other_types_get_bernoulli_and_integers() -> None:
             assert torch.equal(drawn.float(), torch.empty(40).bernoulli_(0.5))
         for dtype in (torch.bool, torch.uint8, torch.int8, torch.int32, torch.float32):
             assert torch.empty(40, dtype=dtype).random_().double().std() > 0
-        assert torch.randint(-3, 4, (500,)).unique().tolist() == list(range(-3, 4))
+        drawn = torch.randint(-3, 4, (500,))
+    assert drawn.unique().tolist() == list(range(-3, 4))

@@ -7,9 +7,6 @@
 namespace dk {
 
 
-// Rows so far apart that more than a few of them fall into the same lines of the first cache.
-template <class T> inline bool rows_collide(int64_t stride) { return stride * int64_t(sizeof(T)) % 2048 == 0 && stride != 0; }
-
 // C's rows [m0, m1) and columns [n0, n1) on this thread. A is read in place, or packed where neither its rows nor its terms are
 // neighbours; B is read in place where its columns are neighbours, else packed.
 template <class T, class Store>

@@ -114,6 +114,49 @@ template <class T, int W> DK_INLINE void swap_all(vec<T> *r) {
     }
 }
 
+// The block of lanes<T> x lanes<T> numbers p[j * stride + t], transposed: lane j of r[t].
+template <class T> DK_INLINE void load_transposed(vec<T> *r, const T *p, int64_t stride) {
+#pragma GCC unroll 16
+    for (int j = 0; j < lanes<T>; ++j) r[j] = load(p + j * stride);
+    swap_all<T, 1>(r);
+}
+#if defined(DK_AVX512) || defined(DK_AVX2)
+// Four numbers of a row go to each quarter (half) of a register as they are loaded; 4 x 4 blocks are transposed there.
+DK_INLINE vec<float> load_quarters(const float *p, int64_t stride) {
+#if defined(DK_AVX512)
+    __m512 v = _mm512_maskz_broadcast_f32x4(0x000f, _mm_loadu_ps(p));
+    v = _mm512_mask_broadcast_f32x4(v, 0x00f0, _mm_loadu_ps(p + 4 * stride));
+    v = _mm512_mask_broadcast_f32x4(v, 0x0f00, _mm_loadu_ps(p + 8 * stride));
+    return (vec<float>)_mm512_mask_broadcast_f32x4(v, 0xf000, _mm_loadu_ps(p + 12 * stride));
+#else
+    return (vec<float>)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * stride), 1);
+#endif
+}
+// In each quarter: a[from], b[from], a[from + 1], b[from + 1] (pairs == 1), or a[from, from + 1], b[from, from + 1] (pairs == 2).
+template <int pairs, int from> DK_INLINE vec<float> unpack(vec<float> a, vec<float> b) {
+    constexpr int L = lanes<float>;
+    mask<float> m;
+    for (int i = 0; i < L; ++i) {
+        const int at = i % 4, second = pairs == 1 ? at % 2 : at / 2, index = from + (pairs == 1 ? at / 2 : at % 2);
+        m[i] = i - at + index + (second ? L : 0);
+    }
+    return __builtin_shuffle(a, b, m);
+}
+template <> DK_INLINE void load_transposed(vec<float> *r, const float *p, int64_t stride) {
+#pragma GCC unroll 4
+    for (int g = 0; g < lanes<float>; g += 4, p += 4) {
+        const vec<float> a = load_quarters(p, stride), b = load_quarters(p + stride, stride),
+                         c = load_quarters(p + 2 * stride, stride), d = load_quarters(p + 3 * stride, stride);
+        const vec<float> ab = unpack<1, 0>(a, b), cd = unpack<1, 0>(c, d), ab2 = unpack<1, 2>(a, b), cd2 = unpack<1, 2>(c, d);
+        r[g] = unpack<2, 0>(ab, cd), r[g + 1] = unpack<2, 2>(ab, cd);
+        r[g + 2] = unpack<2, 0>(ab2, cd2), r[g + 3] = unpack<2, 2>(ab2, cd2);
+    }
+}
+#endif
+
+// Rows so far apart that more than a few of them fall into the same lines of the first cache.
+template <class T> inline bool rows_collide(int64_t stride) { return stride * int64_t(sizeof(T)) % 2048 == 0 && stride != 0; }
+
 // Packs `count` <= W vectors of `depth` terms, element (i, k) at p[i * stride + k * stride_k], to out[k * W + i]; the rest of
 // each W is +0. May write lanes<T> elements beyond out[depth * W].
 template <class T, int W>
@@ -134,14 +177,16 @@ void pack_panel(T *out, const T *p, int64_t stride, int64_t stride_k, int64_t co
             for (int g = 0; g < W; g += L) {
                 vec<T> r[L];
                 if (here == L && g + L <= count) {
+                    load_transposed<T>(r, p + g * stride + k, stride);
+                } else if (here == L) {
 #pragma GCC unroll 16
-                    for (int i = 0; i < L; ++i) r[i] = load(p + (g + i) * stride + k);
+                    for (int i = 0; i < L; ++i) r[i] = g + i < count ? load(p + (g + i) * stride + k) : vec<T>{};
+                    swap_all<T, 1>(r);
                 } else {
 #pragma GCC unroll 16
-                    for (int i = 0; i < L; ++i)
-                        r[i] = g + i < count ? load(p + (g + i) * stride + k, here) : vec<T>{};
+                    for (int i = 0; i < L; ++i) r[i] = g + i < count ? load(p + (g + i) * stride + k, here) : vec<T>{};
+                    swap_all<T, 1>(r);
                 }
-                swap_all<T, 1>(r);
                 T *to = out + k * W + g;
                 constexpr int rest = W % L;
                 if (here == L && (rest == 0 || g + L <= W)) {

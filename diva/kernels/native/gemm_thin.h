@@ -8,45 +8,64 @@ namespace dk {
 
 constexpr int64_t thin_rows = 8;
 
-// B's terms are neighbours (weights of a linear layer). One chunk for R rows of A and the `count` <= lanes<T> columns b,
-// b + stride, ...: blocks of B are transposed in registers. A's element (i, k) is at a[k * R + i].
-template <class T, int R>
+// B's terms are neighbours (weights of a linear layer). One chunk for R rows of A and the `count` columns b, b + stride, ...:
+// blocks of B are transposed in registers. A's element (i, k) is at a[k * R + i]. P = 2 panels of lanes<T> columns (all there)
+// hide the time that one chain of few rows takes; P = 1: count <= lanes<T>.
+template <class T, int R, int P>
 void thin_chunk(int64_t depth, const T *a, const T *b, int64_t stride, int64_t count, T *r, bool first) {
     constexpr int L = lanes<T>;
-    [[maybe_unused]] vec<T> x0{}, x1{}, x2{}, x3{}, x4{}, x5{}, x6{}, x7{};
-#define DK_ROW(i, t) \
+    [[maybe_unused]] vec<T> x0{}, x1{}, x2{}, x3{}, x4{}, x5{}, x6{}, x7{}, y0{}, y1{}, y2{}, y3{}, y4{}, y5{}, y6{}, y7{};
+#define DK_ROW(x, i, t) \
     if constexpr (R > i) x##i = fma(set(a[t * R + i]), row[t], x##i);
-#define DK_TERM(t) DK_ROW(0, t) DK_ROW(1, t) DK_ROW(2, t) DK_ROW(3, t) DK_ROW(4, t) DK_ROW(5, t) DK_ROW(6, t) DK_ROW(7, t)
+#define DK_TERM(x, t) \
+    DK_ROW(x, 0, t) DK_ROW(x, 1, t) DK_ROW(x, 2, t) DK_ROW(x, 3, t) DK_ROW(x, 4, t) DK_ROW(x, 5, t) DK_ROW(x, 6, t) DK_ROW(x, 7, t)
     for (int64_t k = 0; k < depth; k += L, a += L * R, b += L) {
         const int64_t here = std::min<int64_t>(L, depth - k);
         vec<T> row[L];
-        if (here == L && count == L) {
-#pragma GCC unroll 16
-            for (int t = 0; t < L; ++t) row[t] = load(b + t * stride);
-            swap_all<T, 1>(row);
+        if (here == L && (P == 2 || count == L)) {
+            load_transposed<T>(row, b, stride);
 #pragma GCC unroll 16
             for (int t = 0; t < L; ++t) {
-                DK_TERM(t)
+                DK_TERM(x, t)
+            }
+            if constexpr (P == 2) {
+                load_transposed<T>(row, b + L * stride, stride);
+#pragma GCC unroll 16
+                for (int t = 0; t < L; ++t) {
+                    DK_TERM(y, t)
+                }
             }
         } else {
 #pragma GCC unroll 16
             for (int t = 0; t < L; ++t) row[t] = t < count ? load(b + t * stride, here) : vec<T>{};
             swap_all<T, 1>(row);
             for (int t = 0; t < here; ++t) {
-                DK_TERM(t)
+                DK_TERM(x, t)
+            }
+            if constexpr (P == 2) {
+#pragma GCC unroll 16
+                for (int t = 0; t < L; ++t) row[t] = load(b + (L + t) * stride, here);
+                swap_all<T, 1>(row);
+                for (int t = 0; t < here; ++t) {
+                    DK_TERM(y, t)
+                }
             }
         }
     }
 #undef DK_TERM
 #undef DK_ROW
-#define DK_FOLD(i) \
-    if constexpr (R > i) store(r + i * L, (first ? vec<T>{} : load(r + i * L)) + x##i);
+#define DK_FOLD(i)                                                                                                  \
+    if constexpr (R > i) {                                                                                          \
+        T *p = r + i * P * L;                                                                                       \
+        store(p, (first ? vec<T>{} : load(p)) + x##i);                                                              \
+        if constexpr (P == 2) store(p + L, (first ? vec<T>{} : load(p + L)) + y##i);                                \
+    }
     DK_FOLD(0) DK_FOLD(1) DK_FOLD(2) DK_FOLD(3) DK_FOLD(4) DK_FOLD(5) DK_FOLD(6) DK_FOLD(7)
 #undef DK_FOLD
 }
 
-template <class T, int... R> inline auto thin_chunk_of(int64_t rows, std::integer_sequence<int, R...>) {
-    static constexpr decltype(&thin_chunk<T, 1>) functions[] = {thin_chunk<T, R + 1>...};
+template <class T, int P, int... R> inline auto thin_chunk_of(int64_t rows, std::integer_sequence<int, R...>) {
+    static constexpr decltype(&thin_chunk<T, 1, P>) functions[] = {thin_chunk<T, R + 1, P>...};
     return functions[rows - 1];
 }
 
@@ -58,16 +77,21 @@ bool gemm_thin(int64_t m, Range n, int64_t k, const StridedA<T> &a, const Stride
     if (!packed) return false;
     for (int64_t t = 0; t < k; ++t)
         for (int64_t i = 0; i < m; ++i) packed[t * m + i] = a.p[i * a.stride + t * a.stride_k];
-    auto function = thin_chunk_of<T>(m, std::make_integer_sequence<int, thin_rows>{});
-    alignas(64) T r[thin_rows * L];
-    for (int64_t j = n.begin; j < n.end; j += L) {
-        const int64_t count = std::min<int64_t>(L, n.end - j);
+    using all = std::make_integer_sequence<int, thin_rows>;
+    const auto one = thin_chunk_of<T, 1>(m, all{});
+    const auto two = m <= 4 && L <= 8 && !rows_collide<T>(b.stride) ? thin_chunk_of<T, 2>(m, std::make_integer_sequence<int, 4>{}) : nullptr;
+    alignas(64) T r[thin_rows * 2 * L];
+    for (int64_t j = n.begin; j < n.end;) {
+        const bool both = two && n.end - j >= 2 * L;
+        const int64_t count = both ? 2 * L : std::min<int64_t>(L, n.end - j);
+        const auto function = both ? two : one;
         int64_t from = 0;
         do {  // once even without terms: R = +0
             function(std::min(gemm_chunk, k - from), packed + from * m, b.p + j * b.stride + from, b.stride, count, r, from == 0);
             from += gemm_chunk;
         } while (from < k);
-        store(r, L, 0, m, j, count);
+        store(r, both ? 2 * L : L, 0, m, j, count);
+        j += count;
     }
     return true;
 }
@@ -133,9 +157,7 @@ template <class T> bool inner_product(int64_t n, const T *x, int64_t stride_x, c
                 vec<T> sum{};
                 for (int64_t k = 0; k < gemm_chunk; k += L, p += L, q += L) {
                     vec<T> a[L], b[L];
-#pragma GCC unroll 16
-                    for (int t = 0; t < L; ++t) a[t] = load(p + t * gemm_chunk), b[t] = load(q + t * gemm_chunk);
-                    swap_all<T, 1>(a), swap_all<T, 1>(b);
+                    load_transposed<T>(a, p, gemm_chunk), load_transposed<T>(b, q, gemm_chunk);
 #pragma GCC unroll 16
                     for (int t = 0; t < L; ++t) sum = fma(a[t], b[t], sum);
                 }

@@ -13,6 +13,10 @@
 
 #include "diva_kernels.h"
 
+#ifndef DK_SOURCE_DIGEST
+#include "source_digest.h"  // written by CMake
+#endif
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif

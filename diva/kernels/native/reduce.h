@@ -219,6 +219,20 @@ template <class T, class Step> void reduce_column_block(int64_t begin, int64_t n
     }
 }
 
+// REDUCE of the columns c .. end - 1, at most 4 * lanes<T> of them, of n rows (n <= 4096 * 4096) on this thread: out[c'].
+template <class T, class Step> void reduce_columns_here(int64_t n, int64_t c, int64_t end, const Step &step, T *out) {
+    if (n <= reduce_block_length) return reduce_column_block(0, n, c, end, step, out);
+    auto blocks = [&](vec<T> acc, int64_t b, int64_t column, auto... count) {
+        T sums[lanes<T>];
+        int64_t begin = b * reduce_block_length, width = lanes<T>;
+        if constexpr (sizeof...(count)) width = (count, ...);
+        int64_t rows = n - begin < reduce_block_length ? n - begin : reduce_block_length;
+        reduce_column_block(begin, rows, column, column + width, step, sums - column);
+        return acc + load(sums, width);
+    };
+    reduce_column_block(0, (n + reduce_block_length - 1) / reduce_block_length, c, end, blocks, out);
+}
+
 // The columns of a matrix in memory.
 template <class T> struct column_terms {
     const T *x;

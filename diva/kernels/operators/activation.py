@@ -131,9 +131,7 @@ def gelu(self: Tensor, *, approximate: str = "none", out: Tensor | None = None) 
 
 
 @kernel("gelu_backward")
-def gelu_backward(
-    grad_output: Tensor, self: Tensor, *, approximate: str = "none", out: Tensor | None = None
-) -> Tensor:
+def gelu_backward(grad_output: Tensor, self: Tensor, *, approximate: str = "none", out: Tensor | None = None) -> Tensor:
     """The gradient of `gelu`."""
     return binary_with(_GELU_BACKWARD[_approximation(approximate)], self, grad_output, out=out)
 
@@ -215,9 +213,7 @@ def log_sigmoid_forward(self: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @kernel("log_sigmoid_backward")
-def log_sigmoid_backward(
-    grad_output: Tensor, self: Tensor, buffer: Tensor, *, out: Tensor | None = None
-) -> Tensor:
+def log_sigmoid_backward(grad_output: Tensor, self: Tensor, buffer: Tensor, *, out: Tensor | None = None) -> Tensor:
     """g * sigmoid(-x)."""
     return binary_with(_LOG_SIGMOID_BACKWARD, self, grad_output, out=out)
 

@@ -19,6 +19,7 @@ from diva.kernels.operators.elementwise_pass import (
     common_type,
     elementwise,
     function,
+    integer_tensors,
     into,
     promote,
     scalar,
@@ -42,10 +43,11 @@ _CLAMP_TENSOR = function("CLAMP_TENSOR")
 
 _stock_add, _stock_sub, _stock_rsub = stock("add.Tensor"), stock("sub.Tensor"), stock("rsub.Tensor")
 _stock_mul, _stock_div_mode = stock("mul.Tensor"), stock("div.Tensor_mode")
-_stock_floor_divide, _stock_addcmul = stock("floor_divide"), stock("addcmul")
+_stock_addcmul = stock("addcmul")
 _stock_clamp, _stock_clamp_tensor = stock("clamp"), stock("clamp.Tensor")
 
 Operand = Tensor | Number
+_NUMBERS = (float, int)  # of Python: beside one of these the other operand is a tensor
 
 
 def _same_float(x: Operand, y: Operand) -> bool:
@@ -64,7 +66,7 @@ def add(self: Operand, other: Operand, *, alpha: Number = 1, out: Tensor | None 
     """self + other; with alpha fma(alpha, other, self): one rounding."""
     if alpha == 1 and _same_float(self, other):
         return binary(_ADD, self, other, out)  # type: ignore[arg-type]
-    return _add(self, other, alpha, out, lambda: _stock_add(self, other, alpha=alpha))
+    return _add(self, other, alpha, out, lambda: _stock_add(*integer_tensors(self, other), alpha=alpha))
 
 
 @kernel("sub.Tensor")
@@ -72,18 +74,18 @@ def sub(self: Operand, other: Operand, *, alpha: Number = 1, out: Tensor | None 
     """self - other; with alpha fma(-alpha, other, self)."""
     if alpha == 1 and _same_float(self, other):
         return binary(_SUB, self, other, out)  # type: ignore[arg-type]
-    return _add(self, other, -alpha, out, lambda: _stock_sub(self, other, alpha=alpha))
+    return _add(self, other, -alpha, out, lambda: _stock_sub(*integer_tensors(self, other), alpha=alpha))
 
 
 @kernel("rsub.Tensor")
 def rsub(self: Operand, other: Operand, *, alpha: Number = 1, out: Tensor | None = None) -> Tensor:
     """other - self; with alpha fma(-alpha, self, other)."""
-    return _add(other, self, -alpha, out, lambda: _stock_rsub(self, other, alpha=alpha))
+    return _add(other, self, -alpha, out, lambda: _stock_rsub(*integer_tensors(self, other), alpha=alpha))
 
 
 def _add(x: Operand, y: Operand, alpha: Number, out: Tensor | None, integers: Callable[[], Tensor]) -> Tensor:
     """x + alpha y for every kind of operand."""
-    if not (isinstance(x, Tensor) and x.dtype in FLOATS and type(y) is float):
+    if not (type(y) in _NUMBERS and isinstance(x, Tensor) and x.dtype in FLOATS):
         ready = promote(x, y)
         if ready is None:
             return into(out, integers())
@@ -107,9 +109,11 @@ def mul(self: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor:
     """self * other."""
     if _same_float(self, other):
         return binary(_MUL, self, other, out)  # type: ignore[arg-type]
+    if type(other) in _NUMBERS and self.dtype in FLOATS:  # type: ignore[union-attr]
+        return scalar(_MUL_SCALAR, self, other, out=out)  # type: ignore[arg-type]
     ready = promote(self, other)
     if ready is None:
-        return into(out, _stock_mul(self, other))
+        return into(out, _stock_mul(*integer_tensors(self, other)))
     x, y = ready
     if isinstance(x, Tensor):
         return binary(_MUL, x, y, out) if isinstance(y, Tensor) else scalar(_MUL_SCALAR, x, y, out=out)
@@ -121,6 +125,8 @@ def div(self: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor:
     """self / other, a true division also by a number."""
     if _same_float(self, other):
         return binary(_DIV, self, other, out)  # type: ignore[arg-type]
+    if type(other) in _NUMBERS and self.dtype in FLOATS:  # type: ignore[union-attr]
+        return scalar(_DIV_SCALAR, self, other, out=out)  # type: ignore[arg-type]
     x, y = promote(self, other) or _floats(self, other)
     if isinstance(x, Tensor):
         return binary(_DIV, x, y, out) if isinstance(y, Tensor) else scalar(_DIV_SCALAR, x, y, out=out)
@@ -137,21 +143,23 @@ def _floats(*operands: Operand) -> list[Any]:
 def div_mode(self: Operand, other: Operand, *, rounding_mode: str | None, out: Tensor | None = None) -> Tensor:
     """self / other, rounded down ("floor", from the exact remainder) or towards zero ("trunc", of the quotient)."""
     if rounding_mode is None:
-        return div(self, other, out=out)
+        result: Tensor = div(self, other, out=out)
+        return result
     if rounding_mode not in _DIV_MODE:
         raise RuntimeError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
         )
     ready = tensors(self, other)
     if ready is None:
-        return into(out, _stock_div_mode(self, other, rounding_mode=rounding_mode))
+        return into(out, _stock_div_mode(*integer_tensors(self, other), rounding_mode=rounding_mode))
     return binary(_DIV_MODE[rounding_mode], ready[0], ready[1], out)
 
 
 @kernel("floor_divide")
 def floor_divide(self: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor:
     """self / other rounded down."""
-    return div_mode(self, other, rounding_mode="floor", out=out)
+    result: Tensor = div_mode(self, other, rounding_mode="floor", out=out)
+    return result
 
 
 @kernel("reciprocal")
@@ -173,9 +181,7 @@ def rsqrt(self: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @kernel("addcmul")
-def addcmul(
-    self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1, out: Tensor | None = None
-) -> Tensor:
+def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1, out: Tensor | None = None) -> Tensor:
     """fma(value * tensor1, tensor2, self)."""
     if common_type(self, tensor1, tensor2) not in FLOATS and promote(self, tensor1, tensor2) is None:
         return into(out, _stock_addcmul(self, tensor1, tensor2, value=value))
@@ -183,9 +189,7 @@ def addcmul(
 
 
 @kernel("addcdiv")
-def addcdiv(
-    self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1, out: Tensor | None = None
-) -> Tensor:
+def addcdiv(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1, out: Tensor | None = None) -> Tensor:
     """self + (value * tensor1) / tensor2."""
     if not any(t.dtype.is_floating_point for t in (tensor1, tensor2)):
         raise RuntimeError("Integer division with addcdiv is no longer supported; convert the tensors to float first")
@@ -219,7 +223,7 @@ def _plain(name: str, f: int) -> None:
             return binary(f, self, other, out)  # type: ignore[arg-type]
         ready = tensors(self, other)
         if ready is None:
-            return into(out, integers(self, other))
+            return into(out, integers(*integer_tensors(self, other)))
         return binary(f, ready[0], ready[1], out)
 
     operator.__qualname__ = operator.__name__ = name
@@ -240,7 +244,7 @@ for _name, _function in {
 
 
 @kernel("clamp")
-def clamp(self: Tensor, min: Number | None = None, max: Number | None = None, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp(self: Tensor, min: Number | None = None, max: Number | None = None, *, out: Tensor | None = None) -> Tensor:
     """x < min ? min : x, then x > max ? max : x; NaN passes, and a NaN bound makes NaN."""
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
@@ -258,7 +262,11 @@ def clamp(self: Tensor, min: Number | None = None, max: Number | None = None, *,
 
 @kernel("clamp.Tensor")
 def clamp_tensor(
-    self: Tensor, min: Tensor | None = None, max: Tensor | None = None, *, out: Tensor | None = None  # noqa: A002
+    self: Tensor,
+    min: Tensor | None = None,
+    max: Tensor | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """`clamp` with tensors as bounds."""
     if min is None and max is None:
@@ -272,24 +280,28 @@ def clamp_tensor(
 
 
 @kernel("clamp_min")
-def clamp_min(self: Tensor, min: Number, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp_min(self: Tensor, min: Number, *, out: Tensor | None = None) -> Tensor:
     """`clamp` from below."""
-    return clamp(self, min, None, out=out)
+    result: Tensor = clamp(self, min, None, out=out)
+    return result
 
 
 @kernel("clamp_max")
-def clamp_max(self: Tensor, max: Number, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp_max(self: Tensor, max: Number, *, out: Tensor | None = None) -> Tensor:
     """`clamp` from above."""
-    return clamp(self, None, max, out=out)
+    result: Tensor = clamp(self, None, max, out=out)
+    return result
 
 
 @kernel("clamp_min.Tensor")
-def clamp_min_tensor(self: Tensor, min: Tensor, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp_min_tensor(self: Tensor, min: Tensor, *, out: Tensor | None = None) -> Tensor:
     """`clamp` from below by a tensor."""
-    return clamp_tensor(self, min, None, out=out)
+    result: Tensor = clamp_tensor(self, min, None, out=out)
+    return result
 
 
 @kernel("clamp_max.Tensor")
-def clamp_max_tensor(self: Tensor, max: Tensor, *, out: Tensor | None = None) -> Tensor:  # noqa: A002
+def clamp_max_tensor(self: Tensor, max: Tensor, *, out: Tensor | None = None) -> Tensor:
     """`clamp` from above by a tensor."""
-    return clamp_tensor(self, None, max, out=out)
+    result: Tensor = clamp_tensor(self, None, max, out=out)
+    return result

@@ -123,7 +123,9 @@ def elementwise(
 def refuse(f: int, x: Tensor) -> NoReturn:
     """The kernel said no: there is no such program for this type."""
     name = next(name for name, number in _NUMBERS.items() if number == f)
-    raise KernelError(f"there is no exact kernel of {name.lower()} for {x.dtype}; convert the tensor, or use --backend torch")
+    raise KernelError(
+        f"there is no exact kernel of {name.lower()} for {x.dtype}; convert the tensor, or use --backend torch"
+    )
 
 
 def _assign(out: Tensor, result: Tensor) -> Tensor:
@@ -244,9 +246,10 @@ def as_float(x: Tensor) -> Tensor:
     return x.to(torch.get_default_dtype())
 
 
-def into(out: Tensor | None, result: Tensor) -> Tensor:
+def into(out: Tensor | None, result: Any) -> Tensor:
     """`result`, in `out` where there is one."""
-    return result if out is None else out.copy_(result)
+    kept: Tensor = result if out is None else out.copy_(result)
+    return kept
 
 
 def promote(*operands: Tensor | Number) -> list[Any] | None:
@@ -258,16 +261,22 @@ def promote(*operands: Tensor | Number) -> list[Any] | None:
     if not (dtype.is_floating_point or dtype.is_complex):
         return None
     native[dtype]
-    ready = [o.item() if isinstance(o, Tensor) and o.dim() == 0 else o for o in operands]
+    ready: list[Any] = [o.item() if isinstance(o, Tensor) and o.dim() == 0 else o for o in operands]
     if not any(isinstance(o, Tensor) for o in ready):
         ready[0] = torch.full((), ready[0], dtype=dtype)
     return [o.to(dtype) if isinstance(o, Tensor) else o for o in ready]
 
 
+def integer_tensors(*operands: Tensor | Number) -> list[Tensor]:
+    """The operands for PyTorch's own integer kernels, numbers as tensors without dimensions."""
+    dtype = common_type(*operands)
+    return [o if isinstance(o, Tensor) else torch.full((), o, dtype=dtype) for o in operands]
+
+
 def common_type(*operands: Tensor | Number) -> torch.dtype:
     """What PyTorch promotes the operands to."""
     if len(operands) == 1:
-        return operands[0].dtype if isinstance(operands[0], Tensor) else torch.result_type(*operands, 0)
+        return operands[0].dtype if isinstance(operands[0], Tensor) else torch.result_type(operands[0], 0)
     dtype = torch.result_type(operands[0], operands[1])
     for operand in operands[2:]:  # enough for tensors with dimensions, of which there is at least one here
         dtype = torch.promote_types(dtype, torch.result_type(operands[0], operand))

@@ -117,8 +117,6 @@ def logit(self: Tensor, eps: float | None = None, *, out: Tensor | None = None) 
 
 
 @kernel("logit_backward")
-def logit_backward(
-    grad_output: Tensor, self: Tensor, eps: float | None = None, *, out: Tensor | None = None
-) -> Tensor:
+def logit_backward(grad_output: Tensor, self: Tensor, eps: float | None = None, *, out: Tensor | None = None) -> Tensor:
     """g / (x (1 - x)); outside of the bounds 0, and NaN without eps."""
     return binary_with(_LOGIT_BACKWARD, self, grad_output, -1.0 if eps is None else eps, out=out)

@@ -1,4 +1,4 @@
-"""torch.optim's single-tensor steps in one call for all parameters, pinned in place of PyTorch's functions.
+"""torch.optim's steps in one call for all parameters, pinned in place of PyTorch's single-tensor, foreach and fused ones.
 
 The elementwise operators that PyTorch's functions call give the same bits, at several passes over memory and a Python
 call for each parameter and operator. What is not plain (a tensor for a scalar, autograd, complex or sparse gradients,
@@ -23,17 +23,18 @@ PINS: list[tuple[Any, str, Any]] = []  # (object, attribute, replacement), to be
 Step = Callable[..., None]
 
 
-def _pin(module_name: str, name: str) -> Callable[[Callable[[Step], Step]], None]:
-    """Pin make(PyTorch's function) over the function `name` of a module, if both take the same parameters."""
+def _pin(module_name: str, optimizer: str) -> Callable[[Callable[[Step], Step]], None]:
+    """Pin make(PyTorch's function) over each form of an optimizer's step that takes the parameters known here."""
 
     def add(make: Callable[[Step], Step]) -> None:
         module = importlib.import_module(module_name)  # torch.optim deletes these names from itself
-        stock = getattr(module, name, None)
-        if stock is None:
-            return
-        replacement = make(stock)
-        if list(inspect.signature(stock).parameters) == list(inspect.signature(replacement).parameters):
-            PINS.append((module, name, replacement))
+        for form in ("single_tensor", "multi_tensor", "fused"):
+            stock = getattr(module, f"_{form}_{optimizer}", None)
+            if stock is None:
+                continue
+            replacement = make(stock)
+            if list(inspect.signature(stock).parameters) == list(inspect.signature(replacement).parameters):
+                PINS.append((module, f"_{form}_{optimizer}", replacement))
 
     return add
 
@@ -61,18 +62,18 @@ def _advance(state_steps: Tensors) -> list[float]:
     return steps_of(state_steps)
 
 
-def _pick(tensors: Sequence[Any], indices: list[int]) -> Sequence[Any]:
+def _pick(tensors: Sequence[Any], indices: list[int]) -> Any:
     return tensors if len(indices) == len(tensors) else [tensors[i] for i in indices]
 
 
-@_pin("torch.optim.sgd", "_single_tensor_sgd")
+@_pin("torch.optim.sgd", "sgd")
 def _sgd(stock: Step) -> Step:
-    def single_tensor_sgd(
+    def step(
         params: list[Tensor], grads: list[Tensor], momentum_buffer_list: list[Tensor | None],
         grad_scale: Tensor | None, found_inf: Tensor | None, *, weight_decay: float, momentum: float, lr: float,
         dampening: float, nesterov: bool, maximize: bool, has_sparse_grad: bool,
     ) -> None:  # fmt: skip
-        options = {
+        options: dict[str, Any] = {
             "weight_decay": weight_decay, "momentum": momentum, "lr": lr, "dampening": dampening,
             "nesterov": nesterov, "maximize": maximize,
         }  # fmt: skip
@@ -94,20 +95,20 @@ def _sgd(stock: Step) -> Step:
             if indices:
                 lists = [_pick(tensors, indices) for tensors in (params, grads, momentum_buffer_list)]
                 sgd(*lists, first=first, **options)
-        torch.autograd.graph.increment_version([*params, *momentum_buffer_list])
+        torch.autograd.graph.increment_version([*params, *(b for b in momentum_buffer_list if b is not None)])
 
-    return single_tensor_sgd
+    return step
 
 
-@_pin("torch.optim.adam", "_single_tensor_adam")
+@_pin("torch.optim.adam", "adam")
 def _adam(stock: Step) -> Step:
-    def single_tensor_adam(
+    def step(
         params: list[Tensor], grads: list[Tensor], exp_avgs: list[Tensor], exp_avg_sqs: list[Tensor],
         max_exp_avg_sqs: list[Tensor], state_steps: list[Tensor], grad_scale: Tensor | None, found_inf: Tensor | None,
         *, amsgrad: bool, has_complex: bool, beta1: float, beta2: float, lr: float, weight_decay: float, eps: float,
         maximize: bool, capturable: bool, differentiable: bool, decoupled_weight_decay: bool,
     ) -> None:  # fmt: skip
-        options = {
+        options: dict[str, Any] = {
             "amsgrad": amsgrad, "beta1": beta1, "beta2": beta2, "lr": lr, "weight_decay": weight_decay, "eps": eps,
             "maximize": maximize,
         }  # fmt: skip
@@ -124,17 +125,23 @@ def _adam(stock: Step) -> Step:
         state = (*exp_avgs, *exp_avg_sqs, *max_exp_avg_sqs) if amsgrad else (*exp_avgs, *exp_avg_sqs)
         torch.autograd.graph.increment_version([*params, *state, *state_steps])
 
-    return single_tensor_adam
+    return step
 
 
-@_pin("torch.optim.adagrad", "_single_tensor_adagrad")
+@_pin("torch.optim.adagrad", "adagrad")
 def _adagrad(stock: Step) -> Step:
-    def single_tensor_adagrad(
+    def step(
         params: list[Tensor], grads: list[Tensor], state_sums: list[Tensor], state_steps: list[Tensor],
         grad_scale: Tensor | None, found_inf: Tensor | None, *, lr: float, weight_decay: float, lr_decay: float,
         eps: float, has_sparse_grad: bool, maximize: bool, differentiable: bool, has_complex: bool,
     ) -> None:  # fmt: skip
-        options = {"lr": lr, "weight_decay": weight_decay, "lr_decay": lr_decay, "eps": eps, "maximize": maximize}
+        options: dict[str, Any] = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "lr_decay": lr_decay,
+            "eps": eps,
+            "maximize": maximize,
+        }
         unusual = grad_scale is not None or found_inf is not None or has_sparse_grad or differentiable or has_complex
         if unusual or not _plain(params, *options.values()):
             stock(
@@ -145,4 +152,4 @@ def _adagrad(stock: Step) -> Step:
         adagrad(params, grads, state_sums, _advance(state_steps), **options)
         torch.autograd.graph.increment_version([*params, *state_sums, *state_steps])
 
-    return single_tensor_adagrad
+    return step

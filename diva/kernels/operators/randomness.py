@@ -101,7 +101,8 @@ def bernoulli_each_(self: Tensor, p: Tensor, *, generator: torch.Generator | Non
 @kernel("bernoulli.out")
 def bernoulli_out(self: Tensor, *, generator: torch.Generator | None = None, out: Tensor) -> Tensor:
     """bernoulli_ with the probabilities `self` into `out`, which takes its shape."""
-    return bernoulli_each_(out.resize_(self.shape), self, generator=generator)
+    drawn: Tensor = bernoulli_each_(out.resize_(self.shape), self, generator=generator)
+    return drawn
 
 
 @kernel("random_")
@@ -113,7 +114,8 @@ def random_(self: Tensor, *, generator: torch.Generator | None = None) -> Tensor
 @kernel("random_.to")
 def random_to_(self: Tensor, high: int, *, generator: torch.Generator | None = None) -> Tensor:
     """Integers in [0, high)."""
-    return random_from_(self, 0, high, generator=generator)
+    drawn: Tensor = random_from_(self, 0, high, generator=generator)
+    return drawn
 
 
 @kernel("random_.from")

@@ -67,7 +67,7 @@ def hypot(x: Array, y: Array) -> Array:
         big, small = np.where(a > b, a, b), np.where(a > b, b, a)
         c = small / big
         h = np.where(big > 0, big * np.sqrt(fma(c, c, np.ones_like(c))), a + b)
-    return np.where((a == np.inf) | (b == np.inf), x.dtype.type(np.inf), h)
+    return np.asarray(np.where((a == np.inf) | (b == np.inf), x.dtype.type(np.inf), h))
 
 
 def logaddexp(x: Array, y: Array) -> Array:
@@ -98,7 +98,7 @@ def logit_backward(x: Array, g: Array, eps: Any) -> Array:
     one = x.dtype.type(1)
     low = eps if eps >= 0 else x.dtype.type(0)
     outside = x.dtype.type(0 if eps >= 0 else np.nan)
-    return np.where((x < low) | (x > one - low), outside, g / (x * (one - x)))
+    return np.asarray(np.where((x < low) | (x > one - low), outside, g / (x * (one - x))))
 
 
 def _function(name: str) -> Formula:

@@ -6,6 +6,7 @@ from __future__ import annotations
 def _numbers(text: str) -> list[float]:
     return [float.fromhex(number) for number in text.split()]
 
+
 # 2^(k / 16)
 POWERS = _numbers("""
     0x1.0000000000000p+0 0x1.0b5586cf9890fp+0 0x1.172b83c7d517bp+0 0x1.2387a6e756238p+0

@@ -155,7 +155,7 @@ def quantile(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     if dtype == np.float64:
         far = t - 5.0
         z = np.where(t > 5.0, _horner(FAR_64[0], far) / _horner(FAR_64[1], far), z)
-    return np.where(q <= dtype(0.425), z_central, z)
+    return np.asarray(np.where(q <= dtype(0.425), z_central, z))
 
 
 def log(x: np.ndarray) -> np.ndarray:
@@ -208,7 +208,7 @@ def _horner(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
 def exponential(nonce: int, n: int, rate: float, dtype: type = np.float32) -> np.ndarray:
     """-log(u) / rate, the logarithm in binary64, rounded to the type before the division."""
     u = unit(nonce, n, dtype).astype(np.float64)
-    return (-log(u)).astype(dtype) / dtype(rate)
+    return np.asarray((-log(u)).astype(dtype) / dtype(rate))
 
 
 def cauchy(nonce: int, n: int, median: float, scale: float, dtype: type = np.float32) -> np.ndarray:
@@ -245,7 +245,7 @@ def truncated_normal(
     tail = np.where(lower, v, 1.0 - v)
     z = quantile(tail, 0.5 - tail)
     m, s, a, b = (np.asarray(np.float64(dtype(value))) for value in (mean, std, low, high))
-    return np.clip(fma(np.where(lower, -z, z), s, m), a, b).astype(dtype)
+    return np.asarray(np.clip(fma(np.where(lower, -z, z), s, m), a, b).astype(dtype))
 
 
 def permutation(nonce: int, n: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from diva.kernels import library
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 DRIVER = Path(__file__).with_name("driver.c")
-FLAGS = ["-O2", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-Wno-psabi", "-static", "-pthread"]
+FLAGS = ["-O2", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-fno-tree-slp-vectorize", "-Wno-psabi", "-static", "-pthread"]
 INTEGERS = (ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_char_p)
 
 
