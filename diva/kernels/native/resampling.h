@@ -2,6 +2,8 @@
 
 #include <stdint.h>
 
+#include "resampling_grid.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
