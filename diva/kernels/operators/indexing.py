@@ -255,7 +255,8 @@ def index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accum
     n = tensors[0].numel()
     linear = torch.zeros(n, dtype=torch.int64)
     for tensor, d in zip(tensors, range(first, last + 1), strict=True):
-        if native.fold_index(linear.data_ptr(), tensor.contiguous().data_ptr(), n, shape[d]):
+        tensor = tensor.contiguous()  # kept: an address outlives no tensor
+        if native.fold_index(linear.data_ptr(), tensor.data_ptr(), n, shape[d]):
             raise IndexError(f"index is out of bounds for dimension {d} with size {shape[d]}")
     dense = view.contiguous()
     outer, width = _product(shape[:first]), _product(shape[last + 1 :])

@@ -202,12 +202,12 @@ def embedding_bag_dense_backward(
     width = grad.shape[1]
     result = torch.zeros(num_weights, width, dtype=grad.dtype)
     if mode == _MODE_MAX:
-        taken = maximum_indices >= 0
-        index, source = maximum_indices.to(torch.int64).clamp(min=0), torch.where(taken, grad, 0.0)
-        status = native[grad.dtype].scatter_reduce(
-            result.data_ptr(), index.contiguous().data_ptr(), source.contiguous().data_ptr(), 1, num_weights, grad.shape[0], width, 0
-        ) if grad.numel() else 0  # fmt: skip
-        if status:
+        index = maximum_indices.to(torch.int64).clamp(min=0).contiguous()
+        source = torch.where(maximum_indices >= 0, grad, 0.0).contiguous()
+        if grad.numel():
+            status = native[grad.dtype].scatter_reduce(
+                result.data_ptr(), index.data_ptr(), source.data_ptr(), 1, num_weights, grad.shape[0], width, 0
+            )
             checked(status, "embedding_bag", num_weights)
         return result
     if mode == _MODE_MEAN:
