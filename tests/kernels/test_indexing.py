@@ -144,20 +144,17 @@ def test_index_put_means_what_stock_means(accumulate: bool, dtype: torch.dtype) 
         (i,), (slice(None), j), (slice(None), i, j), (i, slice(None), j), (i[:, None], j), (slice(None), mask), (i, None, j),
         (slice(1, 3), slice(None), slice(0, 5, 2), j), (torch.zeros(0, dtype=torch.int64),), (..., torch.tensor(3)), (torch.tensor(1), torch.tensor([0, 2])),
     ]  # fmt: skip
-    for layout in (base, base.permute(2, 0, 3, 1).contiguous().permute(1, 3, 0, 2), base.transpose(1, 2).contiguous().transpose(1, 2)):
-        for key in keys:
-            shape = layout[key].shape
-            value = torch.randint(0, 9, shape).to(dtype)
-            results = []
-            for scope in (False, True):
-                x = layout.clone(memory_format=torch.preserve_format)
-                if scope:
-                    with exact():
-                        _put(x, key, value, accumulate)
-                else:
-                    _put(x, key, value, accumulate)
-                results.append(x)
-            assert torch.equal(*results)  # all places differ and numbers are small integers: no order matters
+    layouts = (base, base.permute(2, 0, 3, 1).contiguous().permute(1, 3, 0, 2), base.transpose(1, 2).contiguous().transpose(1, 2))
+    calls = [(layout, key, torch.randint(0, 9, layout[key].shape).to(dtype)) for layout in layouts for key in keys]
+    ours, stock = ([layout.clone() for layout, _, _ in calls] for _ in range(2))
+    for x, (_, key, value) in zip(stock, calls, strict=True):
+        _put(x, key, value, accumulate)
+    with exact():
+        for x, (_, key, value) in zip(ours, calls, strict=True):
+            _put(x, key, value, accumulate)
+    for a, b in zip(ours, stock, strict=True):
+        assert torch.equal(a, b)  # all places differ and the numbers are small integers: no order matters
+        assert a.stride() == b.stride()
 
 
 def _put(x: Tensor, key: tuple[Any, ...], value: Tensor, accumulate: bool) -> None:
