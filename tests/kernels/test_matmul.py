@@ -26,12 +26,12 @@ def instruction_set(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def numbers(seed: int, *shape: int, dtype: type = np.float32, special: bool = False) -> np.ndarray:
+def numbers(seed: int, *shape: int, dtype: Any = np.float32, special: bool = False) -> np.ndarray:
     """Normal numbers of mixed size; `special` scatters zeros of both signs, denormals, Inf and NaN among them."""
     generator = np.random.default_rng(seed)
-    x = (generator.standard_normal(shape) * 2.0 ** generator.integers(-6, 6, shape)).astype(dtype)
+    x: np.ndarray = (generator.standard_normal(shape) * 2.0 ** generator.integers(-6, 6, shape)).astype(dtype)
     if special and x.size:
-        values = np.array([0.0, -0.0, 1e-45, -1e-40, 1e38, -1e38], dtype)
+        values: np.ndarray = np.array([0.0, -0.0, 1e-45, -1e-40, 1e38, -1e38], dtype)
         where = generator.random(shape) < 0.2
         x[where] = generator.choice(values, int(where.sum()))
         x.ravel()[generator.integers(0, x.size, 1 + x.size // 500)] = generator.choice([np.inf, -np.inf, np.nan])

@@ -30,7 +30,8 @@ inline RowTaps row_taps(const PixelClass &c, int64_t lo, int64_t hi, int64_t wid
 
 // The band's R goes to the output: r[block][position][channel of the block].
 template <class T>
-void write_channels(const Gather &p, const PixelClass &c, T *r, int64_t height, int64_t rows, int64_t width, const T *bias, T *to, T *turned) {
+void write_channels(const Gather &p, const PixelClass &c, T *r, int64_t height, int64_t rows, int64_t width, const T *bias,
+                    T *to, T *turned) {
     const Axis &h = *c.c->h, &w = *c.c->w;
     const int64_t positions = height * w.count, row_step = h.step * p.out[3], step = w.step * p.out[4];
     for (int64_t m = 0; m < rows; m += width, r += positions * width) {

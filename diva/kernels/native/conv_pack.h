@@ -70,6 +70,19 @@ void pack_block(const Gather &p, const Class &c, const T *weight, int64_t rows, 
             const T *from = weight + k / c.taps * p.weight_channel + c.tap_weight[size_t(k % c.taps)];
             for (int64_t r = 0; r < rows; ++r) to[k * block_rows + r] = from[r];
         }
+    } else if (p.weight_row == p.kernel_taps && p.kernel_taps <= 64 && p.weight_tap[2] == 1) {  // rows side by side: input gradient
+        alignas(64) T turned[64 * 64];
+        const int64_t pitch = (rows + lanes<T> - 1) / lanes<T> * lanes<T>;
+        for (int64_t i = 0; i * c.taps < c.depth; ++i) {
+            const T *from = weight + i * p.weight_channel;
+            if (in_order && c.taps == p.kernel_taps) {
+                transpose(from, p.weight_row, to + i * c.taps * block_rows, block_rows, rows, c.taps, false);
+                continue;
+            }
+            transpose(from, p.weight_row, turned, pitch, rows, p.kernel_taps, true);
+            for (int64_t t = 0; t < c.taps; ++t)
+                std::memcpy(to + (i * c.taps + t) * block_rows, turned + c.tap_weight[size_t(t)] * pitch, size_t(rows) * sizeof(T));
+        }
     } else {
         for (int64_t i = 0; i * c.taps < c.depth; ++i)
             for (int64_t t = 0; t < c.taps; ++t) {

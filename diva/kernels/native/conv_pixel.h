@@ -67,25 +67,23 @@ void copy_rows(const Gather &p, const PixelClass &c, const T *source, int64_t i_
         for (int64_t od : d.offset) {
             const int64_t z = i_d * d.source_step + od;
             for (int64_t fh : c.h.first)
-                for (int64_t fw : c.w.first)
+                for (int64_t fw : c.w.first) {
+                    const int64_t s = c.w.step, across = s * p.source[4];
+                    int64_t lo = fw >= 0 ? 0 : (-fw + s - 1) / s, hi = fw >= w.source_size ? 0 : (w.source_size - 1 - fw) / s + 1;
+                    hi = hi > columns ? columns : hi;
+                    const bool empty = z < 0 || z >= d.source_size || hi <= lo;
+                    const T *from = source + ch * p.source[1] + z * p.source[2] + (fw + lo * s) * p.source[4];
                     for (int64_t r = 0; r < rows; ++r, to += columns) {
-                        const int64_t y = (j0 + r) * c.h.step + fh, s = c.w.step;
-                        const bool inside = z >= 0 && z < d.source_size && y >= 0 && y < h.source_size;
-                        int64_t lo = fw >= 0 ? 0 : (-fw + s - 1) / s, hi = fw >= w.source_size ? 0 : (w.source_size - 1 - fw) / s + 1;
-                        hi = hi > columns ? columns : hi;
-                        if (!inside || hi < lo) lo = hi = columns;
-                        for (int64_t k = 0; k < lo; ++k) to[k] = 0;
-                        for (int64_t k = hi; k < columns; ++k) to[k] = 0;
-                        const T *from = source + ch * p.source[1] + z * p.source[2] + y * p.source[3] + fw * p.source[4];
-                        const int64_t across = s * p.source[4];
-                        if (across == 1) {
-                            int64_t k = lo;
-                            for (; k + lanes<T> <= hi; k += lanes<T>) store(to + k, load(from + k));
-                            if (k < hi) store(to + k, load(from + k, hi - k), hi - k);
-                        } else {
-                            for (int64_t k = lo; k < hi; ++k) to[k] = from[k * across];
+                        const int64_t y = (j0 + r) * c.h.step + fh;
+                        if (empty || y < 0 || y >= h.source_size) {
+                            for (int64_t k = 0; k < columns; k += lanes<T>) store(to + k, vec<T>{});  // what it overruns comes next
+                            continue;
                         }
+                        for (int64_t k = 0; k < lo; ++k) to[k] = 0;
+                        copy_every(from + y * p.source[3], across, to + lo, hi - lo);
+                        for (int64_t k = hi; k < columns; ++k) to[k] = 0;
                     }
+                }
         }
 }
 

@@ -43,14 +43,14 @@ struct Axis {
 struct Gather {
     int64_t batch, groups, channels, rows;  // channels of the source and rows of the output, both per group
     const int64_t *source, *out;            // strides
-    int64_t weight_row, weight_channel, weight_group, weight_tap[3];
+    int64_t weight_row, weight_channel, weight_group, weight_tap[3], kernel_taps;
     std::vector<Axis> axes[3];  // classes are the products of these
 };
 
 inline Gather forward_gather(const Geometry &g) {
     Gather p;
     p.batch = g.batch, p.groups = g.groups, p.channels = g.in_channels / g.groups, p.rows = g.out_channels / g.groups;
-    p.source = g.x, p.out = g.y;
+    p.source = g.x, p.out = g.y, p.kernel_taps = g.taps();
     p.weight_row = g.w[0], p.weight_channel = g.w[1], p.weight_group = g.w[0] * p.rows;
     for (int a = 0; a < 3; ++a) {
         p.weight_tap[a] = g.w[2 + a];
@@ -64,7 +64,7 @@ inline Gather forward_gather(const Geometry &g) {
 inline Gather input_gather(const Geometry &g) {
     Gather p;
     p.batch = g.batch, p.groups = g.groups, p.channels = g.out_channels / g.groups, p.rows = g.in_channels / g.groups;
-    p.source = g.y, p.out = g.x;
+    p.source = g.y, p.out = g.x, p.kernel_taps = g.taps();
     p.weight_row = g.w[1], p.weight_channel = g.w[0], p.weight_group = g.w[0] * p.channels;
     for (int a = 0; a < 3; ++a) {
         p.weight_tap[a] = g.w[2 + a];

@@ -39,18 +39,21 @@ DK_INLINE void transpose_square(const T *from, int64_t from_row, T *to, int64_t 
     (store(to + int64_t(I) * to_row, s.row[I]), ...);
 }
 
+template <class T, size_t... I>
+DK_INLINE void transpose_edge(const T *from, int64_t from_row, T *to, int64_t to_row, int64_t rows, int64_t columns, bool zero,
+                              std::index_sequence<I...>) {
+    Square<T> s = {{(int64_t(I) < rows ? load(from + int64_t(I) * from_row, columns) : vec<T>{})...}};
+    s = transposed<T, 1>(s);
+    if (zero || rows == lanes<T>)
+        ((int64_t(I) < columns ? store(to + int64_t(I) * to_row, s.row[I]) : void()), ...);
+    else
+        ((int64_t(I) < columns ? store(to + int64_t(I) * to_row, s.row[I], rows) : void()), ...);
+}
+
 // to[c][r] = from[r][c] for r < rows <= lanes, c < columns <= lanes; zero: to[c][rows..lanes) = 0 (else left alone).
 template <class T>
 void transpose_partial(const T *from, int64_t from_row, T *to, int64_t to_row, int64_t rows, int64_t columns, bool zero) {
-    alignas(64) T in[lanes<T> * lanes<T>];
-    for (int64_t r = 0; r < lanes<T>; ++r) store(in + r * lanes<T>, r < rows ? load(from + r * from_row, columns) : vec<T>{});
-    transpose_square(in, lanes<T>, in, lanes<T>, std::make_index_sequence<lanes<T>>{});
-    for (int64_t c = 0; c < columns; ++c) {
-        if (zero)
-            store(to + c * to_row, load(in + c * lanes<T>));
-        else
-            store(to + c * to_row, load(in + c * lanes<T>), rows);
-    }
+    transpose_edge(from, from_row, to, to_row, rows, columns, zero, std::make_index_sequence<lanes<T>>{});
 }
 
 // to[c][r] = from[r][c] for any numbers of rows and columns; `zero` fills up to whole registers of rows.
@@ -66,6 +69,32 @@ void transpose(const T *from, int64_t from_row, T *to, int64_t to_row, int64_t r
                 transpose_partial(a, from_row, b, to_row, rows - r < lanes<T> ? rows - r : lanes<T>,
                                   columns - c < lanes<T> ? columns - c : lanes<T>, zero);
         }
+}
+
+template <class T, size_t... J> DK_INLINE vec<T> evens(vec<T> a, vec<T> b, std::index_sequence<J...>) {
+    return __builtin_shufflevector(a, b, (2 * int(J))...);
+}
+
+// to[k] = from[k step], k < n.
+template <class T> DK_INLINE void copy_every(const T *from, int64_t step, T *to, int64_t n) {
+    int64_t k = 0;
+    if (step == 1) {
+        for (; k + lanes<T> <= n; k += lanes<T>) store(to + k, load(from + k));
+        if (k < n) store(to + k, load(from + k, n - k), n - k);
+        return;
+    }
+    if (step == 2 && lanes<T> > 1) {
+        for (; k + lanes<T> < n; k += lanes<T>)  // strictly: the last number may have no neighbour to load
+            store(to + k, evens<T>(load(from + 2 * k), load(from + 2 * k + lanes<T>), std::make_index_sequence<lanes<T>>{}));
+        const int64_t rest = n - k, reach = 2 * rest - 1;
+        if (rest > 0) {
+            const vec<T> a = load(from + 2 * k, reach < lanes<T> ? reach : lanes<T>);
+            const vec<T> b = reach > lanes<T> ? load(from + 2 * k + lanes<T>, reach - lanes<T>) : vec<T>{};
+            store(to + k, evens<T>(a, b, std::make_index_sequence<lanes<T>>{}), rest);
+        }
+        return;
+    }
+    for (; k < n; ++k) to[k] = from[k * step];
 }
 
 }  // namespace

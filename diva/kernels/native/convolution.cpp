@@ -1,7 +1,6 @@
 // Convolution: chooses the route of each pass. All routes give the same bits; they differ in speed and in what they need.
 #include "convolution.h"
 
-#include <cstdlib>
 #include <new>
 
 #include "conv_batch.h"
@@ -46,9 +45,10 @@ template <class T> Costs route_costs(const Gather &p, int nv) {
                 batch += whole * double(here) * (k * visible_share(h) * visible_share(w) + 6);
                 pixel += whole * double(filled) * (k * 1.15 + 6);
                 const int64_t most = tile_rows(2), tiles = (w.count + most - 1) / most, tile_width = (w.count + tiles - 1) / tiles;
-                const double slow = tile_width * (p.rows > lanes<T> ? 2 : 1) < 12 ? 12.0 / double(tile_width * (p.rows > lanes<T> ? 2 : 1)) : 1;
+                const int64_t chains = tile_width * (p.rows > lanes<T> ? 2 : 1);  // too few leave the adders waiting
+                const double slow = chains < 12 ? 12.0 / double(chains) : 1;
                 channel += registers_of_rows * double(d.count * h.count * w.count) * (k * visible_share(h) * slow + 6);
-                general += whole * double((here + lanes<T> - 1) / lanes<T>) * (k * 1.1 + 6) +
+                general += whole * double((here + lanes<T> - 1) / lanes<T>) * (k * 1.6 + 6) +
                            double(p.groups * here) * k * 1.5;
             }
     const int64_t images = nv * lanes<T>;
@@ -60,10 +60,6 @@ template <class T> Costs route_costs(const Gather &p, int nv) {
     costs.pixel = n * (pixel + 0.25 * sources + 0.25 * whole * positions);
     costs.channel = n * (channel + 0.25 * sources + 0.6 * whole * positions);
     costs.general = n * general;
-    if (const char *forced = getenv("CONV_ROUTE")) {
-        double *all[4] = {&costs.batch, &costs.pixel, &costs.channel, &costs.general};
-        if (*all[forced[0] - '0'] < 1e299) *all[forced[0] - '0'] = -1;
-    }
     return costs;
 }
 

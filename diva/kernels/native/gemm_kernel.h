@@ -121,17 +121,6 @@ template <class T> DK_INLINE void load_transposed(vec<T> *r, const T *p, int64_t
     swap_all<T, 1>(r);
 }
 #if defined(DK_AVX512) || defined(DK_AVX2)
-// Four numbers of a row go to each quarter (half) of a register as they are loaded; 4 x 4 blocks are transposed there.
-DK_INLINE vec<float> load_quarters(const float *p, int64_t stride) {
-#if defined(DK_AVX512)
-    __m512 v = _mm512_maskz_broadcast_f32x4(0x000f, _mm_loadu_ps(p));
-    v = _mm512_mask_broadcast_f32x4(v, 0x00f0, _mm_loadu_ps(p + 4 * stride));
-    v = _mm512_mask_broadcast_f32x4(v, 0x0f00, _mm_loadu_ps(p + 8 * stride));
-    return (vec<float>)_mm512_mask_broadcast_f32x4(v, 0xf000, _mm_loadu_ps(p + 12 * stride));
-#else
-    return (vec<float>)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * stride), 1);
-#endif
-}
 // In each quarter: a[from], b[from], a[from + 1], b[from + 1] (pairs == 1), or a[from, from + 1], b[from, from + 1] (pairs == 2).
 template <int pairs, int from> DK_INLINE vec<float> unpack(vec<float> a, vec<float> b) {
     constexpr int L = lanes<float>;
@@ -142,16 +131,43 @@ template <int pairs, int from> DK_INLINE vec<float> unpack(vec<float> a, vec<flo
     }
     return __builtin_shuffle(a, b, m);
 }
+// 4 x 4 blocks, one in each quarter of a, b, c, d, each transposed.
+DK_INLINE void transpose_quarters(vec<float> &a, vec<float> &b, vec<float> &c, vec<float> &d) {
+    const vec<float> ab = unpack<1, 0>(a, b), cd = unpack<1, 0>(c, d), ab2 = unpack<1, 2>(a, b), cd2 = unpack<1, 2>(c, d);
+    a = unpack<2, 0>(ab, cd), b = unpack<2, 2>(ab, cd), c = unpack<2, 0>(ab2, cd2), d = unpack<2, 2>(ab2, cd2);
+}
+#if defined(DK_AVX512)
+// Half rows j and j + 8 share a register as they are loaded.
 template <> DK_INLINE void load_transposed(vec<float> *r, const float *p, int64_t stride) {
+#pragma GCC unroll 2
+    for (int g = 0; g < 16; g += 8, p += 8, r += 8) {
+        vec<float> z[8];
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j)
+            z[j] = (vec<float>)_mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(p + j * stride)),
+                                                  _mm256_loadu_ps(p + (j + 8) * stride), 1);
+        transpose_quarters(z[0], z[1], z[2], z[3]);
+        transpose_quarters(z[4], z[5], z[6], z[7]);
+        const mask<float> even = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27},
+                          odd = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
 #pragma GCC unroll 4
-    for (int g = 0; g < lanes<float>; g += 4, p += 4) {
-        const vec<float> a = load_quarters(p, stride), b = load_quarters(p + stride, stride),
-                         c = load_quarters(p + 2 * stride, stride), d = load_quarters(p + 3 * stride, stride);
-        const vec<float> ab = unpack<1, 0>(a, b), cd = unpack<1, 0>(c, d), ab2 = unpack<1, 2>(a, b), cd2 = unpack<1, 2>(c, d);
-        r[g] = unpack<2, 0>(ab, cd), r[g + 1] = unpack<2, 2>(ab, cd);
-        r[g + 2] = unpack<2, 0>(ab2, cd2), r[g + 3] = unpack<2, 2>(ab2, cd2);
+        for (int t = 0; t < 4; ++t)
+            r[t] = __builtin_shuffle(z[t], z[4 + t], even), r[4 + t] = __builtin_shuffle(z[t], z[4 + t], odd);
     }
 }
+#else
+// Four numbers of rows j and j + 4 share a register as they are loaded.
+template <> DK_INLINE void load_transposed(vec<float> *r, const float *p, int64_t stride) {
+#pragma GCC unroll 2
+    for (int g = 0; g < 8; g += 4, p += 4, r += 4) {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j)
+            r[j] = (vec<float>)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + j * stride)),
+                                                    _mm_loadu_ps(p + (j + 4) * stride), 1);
+        transpose_quarters(r[0], r[1], r[2], r[3]);
+    }
+}
+#endif
 #endif
 
 // Rows so far apart that more than a few of them fall into the same lines of the first cache.

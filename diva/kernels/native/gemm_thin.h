@@ -79,7 +79,8 @@ bool gemm_thin(int64_t m, Range n, int64_t k, const StridedA<T> &a, const Stride
         for (int64_t i = 0; i < m; ++i) packed[t * m + i] = a.p[i * a.stride + t * a.stride_k];
     using all = std::make_integer_sequence<int, thin_rows>;
     const auto one = thin_chunk_of<T, 1>(m, all{});
-    const auto two = m <= 4 && L <= 8 && !rows_collide<T>(b.stride) ? thin_chunk_of<T, 2>(m, std::make_integer_sequence<int, 4>{}) : nullptr;
+    const bool pairs = m <= 4 && L <= 8 && !rows_collide<T>(b.stride);
+    const auto two = pairs ? thin_chunk_of<T, 2>(m, std::make_integer_sequence<int, 4>{}) : nullptr;
     alignas(64) T r[thin_rows * 2 * L];
     for (int64_t j = n.begin; j < n.end;) {
         const bool both = two && n.end - j >= 2 * L;
@@ -87,7 +88,8 @@ bool gemm_thin(int64_t m, Range n, int64_t k, const StridedA<T> &a, const Stride
         const auto function = both ? two : one;
         int64_t from = 0;
         do {  // once even without terms: R = +0
-            function(std::min(gemm_chunk, k - from), packed + from * m, b.p + j * b.stride + from, b.stride, count, r, from == 0);
+            const int64_t here = std::min(gemm_chunk, k - from);
+            function(here, packed + from * m, b.p + j * b.stride + from, b.stride, count, r, from == 0);
             from += gemm_chunk;
         } while (from < k);
         store(r, both ? 2 * L : L, 0, m, j, count);

@@ -47,7 +47,9 @@ def _plan(
     """Check the shapes as stock does and lay the numbers out; y_strides None: only the output's shape is wanted."""
     n_spatial = len(x_shape) - 2
     if n_spatial not in (1, 2, 3) or len(w_shape) != len(x_shape):
-        raise RuntimeError(f"convolution: expected input and weight of 3, 4 or 5 dimensions, got {x_shape} and {w_shape}")
+        raise RuntimeError(
+            f"convolution: expected input and weight of 3, 4 or 5 dimensions, got {x_shape} and {w_shape}"
+        )
     stride, padding, dilation = (_spread(v, n_spatial) for v in (stride, padding, dilation))
     extra = _spread(output_padding, n_spatial) if transposed else (0,) * n_spatial
     kernel_size, size = w_shape[2:], x_shape[2:]

@@ -16,6 +16,7 @@ from diva.kernels.operators.elementwise_pass import (
     Number,
     as_float,
     binary,
+    binary_with,
     common_type,
     elementwise,
     function,
@@ -64,8 +65,10 @@ def _same_float(x: Operand, y: Operand) -> bool:
 @kernel("add.Tensor")
 def add(self: Operand, other: Operand, *, alpha: Number = 1, out: Tensor | None = None) -> Tensor:
     """self + other; with alpha fma(alpha, other, self): one rounding."""
-    if alpha == 1 and _same_float(self, other):
-        return binary(_ADD, self, other, out)  # type: ignore[arg-type]
+    if _same_float(self, other):
+        if alpha == 1:
+            return binary(_ADD, self, other, out)  # type: ignore[arg-type]
+        return binary_with(_ADD_SCALED, self, other, alpha, out=out)  # type: ignore[arg-type]
     return _add(self, other, alpha, out, lambda: _stock_add(*integer_tensors(self, other), alpha=alpha))
 
 
@@ -93,7 +96,7 @@ def _add(x: Operand, y: Operand, alpha: Number, out: Tensor | None, integers: Ca
     if isinstance(x, Tensor) and isinstance(y, Tensor):
         if alpha == 1 or alpha == -1:
             return binary(_ADD if alpha == 1 else _SUB, x, y, out)
-        return elementwise(_ADD_SCALED, (x, y), alpha, out=out)
+        return binary_with(_ADD_SCALED, x, y, alpha, out=out)
     if isinstance(x, Tensor):
         if alpha == 1:
             return scalar(_ADD_SCALAR, x, y, out=out)  # type: ignore[arg-type]

@@ -41,8 +41,9 @@ def function(name: str) -> int:
 
 def unary(f: int, x: Tensor, out: Tensor | None = None) -> Tensor:
     """f(x); x float32 or float64."""
-    if out is None and x.is_contiguous():
-        out = torch.empty_like(x)
+    if (out is None or out is x) and x.is_contiguous():
+        if out is None:
+            out = torch.empty_like(x)
         if native[x.dtype].unary(f, x.numel(), out.data_ptr(), x.data_ptr()):
             refuse(f, x)
         return out
@@ -51,8 +52,9 @@ def unary(f: int, x: Tensor, out: Tensor | None = None) -> Tensor:
 
 def scalar(f: int, x: Tensor, p: Number, q: Number = 0.0, r: Number = 0.0, out: Tensor | None = None) -> Tensor:
     """f(x; p, q, r): the numbers are rounded once, to the type of x."""
-    if out is None and x.is_contiguous():
-        out = torch.empty_like(x)
+    if (out is None or out is x) and x.is_contiguous():
+        if out is None:
+            out = torch.empty_like(x)
         if native[x.dtype].scalar(f, x.numel(), out.data_ptr(), x.data_ptr(), p, q, r):
             refuse(f, x)
         return out
@@ -60,9 +62,10 @@ def scalar(f: int, x: Tensor, p: Number, q: Number = 0.0, r: Number = 0.0, out: 
 
 
 def binary(f: int, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
-    """f(x, y); both float32 or both float64."""
-    if out is None and x.shape == y.shape and x.is_contiguous() and y.is_contiguous():
-        out = torch.empty_like(x)
+    """f(x, y); both float32 or both float64. Where the result goes to x itself, y does not overlap it otherwise."""
+    if (out is None or out is x) and x.shape == y.shape and x.is_contiguous() and y.is_contiguous():
+        if out is None:
+            out = torch.empty_like(x)
         if native[x.dtype].binary(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr()):
             refuse(f, x)
         return out
@@ -73,8 +76,10 @@ def binary_with(
     f: int, x: Tensor, y: Tensor, p: Number = 0.0, q: Number = 0.0, r: Number = 0.0, out: Tensor | None = None
 ) -> Tensor:
     """f(x, y; p, q, r)."""
-    if out is None and x.shape == y.shape and x.dtype is y.dtype and x.is_contiguous() and y.is_contiguous():
-        out = torch.empty_like(x)
+    alike = x.shape == y.shape and x.dtype is y.dtype and x.is_contiguous() and y.is_contiguous()
+    if alike and (out is None or out is x):
+        if out is None:
+            out = torch.empty_like(x)
         if native[x.dtype].elementwise(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr(), 0, p, q, r):
             refuse(f, x)
         return out

@@ -197,7 +197,8 @@ def addr(
         return _passed_on(_stock_addr(self, vec1, vec2, beta=beta, alpha=alpha), out)
     if vec1.dim() != 1 or vec2.dim() != 1:
         _refuse("addr", "vec1 and vec2 must be vectors", vec1, vec2)
-    return addmm(self, vec1.unsqueeze(1), vec2.unsqueeze(0), beta=beta, alpha=alpha, out=out)
+    result: Tensor = addmm(self, vec1.unsqueeze(1), vec2.unsqueeze(0), beta=beta, alpha=alpha, out=out)
+    return result
 
 
 def _dot(name: str, x: Tensor, y: Tensor, out: Tensor | None) -> Tensor:

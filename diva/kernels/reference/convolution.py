@@ -89,7 +89,8 @@ def input_gradient(
             position = [place for _, place in taps_here]
             inside = all(0 <= place < n for place, n in zip(position, g.shape[2:], strict=True))
             columns.append(g[(slice(None), slice(None), *position)] if inside else np.zeros(g.shape[:2], g.dtype))
-            weights.append(weight[(slice(None), slice(None), *(t for t, _ in taps_here))])
+            tap: tuple[int | slice, ...] = (slice(None), slice(None), *(t for t, _ in taps_here))
+            weights.append(weight[tap])
         if not columns:
             continue
         column = np.stack(columns, axis=-1)  # (N, O, taps)
@@ -97,7 +98,8 @@ def input_gradient(
         for i in range(groups * per_group):
             rows = slice(i // per_group * out_per_group, (i // per_group + 1) * out_per_group)
             a = column[:, rows].reshape(g.shape[0], -1)
-            dx[(slice(None), i, *q)] = dot(a, w[rows, i % per_group].reshape(-1))
+            where: tuple[int | slice, ...] = (slice(None), i, *q)
+            dx[where] = dot(a, w[rows, i % per_group].reshape(-1))
     if bias is not None:
         dx = dx + bias.reshape(1, -1, *(1 for _ in size))
     return dx

@@ -36,4 +36,5 @@ def _combine(c: np.ndarray, r: np.ndarray, beta: float, alpha: float) -> np.ndar
         scaled = r if number(alpha) == 1 else number(alpha) * r
         if number(beta) == 0:
             return scaled
-        return (c if number(beta) == 1 else number(beta) * c) + scaled
+        result: np.ndarray = (c if number(beta) == 1 else number(beta) * c) + scaled
+        return result
