@@ -41,7 +41,9 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("mode", "padding", "align", "axes"), MODES)
-def test_every_instruction_set_gives_the_bits_of_the_reference(mode: Any, padding: Any, align: bool, axes: int, dtype: Any) -> None:
+def test_every_instruction_set_gives_the_bits_of_the_reference(
+    mode: Any, padding: Any, align: bool, axes: int, dtype: Any
+) -> None:
     x, grid, gy = inputs(axes, 24 if dtype == np.float32 else 6, dtype, 2.5)
     if dtype == np.float32:
         grid[0, :8, 0] = [np.nan, np.inf, -np.inf, 3e38, -1.0, 1.0, 0.0, -0.0]

@@ -110,7 +110,16 @@ def _declare(name: str, mode: int, takes_align: bool, axes: int) -> None:
         if y.numel():
             outer, inner = (shape[0], shape[1]) if last else (shape[0] * shape[1], 1)
             status = native[x.dtype].resample(
-                y.data_ptr(), x.data_ptr(), outer, inner, axes, sizes(*shape[2:]), sizes(*output_size), floats(*scales), mode, align
+                y.data_ptr(),
+                x.data_ptr(),
+                outer,
+                inner,
+                axes,
+                sizes(*shape[2:]),
+                sizes(*output_size),
+                floats(*scales),
+                mode,
+                align,
             )
             if status:
                 succeed(status, name)
@@ -152,13 +161,17 @@ def _declare_pad(name: str, reflect: int, axes: int) -> None:
     def backward(gy: Tensor, x: Tensor, padding: Sequence[int]) -> Tensor:
         shape = x.shape
         if len(shape) not in (axes + 1, axes + 2) or len(padding) != 2 * axes:
-            raise RuntimeError(f"{name}: expected {axes + 1} or {axes + 2} dimensions, got {list(shape)}, padding {list(padding)}")
+            raise RuntimeError(
+                f"{name}: expected {axes + 1} or {axes + 2} dimensions, got {list(shape)}, padding {list(padding)}"
+            )
         inputs = shape[-axes:]
         left = [padding[2 * (axes - 1 - k)] for k in range(axes)]
         right = [padding[2 * (axes - 1 - k) + 1] for k in range(axes)]
         outputs = [n + a + b for n, a, b in zip(inputs, left, right, strict=True)]
         if tuple(gy.shape) != (*shape[:-axes], *outputs):
-            raise RuntimeError(f"{name}: expected grad_output of shape {[*shape[:-axes], *outputs]}, got {list(gy.shape)}")
+            raise RuntimeError(
+                f"{name}: expected grad_output of shape {[*shape[:-axes], *outputs]}, got {list(gy.shape)}"
+            )
         if reflect and any(max(a, b) >= n for n, a, b in zip(inputs, left, right, strict=True)):
             raise RuntimeError(f"{name}: padding {list(padding)} should be less than the input {list(shape)}")
         last = len(shape) == axes + 2 and axes > 1 and is_channels_last(x)
@@ -225,7 +238,9 @@ def _declare_grid(axes: int) -> None:
         check(x, grid, interpolation)
         shape, outputs = x.shape, grid.shape[1:-1]
         if tuple(gy.shape) != (*shape[:2], *outputs):
-            raise RuntimeError(f"{name}_backward: expected grad_output of {[*shape[:2], *outputs]}, got {list(gy.shape)}")
+            raise RuntimeError(
+                f"{name}_backward: expected grad_output of {[*shape[:2], *outputs]}, got {list(gy.shape)}"
+            )
         gy, x, grid = gy.contiguous(), x.contiguous(), grid.contiguous()
         gx = torch.empty(shape, dtype=x.dtype) if output_mask[0] else None
         ggrid = torch.empty(grid.shape, dtype=x.dtype)

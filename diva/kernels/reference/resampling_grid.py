@@ -31,7 +31,9 @@ def _clamped(p: np.floating, size: int, factor: np.floating) -> tuple[np.floatin
     return p, factor
 
 
-def _padded(p: np.floating, size: int, padding: Padding, align: bool, factor: np.floating) -> tuple[np.floating, np.floating]:
+def _padded(
+    p: np.floating, size: int, padding: Padding, align: bool, factor: np.floating
+) -> tuple[np.floating, np.floating]:
     t = type(p)
     if padding == "zeros":
         return p, factor
