@@ -81,13 +81,18 @@ CASES = [
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("mode", "axes", "align", "given"), CASES)
-def test_every_instruction_set_gives_the_bits_of_the_reference(mode: Any, axes: int, align: bool, given: bool, dtype: Any) -> None:
+def test_every_instruction_set_gives_the_bits_of_the_reference(
+    mode: Any, axes: int, align: bool, given: bool, dtype: Any
+) -> None:
     forward, backward = OURS[FUNCTIONS[mode, axes]], OURS[FUNCTIONS[mode, axes] + "_backward"]
     shapes = SHAPES[axes] if dtype == np.float32 else SHAPES[axes][:4]
     for (sizes, out), special in itertools.product(shapes, (False, True)):
         if dtype == np.float64 and special:
             continue
-        x, gy = numbers(1, 2, *sizes, dtype=dtype, special=special), numbers(1, 2, *out, dtype=dtype, seed=1, special=special)
+        x, gy = (
+            numbers(1, 2, *sizes, dtype=dtype, special=special),
+            numbers(1, 2, *out, dtype=dtype, seed=1, special=special),
+        )
         scales = scales_of(sizes, out, given)
         y = reference.resample(x, out, mode, align, scales)
         gx = reference.resample_backward(gy, sizes, mode, align, scales)
@@ -107,7 +112,7 @@ def test_padding_gradients_have_the_bits_of_the_reference(kind: str, axes: int, 
     backward = OURS[f"{kind}_pad{axes}d_backward"]
     rule: Any = "reflect" if kind == "reflection" else "replicate"
     for width in (5, 16, 17, 37):
-        sizes = (5, 6)[: axes - 1] + (width,)
+        sizes = (*(5, 6)[: axes - 1], width)
         outs = tuple(n + sum(pads) for n in sizes)
         gy = numbers(2, 3, *outs, special=width == 17)
         expected = reference.pad_backward(gy, sizes, (pads[0],) * axes, rule)
@@ -137,11 +142,18 @@ def test_values_and_gradients_are_stocks_in_every_layout(mode: Any, axes: int, a
     layouts.append(torch.from_numpy(numbers(2, 6, *(2 * n for n in sizes)))[(..., *[slice(None, None, 2)] * axes)])
     if axes > 1:
         last = torch.channels_last if axes == 2 else torch.channels_last_3d
-        layouts += [base.contiguous(memory_format=last), torch.cat([base, base], 1).contiguous(memory_format=last)[:, :6]]
+        layouts += [
+            base.contiguous(memory_format=last),
+            torch.cat([base, base], 1).contiguous(memory_format=last)[:, :6],
+        ]
     for x in layouts:
         x = x.detach().requires_grad_()
         kwargs: dict[str, Any] = {"mode": name, **({"align_corners": align} if mode in ("linear", "cubic") else {})}
-        kwargs |= {"scale_factor": tuple(1.7 if o > i else 0.6 for i, o in zip(sizes, out, strict=True))} if given else {"size": out}
+        kwargs |= (
+            {"scale_factor": tuple(1.7 if o > i else 0.6 for i, o in zip(sizes, out, strict=True))}
+            if given
+            else {"size": out}
+        )
         wide = x.detach().double().requires_grad_()
         y64 = F.interpolate(wide, **kwargs)
         g = torch.from_numpy(numbers(*y64.shape, seed=2))
@@ -219,6 +231,8 @@ def test_bad_shapes_and_types_are_refused() -> None:
 
 
 def test_channels_last_of_one_pixel_stays_channels_last() -> None:
-    x: Tensor = torch.zeros(2, 5, 1, 1).contiguous(memory_format=torch.channels_last).as_strided((2, 5, 1, 1), (5, 1, 5, 5))
+    x: Tensor = (
+        torch.zeros(2, 5, 1, 1).contiguous(memory_format=torch.channels_last).as_strided((2, 5, 1, 1), (5, 1, 5, 5))
+    )
     assert resampling.is_channels_last(x)
     assert not resampling.is_channels_last(torch.zeros(2, 5, 1, 1))

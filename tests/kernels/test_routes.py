@@ -1,4 +1,4 @@
-"""Routes: every CPU kernel that common modules and models reach, forward, backward and in the step, is ours or safe."""
+"""Routes: common modules and models reach only CPU kernels that are ours or safe, forward, backward and in the step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diva.errors import KernelError
+from diva.kernels.exact import exact
+from diva.kernels.table import stock
 from diva.torchvision_shim import import_torchvision
 
 Case = Callable[[], None]
 CASES: dict[str, Case] = {}
+
+
+def _recording(name: str, seen: set[str]) -> Callable[..., Any]:
+    kernel = stock(name)
+
+    def record(*args: Any, **kwargs: Any) -> Any:
+        seen.add(name)
+        return kernel(*args, **kwargs)
+
+    return record
 
 
 @contextmanager
@@ -23,37 +36,16 @@ def recorded() -> Iterator[set[str]]:
     """The aten operators whose CPU kernels run while this is open, calls made inside C++ included."""
     seen: set[str] = set()
     library = torch.library.Library("aten", "IMPL")
-    cpu = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
     for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU"):
         if not name.startswith("aten::"):
             continue
         short = name.removeprefix("aten::")
 
-        def record(*args: Any, short: str = short, found: Any = torch.library.get_kernel(name, "CPU"), **kwargs: Any) -> Any:
-            seen.add(short)
-            return found.call_boxed(cpu, *_tensors(short, args), **kwargs)
-
-        library.impl(short, record, "CPU", allow_override=True)
+        library.impl(short, _recording(short, seen), "CPU", allow_override=True)
     try:
         yield seen
     finally:
         library._destroy()
-
-
-@functools.cache
-def _tensor_positions(name: str) -> tuple[int, ...]:
-    operator, _, overload = name.partition(".")
-    schema = torch._C._get_schema(f"aten::{operator}", overload)
-    return tuple(i for i, argument in enumerate(schema.arguments) if str(argument.type) == "Tensor")
-
-
-def _tensors(name: str, args: tuple[Any, ...]) -> list[Any]:
-    """The arguments with Python numbers that stand for tensors made tensors."""
-    made = list(args)
-    for i in _tensor_positions(name):
-        if i < len(made) and isinstance(made[i], bool | int | float):
-            made[i] = torch.scalar_tensor(made[i], dtype=torch.int64 if isinstance(made[i], int) else torch.float32)
-    return made
 
 
 def case(name: str) -> Callable[[Case], Case]:
@@ -205,7 +197,9 @@ def _() -> None:
     for mode in ("bilinear", "nearest", "bicubic"):
         for padding in ("zeros", "border", "reflection"):
             grid = F.affine_grid(images(2, 2, 3), [2, 3, 4, 4], align_corners=False)
-            F.grid_sample(images(2, 3, 5, 5), grid, mode=mode, padding_mode=padding, align_corners=True).sum().backward()
+            F.grid_sample(
+                images(2, 3, 5, 5), grid, mode=mode, padding_mode=padding, align_corners=True
+            ).sum().backward()
             if mode != "bicubic":
                 grid = F.affine_grid(images(2, 3, 4), [2, 3, 4, 4, 4], align_corners=True)
                 volume = images(2, 3, 5, 5, 5)
@@ -242,7 +236,13 @@ def _() -> None:
     nn.CrossEntropyLoss()(images(3, 4, 2, 2), torch.ones(3, 2, 2, dtype=torch.int64)).backward()
     nn.NLLLoss()(scores.log_softmax(1), classes).backward()
     target = torch.rand(3, 4)
-    pairwise = (nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss(), nn.BCEWithLogitsLoss(pos_weight=torch.rand(4)))
+    pairwise = (
+        nn.MSELoss(),
+        nn.L1Loss(),
+        nn.SmoothL1Loss(),
+        nn.HuberLoss(),
+        nn.BCEWithLogitsLoss(pos_weight=torch.rand(4)),
+    )
     for loss in pairwise:
         loss(scores, target).backward()
     nn.BCELoss()(scores.sigmoid(), target).backward()
@@ -378,6 +378,23 @@ CASES["torchvision resnet18 channels-last"] = functools.partial(_vision, "resnet
 CASES["torchvision convnext_tiny adamw"] = functools.partial(_vision, "convnext_tiny", 32, "adamw")
 
 
+# Nobody serves these; each is refused by name, and that is tested.
+REFUSED = {"nn.CTCLoss": "_ctc_loss"}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in REFUSED])
+def test_nothing_on_the_route_is_refused(name: str) -> None:
+    torch.manual_seed(0)
+    with exact():
+        CASES[name]()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_nobody_serves_is_refused_by_name(name: str) -> None:
+    with exact(), pytest.raises(KernelError, match=REFUSED[name]):
+        CASES[name]()
+
+
 @contextmanager
 def pinned() -> Iterator[None]:
     """The routes that the exact scope pins: no oneDNN, attention by its definition, no fast path of encoders."""
@@ -388,3 +405,19 @@ def pinned() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@pytest.mark.parametrize("name", ["nn.LSTM", "nn.GRU", "nn.RNN", "recurrent cells"])
+def test_recurrent_layers_are_products_and_elementwise_functions(name: str) -> None:
+    with pinned(), recorded() as seen:
+        CASES[name]()
+    assert not [operator for operator in seen if "rnn" in operator or "fused" in operator]
+    assert "addmm" in seen
+
+
+@pytest.mark.parametrize("name", ["nn.MultiheadAttention", "nn.TransformerEncoder", "scaled_dot_product_attention"])
+def test_attention_is_products_and_a_softmax(name: str) -> None:
+    with pinned(), recorded() as seen:
+        CASES[name]()
+    assert not [operator for operator in seen if "attention" in operator or "transformer" in operator]
+    assert {"bmm", "_softmax"} <= seen

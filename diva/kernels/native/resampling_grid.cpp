@@ -57,6 +57,9 @@ template <class T> inline T padded(T p, int64_t in, int32_t padding, bool align,
 template <class T> DK_INLINE T guarded(T p) { return p < T(2147483647.0) && p > T(-2147483648.0) ? p : T(-100); }
 inline int64_t inside(int64_t i, int64_t in) { return i >= 0 && i < in ? i : -1; }
 
+template <class T> DK_INLINE T near_slope(T x) { return fma(T(3.75), x, T(-4.5)) * x; }
+template <class T> DK_INLINE T far_slope(T x) { return fma(fma(T(-2.25), x, T(7.5)), x, T(-6)); }
+
 template <class T> void axis_taps(const Grid<T> &g, T value, int64_t in, Taps<T> &t) {
     const T size = T(in);
     T p = g.align ? (value + T(1)) / T(2) * (size - T(1)) : ((value + T(1)) * size - T(1)) / T(2);
@@ -71,9 +74,8 @@ template <class T> void axis_taps(const Grid<T> &g, T value, int64_t in, Taps<T>
         }
         t.weight[0] = cubic_far(f + T(1)), t.weight[1] = cubic_near(f);
         t.weight[2] = cubic_near(back), t.weight[3] = cubic_far(back + T(1));
-        const T a = T(-1) - f, b = -f, d = T(2) - f;
-        t.slope[0] = fma(fma(T(2.25), a, T(7.5)), a, T(6)), t.slope[1] = fma(T(-3.75), b, T(-4.5)) * b;
-        t.slope[2] = fma(T(3.75), back, T(-4.5)) * back, t.slope[3] = fma(fma(T(-2.25), d, T(7.5)), d, T(-6));
+        t.slope[0] = far_slope(f + T(1)), t.slope[1] = near_slope(f);
+        t.slope[2] = -near_slope(back), t.slope[3] = -far_slope(back + T(1));
         return;
     }
     p = guarded(padded(p, in, g.padding, g.align, t.factor));

@@ -23,7 +23,8 @@ int32_t dk_grid_sample_f64(double *y, const double *x, const double *grid, int64
 
 /* Its gradients; either may be null. gx: fma(gy, w, gx) from +0 by ascending (position, tap). ggrid, per axis: the chain
  * acc = fma(x gy, w', acc) by ascending (channel, tap) from +0, w' the weight with that axis' factor differentiated (linear:
- * -1, 1; cubic by its polynomials, with fma as in dk_resample), times dp/dg = (align ? in - 1 : in) / 2, times 0 where border or
+ * -1, 1; cubic, with n(x) = fma(3.75, x, -4.5) x and f(x) = fma(fma(-2.25, x, 7.5), x, -6): f(t + 1), n(t), -n(1 - t),
+ * -f((1 - t) + 1)), times dp/dg = (align ? in - 1 : in) / 2, times 0 where border or
  * reflection clamped, times -1 where reflection turned round (not cubic); +0 for nearest. */
 int32_t dk_grid_sample_backward_f32(float *gx, float *ggrid, const float *gy, const float *x, const float *grid, int64_t n,
                                     int64_t channels, int32_t axes, const int64_t *in, int64_t positions,

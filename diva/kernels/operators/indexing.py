@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,15 @@ from diva.kernels.library import native
 from diva.kernels.table import kernel, stock
 
 _SUM, _PRODUCT, _MAXIMUM, _MINIMUM = range(4)
-_OPERATIONS = {"sum": _SUM, "mean": _SUM, "add": _SUM, "prod": _PRODUCT, "multiply": _PRODUCT, "amax": _MAXIMUM, "amin": _MINIMUM}
+_OPERATIONS = {
+    "sum": _SUM,
+    "mean": _SUM,
+    "add": _SUM,
+    "prod": _PRODUCT,
+    "multiply": _PRODUCT,
+    "amax": _MAXIMUM,
+    "amin": _MINIMUM,
+}
 _NEUTRAL = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "amax": -inf, "amin": inf}
 _INTEGERS = (torch.int64, torch.int32)
 
@@ -92,12 +99,16 @@ def _check_rows(operator: str, x: Tensor, axis: int, index: Tensor, source: Tens
     if x.dtype != source.dtype:
         raise RuntimeError(f"{operator}: self and source should have the same type, got {x.dtype} and {source.dtype}")
     expected = [*x.shape[:axis], index.numel(), *x.shape[axis + 1 :]] if x.dim() else None
-    if (expected is not None and list(source.shape) != expected) or (expected is None and source.numel() != index.numel()):
+    if (expected is not None and list(source.shape) != expected) or (
+        expected is None and source.numel() != index.numel()
+    ):
         raise RuntimeError(f"{operator}: expected source of shape {expected}, got {list(source.shape)}")
 
 
 @kernel("index_add")
-def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
+def index_add(
+    x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1, out: Tensor | None = None
+) -> Tensor:
     """x[index[i]] += alpha * source[i] along dim; `out` in any layout."""
     if not x.is_floating_point():
         return _answer(_stock_index_add(x, dim, index, source, alpha=alpha), out)
@@ -110,7 +121,14 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: floa
 
 @kernel("index_reduce")
 def index_reduce(
-    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True, out: Tensor | None = None
+    x: Tensor,
+    dim: int,
+    index: Tensor,
+    source: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
+    out: Tensor | None = None,
 ) -> Tensor:
     """prod, mean, amax, amin of the sources of each destination, and of what it held when include_self."""
     if not x.is_floating_point():
@@ -136,7 +154,9 @@ def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Tensor 
 
 
 @kernel("scatter.reduce")
-def scatter_reduce_source(x: Tensor, dim: int, index: Tensor, src: Tensor, *, reduce: str, out: Tensor | None = None) -> Tensor:
+def scatter_reduce_source(
+    x: Tensor, dim: int, index: Tensor, src: Tensor, *, reduce: str, out: Tensor | None = None
+) -> Tensor:
     """scatter with reduce "add" or "multiply"."""
     if not x.is_floating_point():
         return _answer(_stock_scatter_reduce_source(x, dim, index, src, reduce=reduce), out)
@@ -148,7 +168,9 @@ def scatter_reduce_source(x: Tensor, dim: int, index: Tensor, src: Tensor, *, re
 
 
 @kernel("scatter.value_reduce")
-def scatter_reduce_value(x: Tensor, dim: int, index: Tensor, value: float, *, reduce: str, out: Tensor | None = None) -> Tensor:
+def scatter_reduce_value(
+    x: Tensor, dim: int, index: Tensor, value: float, *, reduce: str, out: Tensor | None = None
+) -> Tensor:
     """scatter of one number with reduce "add" or "multiply"."""
     if not x.is_floating_point():
         return _answer(_stock_scatter_reduce_value(x, dim, index, value, reduce=reduce), out)
@@ -158,7 +180,14 @@ def scatter_reduce_value(x: Tensor, dim: int, index: Tensor, value: float, *, re
 
 @kernel("scatter_reduce.two")
 def scatter_reduce(
-    x: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True, out: Tensor | None = None
+    x: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
+    out: Tensor | None = None,
 ) -> Tensor:
     """sum, prod, mean, amax, amin of the sources of each destination, and of what it held when include_self."""
     if not x.is_floating_point():
@@ -228,7 +257,9 @@ def _scatter(operator: str, result: Tensor, dim: int, index: Tensor, src: Tensor
 
 
 @kernel("_index_put_impl_")
-def index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False, unsafe: bool = False) -> Tensor:
+def index_put(
+    x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False, unsafe: bool = False
+) -> Tensor:
     """x[indices] = values, the last of several for one place winning in row-major order; accumulate: += in that order."""
     if (not accumulate and values.numel() == 1) or (accumulate and not x.is_floating_point()):
         return _stock_index_put(x, list(indices), values, accumulate, unsafe)  # no order can be seen
@@ -255,7 +286,8 @@ def index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accum
     n = tensors[0].numel()
     linear = torch.zeros(n, dtype=torch.int64)
     for tensor, d in zip(tensors, range(first, last + 1), strict=True):
-        if native.fold_index(linear.data_ptr(), tensor.contiguous().data_ptr(), n, shape[d]):
+        tensor = tensor.contiguous()  # kept: an address outlives no tensor
+        if native.fold_index(linear.data_ptr(), tensor.data_ptr(), n, shape[d]):
             raise IndexError(f"index is out of bounds for dimension {d} with size {shape[d]}")
     dense = view.contiguous()
     outer, width = _product(shape[:first]), _product(shape[last + 1 :])
@@ -284,7 +316,9 @@ def _as_integers(x: Tensor, indices: Sequence[Tensor | None]) -> list[Tensor | N
         elif index.dtype in (torch.bool, torch.uint8):
             covered = x.shape[len(found) : len(found) + index.dim()]
             if covered != index.shape:
-                raise IndexError(f"The shape of the mask {list(index.shape)} does not match that of the tensor {list(x.shape)}")
+                raise IndexError(
+                    f"The shape of the mask {list(index.shape)} does not match that of the tensor {list(x.shape)}"
+                )
             found.extend(index.nonzero().unbind(1))
         else:
             found.append(index.to(torch.int64))
@@ -297,7 +331,9 @@ def _as_integers(x: Tensor, indices: Sequence[Tensor | None]) -> list[Tensor | N
 def put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """x.flatten()[index] = source, the last of several for one place winning; accumulate: += in that order."""
     if x.dtype != source.dtype or index.numel() != source.numel() or index.dtype != torch.int64:
-        raise RuntimeError(f"put_(): expected as many elements of {x.dtype} as indices of int64, got {index.numel()}, {source.dtype}")
+        raise RuntimeError(
+            f"put_(): expected as many elements of {x.dtype} as indices of int64, got {index.numel()}, {source.dtype}"
+        )
     if accumulate and not x.is_floating_point():
         return _stock_put(x, index, source, accumulate)
     flat = x.contiguous().view(-1)
@@ -314,8 +350,12 @@ def embedding_dense_backward(
     grad: Tensor, indices: Tensor, num_weights: int, padding_idx: int, scale_grad_by_freq: bool
 ) -> Tensor:
     """The gradient of an embedding's weight (num_weights, width): rows of grad added in the order of indices."""
-    if indices.dtype not in _INTEGERS or grad.numel() != indices.numel() * (width := grad.shape[-1] if grad.dim() else 1):
-        raise RuntimeError(f"embedding_dense_backward: grad {list(grad.shape)} does not fit indices {list(indices.shape)}")
+    if indices.dtype not in _INTEGERS or grad.numel() != indices.numel() * (
+        width := grad.shape[-1] if grad.dim() else 1
+    ):
+        raise RuntimeError(
+            f"embedding_dense_backward: grad {list(grad.shape)} does not fit indices {list(indices.shape)}"
+        )
     result = torch.zeros(num_weights, width, dtype=grad.dtype)
     index = indices.reshape(-1).to(torch.int64)
     add_rows(result, index, grad, 0, "embedding_dense_backward", by_count=scale_grad_by_freq, skip=padding_idx)

@@ -8,6 +8,7 @@ from ctypes import c_int64
 import torch
 from torch import Tensor
 
+from diva.errors import KernelError
 from diva.kernels.library import native
 from diva.kernels.operators.indexing import add_rows, axis_of, checked
 from diva.kernels.operators.resampling import succeed
@@ -45,7 +46,11 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
         raise RuntimeError("selected index k out of range")
     if not x.is_floating_point():
         values, indices = _stock_sort(x, stable=True, dim=dim, descending=largest)
-        return (values.narrow(axis, 0, k).contiguous(), indices.narrow(axis, 0, k).contiguous()) if x.dim() else (values, indices)
+        return (
+            (values.narrow(axis, 0, k).contiguous(), indices.narrow(axis, 0, k).contiguous())
+            if x.dim()
+            else (values, indices)
+        )
     rows = _rows(x, axis)
     values = rows.new_empty(*rows.shape[:-1], k)
     indices = torch.empty(values.shape, dtype=torch.int64)
@@ -59,7 +64,9 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     return values.movedim(-1, axis).contiguous(), indices.movedim(-1, axis).contiguous()
 
 
-def _kth(x: Tensor, dim: int, k: int, nan: int, keepdim: bool, values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+def _kth(
+    x: Tensor, dim: int, k: int, nan: int, keepdim: bool, values: Tensor, indices: Tensor
+) -> tuple[Tensor, Tensor]:
     axis = axis_of(dim, x.dim())
     n = x.shape[axis] if x.dim() else 1
     if n == 0:
@@ -102,7 +109,9 @@ def median_dim(x: Tensor, dim: int, keepdim: bool = False, *, values: Tensor, in
 
 
 @kernel("nanmedian.dim_values")
-def nanmedian_dim(x: Tensor, dim: int, keepdim: bool = False, *, values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+def nanmedian_dim(
+    x: Tensor, dim: int, keepdim: bool = False, *, values: Tensor, indices: Tensor
+) -> tuple[Tensor, Tensor]:
     """The lower median of the numbers along dim and where it is, by (value, index)."""
     return _kth(x, dim, -1, 2, keepdim, values, indices)
 
@@ -180,7 +189,9 @@ def embedding_bag(
     samples = None
     if per_sample_weights is not None:
         if mode != _MODE_SUM or per_sample_weights.dtype != weight.dtype or per_sample_weights.shape != indices.shape:
-            raise RuntimeError("embedding_bag: per_sample_weights need mode sum, the type of weight and one number per index")
+            raise RuntimeError(
+                "embedding_bag: per_sample_weights need mode sum, the type of weight and one number per index"
+            )
         samples = per_sample_weights.contiguous()
     status = native[weight.dtype].embedding_bag(
         out.data_ptr(), size.data_ptr(), most.data_ptr() or None, weight.data_ptr(), index.data_ptr(), start.data_ptr(),
@@ -202,12 +213,12 @@ def embedding_bag_dense_backward(
     width = grad.shape[1]
     result = torch.zeros(num_weights, width, dtype=grad.dtype)
     if mode == _MODE_MAX:
-        taken = maximum_indices >= 0
-        index, source = maximum_indices.to(torch.int64).clamp(min=0), torch.where(taken, grad, 0.0)
-        status = native[grad.dtype].scatter_reduce(
-            result.data_ptr(), index.contiguous().data_ptr(), source.contiguous().data_ptr(), 1, num_weights, grad.shape[0], width, 0
-        ) if grad.numel() else 0  # fmt: skip
-        if status:
+        index = maximum_indices.to(torch.int64).clamp(min=0).contiguous()
+        source = torch.where(maximum_indices >= 0, grad, 0.0).contiguous()
+        if grad.numel():
+            status = native[grad.dtype].scatter_reduce(
+                result.data_ptr(), index.data_ptr(), source.data_ptr(), 1, num_weights, grad.shape[0], width, 0
+            )
             checked(status, "embedding_bag", num_weights)
         return result
     if mode == _MODE_MEAN:
@@ -269,3 +280,25 @@ def col2im(
         )  # fmt: skip
         succeed(status, "col2im")
     return out
+
+
+@kernel("_embedding_bag_backward")
+def embedding_bag_backward(
+    grad: Tensor, indices: Tensor, offsets: Tensor, offset2bag: Tensor, bag_size: Tensor, maximum_indices: Tensor,
+    num_weights: int, scale_grad_by_freq: bool, mode: int, sparse: bool, per_sample_weights: Tensor | None, padding_idx: int = -1,
+) -> Tensor:  # fmt: skip
+    """The dense gradient of the weight; KernelError for a sparse one."""
+    if sparse:
+        raise KernelError("embedding_bag: sparse gradients have no exact kernel; use sparse=False, or --backend torch")
+    return embedding_bag_dense_backward(
+        grad,
+        indices,
+        offset2bag,
+        bag_size,
+        maximum_indices,
+        num_weights,
+        scale_grad_by_freq,
+        mode,
+        per_sample_weights,
+        padding_idx,
+    )

@@ -110,7 +110,16 @@ def _declare(name: str, mode: int, takes_align: bool, axes: int) -> None:
         if y.numel():
             outer, inner = (shape[0], shape[1]) if last else (shape[0] * shape[1], 1)
             status = native[x.dtype].resample(
-                y.data_ptr(), x.data_ptr(), outer, inner, axes, sizes(*shape[2:]), sizes(*output_size), floats(*scales), mode, align
+                y.data_ptr(),
+                x.data_ptr(),
+                outer,
+                inner,
+                axes,
+                sizes(*shape[2:]),
+                sizes(*output_size),
+                floats(*scales),
+                mode,
+                align,
             )
             if status:
                 succeed(status, name)
@@ -152,13 +161,17 @@ def _declare_pad(name: str, reflect: int, axes: int) -> None:
     def backward(gy: Tensor, x: Tensor, padding: Sequence[int]) -> Tensor:
         shape = x.shape
         if len(shape) not in (axes + 1, axes + 2) or len(padding) != 2 * axes:
-            raise RuntimeError(f"{name}: expected {axes + 1} or {axes + 2} dimensions, got {list(shape)}, padding {list(padding)}")
+            raise RuntimeError(
+                f"{name}: expected {axes + 1} or {axes + 2} dimensions, got {list(shape)}, padding {list(padding)}"
+            )
         inputs = shape[-axes:]
         left = [padding[2 * (axes - 1 - k)] for k in range(axes)]
         right = [padding[2 * (axes - 1 - k) + 1] for k in range(axes)]
         outputs = [n + a + b for n, a, b in zip(inputs, left, right, strict=True)]
         if tuple(gy.shape) != (*shape[:-axes], *outputs):
-            raise RuntimeError(f"{name}: expected grad_output of shape {[*shape[:-axes], *outputs]}, got {list(gy.shape)}")
+            raise RuntimeError(
+                f"{name}: expected grad_output of shape {[*shape[:-axes], *outputs]}, got {list(gy.shape)}"
+            )
         if reflect and any(max(a, b) >= n for n, a, b in zip(inputs, left, right, strict=True)):
             raise RuntimeError(f"{name}: padding {list(padding)} should be less than the input {list(shape)}")
         last = len(shape) == axes + 2 and axes > 1 and is_channels_last(x)
@@ -188,3 +201,61 @@ def _product(sizes: Sequence[int]) -> int:
 for _axes in (1, 2, 3):
     _declare_pad(f"reflection_pad{_axes}d_backward", 1, _axes)
     _declare_pad(f"replication_pad{_axes}d_backward", 0, _axes)
+
+
+def _declare_grid(axes: int) -> None:
+    name, sizes = f"grid_sampler_{axes}d", _SIZES[axes]
+
+    def check(x: Tensor, grid: Tensor, interpolation: int) -> None:
+        if x.dim() != axes + 2 or grid.dim() != axes + 2 or x.shape[0] != grid.shape[0] or grid.shape[-1] != axes:
+            raise RuntimeError(
+                f"{name}: expected an input of {axes + 2} dimensions and a grid (N, .., {axes}), got {list(x.shape)}, {list(grid.shape)}"
+            )
+        if x.dtype != grid.dtype or min(x.shape[2:]) <= 0 or (axes == 3 and interpolation == 2):
+            raise RuntimeError(
+                f"{name}: expected one type, non-empty spatial dimensions and bicubic in two only, got {x.dtype}, {grid.dtype}, "
+                f"{list(x.shape)}, interpolation {interpolation}"
+            )
+        if _product(x.shape[2:]) >= 2**31:
+            raise KernelError(f"{name}: images of less than 2**31 pixels are served, got {list(x.shape)}")
+
+    def forward(x: Tensor, grid: Tensor, interpolation: int, padding: int, align: bool) -> Tensor:
+        check(x, grid, interpolation)
+        shape, outputs = x.shape, grid.shape[1:-1]
+        x, grid = x.contiguous(), grid.contiguous()
+        y = torch.empty((*shape[:2], *outputs), dtype=x.dtype)
+        if y.numel():
+            status = native[x.dtype].grid_sample(
+                y.data_ptr(), x.data_ptr(), grid.data_ptr(), shape[0], shape[1], axes, sizes(*shape[2:]), _product(outputs),
+                interpolation, padding, int(align),
+            )  # fmt: skip
+            succeed(status, name)
+        return y
+
+    def backward(
+        gy: Tensor, x: Tensor, grid: Tensor, interpolation: int, padding: int, align: bool, output_mask: Sequence[bool]
+    ) -> tuple[Tensor | None, Tensor]:
+        check(x, grid, interpolation)
+        shape, outputs = x.shape, grid.shape[1:-1]
+        if tuple(gy.shape) != (*shape[:2], *outputs):
+            raise RuntimeError(
+                f"{name}_backward: expected grad_output of {[*shape[:2], *outputs]}, got {list(gy.shape)}"
+            )
+        gy, x, grid = gy.contiguous(), x.contiguous(), grid.contiguous()
+        gx = torch.empty(shape, dtype=x.dtype) if output_mask[0] else None
+        ggrid = torch.empty(grid.shape, dtype=x.dtype)
+        status = native[x.dtype].grid_sample_backward(
+            None if gx is None else gx.data_ptr() or None, ggrid.data_ptr() or None, gy.data_ptr(), x.data_ptr(), grid.data_ptr(),
+            shape[0], shape[1], axes, sizes(*shape[2:]), _product(outputs), interpolation, padding, int(align),
+        )  # fmt: skip
+        succeed(status, f"{name}_backward")
+        return gx, ggrid
+
+    forward.__name__ = forward.__qualname__ = name
+    backward.__name__ = backward.__qualname__ = f"{name}_backward"
+    kernel(name)(forward)
+    kernel(f"{name}_backward")(backward)
+
+
+_declare_grid(2)
+_declare_grid(3)

@@ -42,7 +42,13 @@ def contribute(held: np.ndarray, rows: Iterable[np.ndarray], operation: Operatio
 
 
 def index_reduce(
-    x: np.ndarray, index: np.ndarray, source: np.ndarray, operation: Operation, alpha: float = 1.0, by_count: bool = False, skip: int = -1
+    x: np.ndarray,
+    index: np.ndarray,
+    source: np.ndarray,
+    operation: Operation,
+    alpha: float = 1.0,
+    by_count: bool = False,
+    skip: int = -1,
 ) -> np.ndarray:
     """x (n_dest, width) with source (n, width) contributed at index (n,): rows alpha source, or source (1 / count)."""
     result = x.copy()
@@ -79,7 +85,12 @@ def order(x: np.ndarray, largest: bool) -> np.ndarray:
 
 
 def embedding_bag(
-    weight: np.ndarray, index: np.ndarray, offsets: np.ndarray, mode: Literal["sum", "mean"], per_sample: np.ndarray | None, padding: int
+    weight: np.ndarray,
+    index: np.ndarray,
+    offsets: np.ndarray,
+    mode: Literal["sum", "mean"],
+    per_sample: np.ndarray | None,
+    padding: int,
 ) -> np.ndarray:
     """(bags, width): chains of 256 from +0, folded ascending; weighted by fused multiply-adds; mean divides by the number."""
     result = []
@@ -97,7 +108,13 @@ def embedding_bag(
 
 
 def fold_windows(
-    x: np.ndarray, height: int, width: int, kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int], stride: tuple[int, int]
+    x: np.ndarray,
+    height: int,
+    width: int,
+    kernel: tuple[int, int],
+    dilation: tuple[int, int],
+    padding: tuple[int, int],
+    stride: tuple[int, int],
 ) -> np.ndarray:
     """col2im of (planes, kernel_h * kernel_w, rows, columns): each pixel adds its taps in ascending order from +0."""
     out = np.zeros((len(x), height, width), x.dtype)

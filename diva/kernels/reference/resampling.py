@@ -13,7 +13,9 @@ from diva.kernels.reference.arithmetic import dot, fma
 Mode = Literal["nearest", "nearest-exact", "linear", "cubic"]
 
 
-def taps(n_in: int, n_out: int, mode: Mode, align_corners: bool, scale: float, dtype: type) -> tuple[np.ndarray, np.ndarray | None]:
+def taps(
+    n_in: int, n_out: int, mode: Mode, align_corners: bool, scale: float, dtype: type
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Indices (n_out, K) and weights (n_out, K), None for the nearest modes; scale 0 where no factor was given.
 
     Position of output i: align_corners i (in - 1) / (out - 1); nearest i in / out; nearest-exact (i + 1/2) in / out; else
@@ -67,7 +69,9 @@ def _copied(n_in: int, n_out: int, mode: Mode, scale: float) -> bool:
     return n_in == n_out and not (mode == "nearest-exact" and scale > 0)
 
 
-def resample(x: np.ndarray, out: tuple[int, ...], mode: Mode, align_corners: bool, scales: tuple[float, ...]) -> np.ndarray:
+def resample(
+    x: np.ndarray, out: tuple[int, ...], mode: Mode, align_corners: bool, scales: tuple[float, ...]
+) -> np.ndarray:
     """Interpolate the last len(out) axes of x: the last axis first; y = x_0 w_0, then fma(x_k, w_k, y), k ascending."""
     for k in range(len(out) - 1, -1, -1):
         axis = x.ndim - len(out) + k
@@ -97,7 +101,9 @@ def resample_backward(
     return gy
 
 
-def pad_backward(gy: np.ndarray, sizes: tuple[int, ...], left: tuple[int, ...], mode: Literal["reflect", "replicate"]) -> np.ndarray:
+def pad_backward(
+    gy: np.ndarray, sizes: tuple[int, ...], left: tuple[int, ...], mode: Literal["reflect", "replicate"]
+) -> np.ndarray:
     """The gradient of padding the last axes: sums over the outputs that read an input, ascending, the first axis first."""
     for k, size in enumerate(sizes):
         axis = gy.ndim - len(sizes) + k
