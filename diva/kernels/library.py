@@ -71,6 +71,8 @@ class Native:
         return chosen
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # who only looks at this object (pytest does) loads, and compiles, nothing
+            raise AttributeError(name)
         return getattr(self._library or self.use(), name)
 
     def __getitem__(self, dtype: Any) -> _OfType:

@@ -64,11 +64,11 @@ template <class T> int32_t statistics_of_columns(const T *x, int64_t rows, int64
 
 template <class T> DK_INLINE void statistics_of_planes(const T *x, const Planes &planes, int64_t c, const Statistics<T> &to, T *results) {
     T mean = reduce_planes<T>(planes, results, [=](int64_t offset) {
-        return [p = x + offset](vec<T> acc, int64_t i, auto... count) { return acc + load(p + i, count...); };
+        return [p = x + offset](vec<T> acc, int64_t i, auto... count) DK_IN_PLACE { return acc + load(p + i, count...); };
     });
     mean /= T(planes.count());
     T squares = reduce_planes<T>(planes, results, [=](int64_t offset) {
-        return [p = x + offset, m = set(mean)](vec<T> acc, int64_t i, auto... count) {
+        return [p = x + offset, m = set(mean)](vec<T> acc, int64_t i, auto... count) DK_IN_PLACE {
             vec<T> d = load(p + i, count...) - m;
             return fma(d, d, acc);
         };
@@ -126,7 +126,7 @@ int32_t batch_norm(const T *x, T *y, const T *weight, const T *bias, T *running_
     bool enough = for_channels(x, channels, planes, training ? &to : nullptr, [&](int64_t c) {
         vec<T> m = set(to.mean[c]), s = set(to.second[c]), w = set(gamma[c]), b = set(beta[c]);
         for (int64_t i = 0, at = c * space; i < n; ++i, at += planes.stride)
-            for_registers<T>(space, [&](int64_t k, auto... count) {
+            for_registers<T>(space, [&](int64_t k, auto... count) DK_IN_PLACE {
                 store(y + at + k, fma((load(x + at + k, count...) - m) * s, w, b), count...);
             });
     });
@@ -177,11 +177,11 @@ int32_t backward_of_columns(const T *g, const T *x, const T *weight, const T *me
 template <class T>
 sums<T> ascent_of_planes(const T *g, const T *x, const Planes &planes, T mean, T inv, T *results) {
     vec<T> m = set(mean), s = set(inv);
-    return reduce_pair<T>(planes.count(), results, [&](auto &lanes, int64_t begin, int64_t end) {
-        planes.pieces(begin, end, [&](int64_t offset, int64_t length) {
+    return reduce_pair<T>(planes.count(), results, [&](auto &lanes, int64_t begin, int64_t end) DK_IN_PLACE {
+        planes.pieces(begin, end, [&](int64_t offset, int64_t length) DK_IN_PLACE {
             const T *p = g + offset, *q = x + offset;
-            auto sum = [=](vec<T> acc, int64_t i, auto... count) { return acc + load(p + i, count...); };
-            auto along = [=](vec<T> acc, int64_t i, auto... count) {
+            auto sum = [=](vec<T> acc, int64_t i, auto... count) DK_IN_PLACE { return acc + load(p + i, count...); };
+            auto along = [=](vec<T> acc, int64_t i, auto... count) DK_IN_PLACE {
                 return fma(load(p + i, count...), (load(q + i, count...) - m) * s, acc);
             };
             lanes.advance(sum, along, 0, length);
@@ -231,7 +231,7 @@ int32_t batch_norm_backward(const T *g, const T *x, const T *weight, const T *me
             vec<T> m = set(mean[c]), i = set(inv[c]), outer = set(inv[c] * (weight ? weight[c] : T(1)));
             vec<T> across = set(s.a / T(total)), along = set(s.b / T(total));
             for (int64_t k = 0; k < n; ++k, offset += planes.stride)
-                for_registers<T>(space, [&](int64_t at, auto... count) {
+                for_registers<T>(space, [&](int64_t at, auto... count) DK_IN_PLACE {
                     vec<T> grad = load(g + offset + at, count...);
                     if (training) {
                         vec<T> xhat = (load(x + offset + at, count...) - m) * i;

@@ -47,7 +47,7 @@ template <class T, class Make> DK_INLINE T reduce_planes(const Planes &planes, T
         int64_t begin = block * reduce_block_length, end = begin + reduce_block_length;
         lanes64<T> lanes{};
         planes.pieces(begin, end < n ? end : n,
-                      [&](int64_t offset, int64_t length) { lanes.advance(make(offset), 0, length); });
+                      [&](int64_t offset, int64_t length) DK_IN_PLACE { lanes.advance(make(offset), 0, length); });
         results[block] = lanes.fold();
     }
     return blocks == 1 ? results[0] : reduce_sum(results, blocks);

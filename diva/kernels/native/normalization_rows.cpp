@@ -15,9 +15,9 @@ template <class T> struct RowStatistics {
 };
 
 template <class T> DK_INLINE RowStatistics<T> statistics_of_row(const T *x, int64_t width, T eps) {
-    T mean = reduce_row<T>(width, [=](vec<T> acc, int64_t i, auto... count) { return acc + load(x + i, count...); }) / T(width);
+    T mean = reduce_row<T>(width, [=](vec<T> acc, int64_t i, auto... count) DK_IN_PLACE { return acc + load(x + i, count...); }) / T(width);
     vec<T> m = set(mean);
-    T squares = reduce_row<T>(width, [=](vec<T> acc, int64_t i, auto... count) {
+    T squares = reduce_row<T>(width, [=](vec<T> acc, int64_t i, auto... count) DK_IN_PLACE {
         vec<T> d = load(x + i, count...) - m;
         return fma(d, d, acc);
     });
@@ -34,7 +34,7 @@ int32_t layer_norm(const T *x, T *y, const T *weight, const T *bias, T *mean, T 
             RowStatistics<T> s = statistics_of_row(here, width, T(eps));
             mean[r] = s.mean, inv[r] = s.inv;
             vec<T> m = set(s.mean), i = set(s.inv), one = set(T(1));
-            for_registers<T>(width, [&](int64_t k, auto... count) {
+            for_registers<T>(width, [&](int64_t k, auto... count) DK_IN_PLACE {
                 vec<T> w = weight ? load(weight + k, count...) : one, b = bias ? load(bias + k, count...) : vec<T>{};
                 store(to + k, fma((load(here + k, count...) - m) * i, w, b), count...);
             });
@@ -47,15 +47,15 @@ int32_t layer_norm(const T *x, T *y, const T *weight, const T *bias, T *mean, T 
 template <class T>
 DK_INLINE void row_gradient(const T *g, const T *x, const T *weight, T mean, T inv, T *dx, int64_t width, T *results) {
     vec<T> m = set(mean), i = set(inv);
-    auto gy = [=](int64_t k, auto... count) { return load(g + k, count...) * load(weight + k, count...); };
-    auto xhat = [=](int64_t k, auto... count) { return (load(x + k, count...) - m) * i; };
-    sums<T> s = reduce_pair<T>(width, results, [&](auto &lanes, int64_t begin, int64_t end) {
-        auto across = [=](vec<T> acc, int64_t k, auto... count) { return acc + gy(k, count...); };
-        auto along = [=](vec<T> acc, int64_t k, auto... count) { return fma(gy(k, count...), xhat(k, count...), acc); };
+    auto gy = [=](int64_t k, auto... count) DK_IN_PLACE { return load(g + k, count...) * load(weight + k, count...); };
+    auto xhat = [=](int64_t k, auto... count) DK_IN_PLACE { return (load(x + k, count...) - m) * i; };
+    sums<T> s = reduce_pair<T>(width, results, [&](auto &lanes, int64_t begin, int64_t end) DK_IN_PLACE {
+        auto across = [=](vec<T> acc, int64_t k, auto... count) DK_IN_PLACE { return acc + gy(k, count...); };
+        auto along = [=](vec<T> acc, int64_t k, auto... count) DK_IN_PLACE { return fma(gy(k, count...), xhat(k, count...), acc); };
         lanes.advance(across, along, begin, end);
     });
     vec<T> across = set(s.a / T(width)), along = set(s.b / T(width));
-    for_registers<T>(width, [&](int64_t k, auto... count) {
+    for_registers<T>(width, [&](int64_t k, auto... count) DK_IN_PLACE {
         store(dx + k, i * fma(-xhat(k, count...), along, gy(k, count...) - across), count...);
     });
 }
@@ -127,7 +127,7 @@ int32_t group_norm(const T *x, T *y, const T *weight, const T *bias, T *mean, T 
             vec<T> m = set(s.mean), i = set(s.inv);
             for (int64_t k = 0, c = r % groups * members; k < members; ++k, ++c, here += space, to += space) {
                 vec<T> w = set(weight ? weight[c] : T(1)), b = set(bias ? bias[c] : T(0));
-                for_registers<T>(space, [&](int64_t at, auto... count) {
+                for_registers<T>(space, [&](int64_t at, auto... count) DK_IN_PLACE {
                     store(to + at, fma((load(here + at, count...) - m) * i, w, b), count...);
                 });
             }
@@ -140,19 +140,19 @@ int32_t group_norm(const T *x, T *y, const T *weight, const T *bias, T *mean, T 
 template <class T>
 sums<T> ascent_of_channel(const T *g, const T *x, const Planes &planes, const T *mean, const T *inv, int64_t groups, bool ready,
                           T *results) {
-    return reduce_pair<T>(planes.count(), results, [&](auto &lanes, int64_t begin, int64_t end) {
-        planes.pieces(begin, end, [&](int64_t offset, int64_t length) {
+    return reduce_pair<T>(planes.count(), results, [&](auto &lanes, int64_t begin, int64_t end) DK_IN_PLACE {
+        planes.pieces(begin, end, [&](int64_t offset, int64_t length) DK_IN_PLACE {
             const T *p = g + offset, *q = x + offset;
-            auto sum = [=](vec<T> acc, int64_t i, auto... count) { return acc + load(p + i, count...); };
+            auto sum = [=](vec<T> acc, int64_t i, auto... count) DK_IN_PLACE { return acc + load(p + i, count...); };
             if (ready) {
-                auto along = [=](vec<T> acc, int64_t i, auto... count) {
+                auto along = [=](vec<T> acc, int64_t i, auto... count) DK_IN_PLACE {
                     return fma(load(p + i, count...), load(q + i, count...), acc);
                 };
                 lanes.advance(sum, along, 0, length);
             } else {
                 int64_t row = planes.stride ? offset / planes.stride * groups : 0;
                 vec<T> m = set(mean[row]), s = set(inv[row]);
-                auto along = [=](vec<T> acc, int64_t i, auto... count) {
+                auto along = [=](vec<T> acc, int64_t i, auto... count) DK_IN_PLACE {
                     return fma(load(p + i, count...), (load(q + i, count...) - m) * s, acc);
                 };
                 lanes.advance(sum, along, 0, length);
@@ -187,7 +187,7 @@ int32_t group_norm_backward(const T *g, const T *x, const T *weight, const T *me
                 for (int64_t k = 0; k < n; ++k) {
                     vec<T> centre = set(m[k * groups]), scale = set(i[k * groups]);
                     const T *plane = from + k * planes.stride;
-                    for_registers<T>(space, [&](int64_t at, auto... count) {
+                    for_registers<T>(space, [&](int64_t at, auto... count) DK_IN_PLACE {
                         store(xs + k * space + at, (load(plane + at, count...) - centre) * scale, count...);
                     });
                 }

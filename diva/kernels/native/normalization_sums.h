@@ -9,6 +9,9 @@
 
 namespace dk {
 
+// On a lambda: its body is part of the loop that calls it, for accumulators passed to a function would live in memory.
+#define DK_IN_PLACE __attribute__((always_inline))
+
 constexpr int64_t normalization_piece = 1 << 15;  // elements that are worth a thread
 
 // Two sums of the same terms' places, visited once where there are registers for both.

@@ -16,13 +16,23 @@ template <class T> DK_INLINE mask<T> counting() {
     return m;
 }
 
-template <class T> DK_INLINE void store_indices(int64_t *out, mask<T> m, int64_t n = lanes<T>) {
+template <class T> DK_INLINE void store_indices(int64_t *out, mask<T> m) {
+#if !defined(DK_SCALAR)
+    if constexpr (sizeof(T) == 4) {
+        typedef int32_t half __attribute__((vector_size(vector_bytes / 2)));
+        half part[2];
+        std::memcpy(part, &m, sizeof m);
+        store(out, __builtin_convertvector(part[0], vec<int64_t>));
+        store(out + lanes<int64_t>, __builtin_convertvector(part[1], vec<int64_t>));
+        return;
+    }
+#endif
+    for (int i = 0; i < lanes<T>; ++i) out[i] = m[i];
+}
+template <class T> DK_INLINE void store_indices(int64_t *out, mask<T> m, int64_t n) {
     bits_t<T> number[lanes<T>];
     std::memcpy(number, &m, sizeof m);
-    if (n == lanes<T>)
-        for (int i = 0; i < lanes<T>; ++i) out[i] = number[i];
-    else
-        for (int64_t i = 0; i < n; ++i) out[i] = number[i];
+    for (int64_t i = 0; i < n; ++i) out[i] = number[i];
 }
 
 // x > best or NaN: !(x <= best) is that, but for a best that is NaN already, which only another NaN replaces.
@@ -61,7 +71,12 @@ template <class T> struct Maximum {
         best = select<T>(take, x, best);
         where = take ? steps + set(bits_t<T>(at)) : where;
     }
-    DK_INLINE void end(int64_t ow) { store(y + ow, best), store_indices<T>(indices + ow, where); }
+    DK_INLINE void end(int64_t ow, int64_t n) {
+        if (n == lanes<T>)
+            store(y + ow, best), store_indices<T>(indices + ow, where);
+        else
+            store(y + ow, best, n), store_indices<T>(indices + ow, where, n);
+    }
 };
 
 template <class T> int32_t max_pool(const T *x, T *y, int64_t *indices, const int64_t *geometry) {
@@ -94,44 +109,69 @@ template <class T> int32_t max_pool(const T *x, T *y, int64_t *indices, const in
             store(y + out + c, best, count...);
             store_indices<T>(indices + out + c, where, count...);
         };
+        for (; c + 2 * L <= g.channels; c += 2 * L) {  // two registers a visit
+            vec<T> best = set(Maximum<T>::lowest), second = best;
+            mask<T> where = set(bits_t<T>(first)), second_where = where;
+            for_window(g, od, oh, ow, [&](int64_t at) {
+                const T *p = here + at * g.channels + c;
+                vec<T> v = load(p), u = load(p + L);
+                mask<T> take = taken(v, best), second_take = taken(u, second), position = set(bits_t<T>(at));
+                best = select<T>(take, v, best), second = select<T>(second_take, u, second);
+                where = take ? position : where, second_where = second_take ? position : second_where;
+            });
+            store(y + out + c, best), store(y + out + c + L, second);
+            store_indices<T>(indices + out + c, where), store_indices<T>(indices + out + c + L, second_where);
+        }
         for (; c + L <= g.channels; c += L) some();
         if (c < g.channels) some(g.channels - c);
     });
     return DK_OK;
 }
 
+// Whether all n indices, in runs of `width` numbers `stride` apart, are below `space`.
+inline bool inside(const int64_t *indices, int64_t runs, int64_t width, int64_t stride, int64_t space) {
+    bool outside = false;
+    for (int64_t r = 0; r < runs; ++r)
+        for (int64_t k = 0; k < width; ++k) outside |= uint64_t(indices[r * stride + k]) >= uint64_t(space);
+    return !outside;
+}
+
+// Outputs in order, `width` channels side by side. False when an index is neither -1 nor inside.
+template <class T>
+DK_INLINE bool scatter(const T *g, const int64_t *indices, T *dx, int64_t width, int64_t channels, int64_t space, int64_t outputs) {
+    if (channels == 1 ? inside(indices, 1, outputs, 0, space) : inside(indices, outputs, width, channels, space)) {
+        for (int64_t o = 0; o < outputs; ++o, g += channels, indices += channels)
+            for (int64_t k = 0; k < width; ++k) dx[indices[k] * channels + k] += g[k];
+        return true;
+    }
+    for (int64_t o = 0; o < outputs; ++o, g += channels, indices += channels)
+        for (int64_t k = 0; k < width; ++k) {
+            if (indices[k] < -1 || indices[k] >= space) return false;
+            if (indices[k] >= 0) dx[indices[k] * channels + k] += g[k];
+        }
+    return true;
+}
+
 template <class T>
 int32_t max_pool_backward(const T *g, const int64_t *indices, T *dx, int64_t n, int64_t channels, int64_t space, int64_t outputs) {
     FloatingPoint control;
-    std::atomic<bool> outside{false};
-    auto add = [&](T *to, int64_t stride, int64_t index, T value) {
-        if (uint64_t(index) < uint64_t(space))
-            to[index * stride] += value;
-        else if (index != -1)
-            outside.store(true, std::memory_order_relaxed);
-    };
-    if (channels == 1) {
-        parallel(n, 1 + pooling_piece / (space + 4 * outputs + 1), [&](int64_t first, int64_t last) {
-            std::memset(dx + first * space, 0, size_t((last - first) * space) * sizeof(T));
-            for (int64_t p = first; p < last; ++p)
-                for (int64_t o = p * outputs; o < (p + 1) * outputs; ++o) add(dx + p * space, 1, indices[o], g[o]);
-        });
-        return outside ? DK_BAD_ARGUMENT : DK_OK;
-    }
-    constexpr int64_t tile = 64;
-    int64_t tiles = (channels + tile - 1) / tile;
+    std::atomic<bool> good{true};
+    int64_t tile = channels > 64 && n < thread_count() ? 64 : channels, tiles = (channels + tile - 1) / tile;
     parallel(n * tiles, 1 + pooling_piece / (tile * (space + 4 * outputs) + 1), [&](int64_t first, int64_t last) {
         for (int64_t item = first; item < last; ++item) {
             int64_t sample = item / tiles, c = item % tiles * tile, width = channels - c < tile ? channels - c : tile;
             T *to = dx + sample * space * channels + c;
-            for (int64_t i = 0; i < space; ++i) std::memset(to + i * channels, 0, size_t(width) * sizeof(T));
-            for (int64_t o = 0; o < outputs; ++o) {
-                int64_t at = (sample * outputs + o) * channels + c;
-                for (int64_t k = 0; k < width; ++k) add(to + k, channels, indices[at + k], g[at + k]);
-            }
+            if (width == channels)
+                std::memset(to, 0, size_t(space * channels) * sizeof(T));
+            else
+                for (int64_t i = 0; i < space; ++i) std::memset(to + i * channels, 0, size_t(width) * sizeof(T));
+            int64_t at = sample * outputs * channels + c;
+            bool fine = channels == 1 ? scatter(g + at, indices + at, to, 1, 1, space, outputs)
+                                      : scatter(g + at, indices + at, to, width, channels, space, outputs);
+            if (!fine) good.store(false);
         }
     });
-    return outside ? DK_BAD_ARGUMENT : DK_OK;
+    return good ? DK_OK : DK_BAD_ARGUMENT;
 }
 
 }  // namespace

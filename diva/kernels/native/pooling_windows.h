@@ -14,6 +14,9 @@ struct Axis {
     int64_t size, outputs, kernel, stride, padding, dilation, inner, outer;
     int64_t *begin, *end, *count;
 
+    // Every position lies in exactly one window, of `kernel` positions.
+    bool tiled() const { return inner == 0 && outer == outputs && kernel == stride && outputs * stride == size && dilation == 1; }
+
     void fill(bool adaptive, bool include_pad) {
         if (adaptive) {
             dilation = 1, padding = 0, kernel = stride = outputs ? size / outputs : 1;
@@ -69,27 +72,25 @@ struct Geometry {
 
 constexpr int64_t pooling_piece = 1 << 16;  // input elements that are worth a thread
 
-// The numbers p[0], p[S], p[2 S], ... one per lane; S = 0 means `stride`. Nothing at `end` or beyond is read.
-template <class T, int S> DK_INLINE vec<T> load_every(const T *p, int64_t stride, const T *end) {
+// The numbers p[0], p[S], p[2 S], ..., n of them, one per lane; S = 0 means `stride`. Nothing behind the last is read.
+template <class T, int S> DK_INLINE vec<T> load_every(const T *p, int64_t stride, int64_t n) {
     constexpr int L = lanes<T>;
-    if constexpr (S == 1) return load(p);
+    if constexpr (S == 1) return n == L ? load(p) : load(p, n);
     if constexpr (S == 2 && L > 1) {
-        if (p + 2 * L <= end) {
-            vec<T> a = load(p), b = load(p + L);
-            if constexpr (L == 2) return __builtin_shufflevector(a, b, 0, 2);
-            if constexpr (L == 4) return __builtin_shufflevector(a, b, 0, 2, 4, 6);
-            if constexpr (L == 8) return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-            if constexpr (L == 16)
-                return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        }
+        int64_t read = 2 * n - 1;
+        vec<T> a = read >= L ? load(p) : load(p, read), b = read > L ? load(p + L, read - L) : vec<T>{};
+        if constexpr (L == 2) return __builtin_shufflevector(a, b, 0, 2);
+        if constexpr (L == 4) return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+        if constexpr (L == 8) return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+        if constexpr (L == 16) return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     }
-    vec<T> v{};
-    for (int i = 0; i < L; ++i) v[i] = p[i * (S ? S : stride)];
-    return v;
+    T v[L] = {};
+    for (int64_t i = 0; i < n; ++i) v[i] = p[i * (S ? S : stride)];
+    return load(v);
 }
 
 // One output row of one plane. `Op` starts, takes positions and ends, for one register of outputs or for one number.
-template <class T, int S, class Op> DK_INLINE void pool_row(const Geometry &g, const T *plane, const T *end, int64_t od, int64_t oh, Op &op) {
+template <class T, int S, class Op> DK_INLINE void pool_row(const Geometry &g, const T *plane, int64_t od, int64_t oh, Op &op) {
     constexpr int64_t L = lanes<T>;
     const Axis &w = g.w;
     auto one = [&](int64_t ow) {
@@ -101,22 +102,22 @@ template <class T, int S, class Op> DK_INLINE void pool_row(const Geometry &g, c
             }
         op.end_one(ow);
     };
-    auto many = [&](int64_t ow) {
+    auto many = [&](int64_t ow, int64_t n) __attribute__((always_inline)) {
         int64_t first = ow * w.stride - w.padding;
         op.start(od, oh, ow, first);
         for (int64_t id = g.d.begin[od]; id < g.d.end[od]; id += g.d.dilation)
             for (int64_t ih = g.h.begin[oh]; ih < g.h.end[oh]; ih += g.h.dilation) {
                 int64_t at = (id * g.h.size + ih) * w.size + first;
                 for (int64_t k = 0; k < w.kernel; ++k, at += w.dilation)
-                    op.take(load_every<T, S>(plane + at, w.stride, end), at);
+                    op.take(load_every<T, S>(plane + at, w.stride, n), at);
             }
-        op.end(ow);
+        op.end(ow, n);
     };
     int64_t ow = 0;
-    if (L > 1 && w.outer - w.inner >= L) {
+    if (L > 1 && w.outer - w.inner > 1) {
         for (; ow < w.inner; ++ow) one(ow);
-        for (; ow + L <= w.outer; ow += L) many(ow);
-        if (ow < w.outer) many(w.outer - L), ow = w.outer;  // some once more: the same results
+        for (; ow + L <= w.outer; ow += L) many(ow, L);
+        if (ow < w.outer) many(ow, w.outer - ow), ow = w.outer;
     }
     for (; ow < w.outputs; ++ow) one(ow);
 }
@@ -124,18 +125,17 @@ template <class T, int S, class Op> DK_INLINE void pool_row(const Geometry &g, c
 // All rows of all planes; make(plane, od, oh) gives the Op of a row.
 template <class T, class Make> void pool_planes(const Geometry &g, const T *x, const Make &make) {
     int64_t rows = g.d.outputs * g.h.outputs;
-    const T *end = x + g.n * g.space;
     parallel(g.n * rows, 1 + pooling_piece / (g.work(g.w.outputs) + 1), [&](int64_t first, int64_t last) {
         for (int64_t r = first; r < last; ++r) {
             int64_t plane = r / rows, od = r % rows / g.h.outputs, oh = r % g.h.outputs;
             auto op = make(plane, od, oh);
             const T *here = x + plane * g.space;
             if (g.w.stride == 1)
-                pool_row<T, 1>(g, here, end, od, oh, op);
+                pool_row<T, 1>(g, here, od, oh, op);
             else if (g.w.stride == 2)
-                pool_row<T, 2>(g, here, end, od, oh, op);
+                pool_row<T, 2>(g, here, od, oh, op);
             else
-                pool_row<T, 0>(g, here, end, od, oh, op);
+                pool_row<T, 0>(g, here, od, oh, op);
         }
     });
 }

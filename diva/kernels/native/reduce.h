@@ -82,6 +82,23 @@ template <class T, int N, class V> DK_INLINE T fold_lanes(V v) {
     }
 }
 
+// The same trees for a register of rows at once: v[r] is row r's register; lane r of the result is its fold. Each step joins
+// two registers: the first halves of all their segments plus the second halves, a segment for each row.
+template <int N, int segment, int at, class V, int... I>
+DK_INLINE V halves_of(V a, V b, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(a, b, (I / (segment / 2) * segment + I % (segment / 2) + at * (segment / 2))...);
+}
+template <class T, int rows> DK_INLINE vec<T> fold_rows(const vec<T> *v) {
+    if constexpr (rows == 1) {
+        return v[0];
+    } else {
+        constexpr int L = lanes<T>, segment = 2 * L / rows;
+        using all = std::make_integer_sequence<int, L>;
+        vec<T> a = fold_rows<T, rows / 2>(v), b = fold_rows<T, rows / 2>(v + rows / 2);
+        return halves_of<L, segment, 0>(a, b, all{}) + halves_of<L, segment, 1>(a, b, all{});
+    }
+}
+
 // The 64 lanes of one block, for terms that come in pieces. Every piece but the last has a multiple of 64 terms.
 template <class T> struct lanes64 {
     registers<T, reduce_lanes / lanes<T>> all{};
@@ -92,6 +109,17 @@ template <class T> struct lanes64 {
     }
     DK_INLINE T fold() const { return fold_lanes<T, lanes<T>>(all.fold()); }
 };
+
+// lanes<T> rows of n <= 4096 terms each, step_of(r) the step of row r: lane r of the result is its REDUCE.
+template <class T, class StepOf> DK_INLINE vec<T> reduce_rows(int64_t n, const StepOf &step_of) {
+    vec<T> v[lanes<T>];
+    for (int r = 0; r < lanes<T>; ++r) {
+        lanes64<T> lanes{};
+        lanes.advance(step_of(r), 0, n);
+        v[r] = lanes.all.fold();
+    }
+    return fold_rows<T, lanes<T>>(v);
+}
 
 // One block: terms begin .. end - 1, at most 4096.
 template <class T, class Step> DK_INLINE T reduce_block(int64_t begin, int64_t end, const Step &step) {
@@ -207,30 +235,35 @@ template <class T, int V, class Step> DK_INLINE registers<T, V> column_block(int
     return column_lanes<T, V>(begin, n, c, step);
 }
 
-// One block of rows (begin .. begin + n - 1, n <= 4096) for the columns c .. end - 1: out[c'] for each, on this thread.
-template <class T, class Step> void reduce_column_block(int64_t begin, int64_t n, int64_t c, int64_t end, const Step &step, T *out) {
+// One block of rows (begin .. begin + n - 1, n <= 4096) for the columns c .. end - 1, on this thread: out[0] for column c, ...
+template <class T, class Step> void reduce_column_tile(int64_t begin, int64_t n, int64_t c, int64_t end, const Step &step, T *out) {
     constexpr int V = 4, L = lanes<T>;
-    for (; c + V * L <= end; c += V * L) column_block<T, V>(begin, n, c, step).store_to(out + c);
-    for (; c + L <= end; c += L) column_block<T, 1>(begin, n, c, step).store_to(out + c);
+    for (; c + V * L <= end; c += V * L, out += V * L) column_block<T, V>(begin, n, c, step).store_to(out);
+    for (; c + L <= end; c += L, out += L) column_block<T, 1>(begin, n, c, step).store_to(out);
     if (c < end) {
         int64_t count = end - c;
         auto some = [&](vec<T> acc, int64_t r, int64_t column) { return step(acc, r, column, count); };
-        store(out + c, column_block<T, 1>(begin, n, c, some).v, count);
+        store(out, column_block<T, 1>(begin, n, c, some).v, count);
     }
 }
+// The same with each result at its column's place in `out`.
+template <class T, class Step> void reduce_column_block(int64_t begin, int64_t n, int64_t c, int64_t end, const Step &step, T *out) {
+    reduce_column_tile(begin, n, c, end, step, out + c);
+}
 
-// REDUCE of the columns c .. end - 1, at most 4 * lanes<T> of them, of n rows (n <= 4096 * 4096) on this thread: out[c'].
+// REDUCE of the columns c .. end - 1, at most 4 * lanes<T> of them, of n rows (n <= 4096 * 4096) on this thread:
+// out[0] for column c, ...
 template <class T, class Step> void reduce_columns_here(int64_t n, int64_t c, int64_t end, const Step &step, T *out) {
-    if (n <= reduce_block_length) return reduce_column_block(0, n, c, end, step, out);
+    if (n <= reduce_block_length) return reduce_column_tile(0, n, c, end, step, out);
     auto blocks = [&](vec<T> acc, int64_t b, int64_t column, auto... count) {
         T sums[lanes<T>];
         int64_t begin = b * reduce_block_length, width = lanes<T>;
         if constexpr (sizeof...(count)) width = (count, ...);
         int64_t rows = n - begin < reduce_block_length ? n - begin : reduce_block_length;
-        reduce_column_block(begin, rows, column, column + width, step, sums - column);
+        reduce_column_tile(begin, rows, column, column + width, step, sums);
         return acc + load(sums, width);
     };
-    reduce_column_block(0, (n + reduce_block_length - 1) / reduce_block_length, c, end, blocks, out);
+    reduce_column_tile(0, (n + reduce_block_length - 1) / reduce_block_length, c, end, blocks, out);
 }
 
 // The columns of a matrix in memory.

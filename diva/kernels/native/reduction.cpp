@@ -61,8 +61,34 @@ template <class T, class K> T block_of_row(const Layout &layout, const T *x, T c
     });
 }
 
+template <class T, class K> DK_INLINE T dense_row(const T *x, T center, int64_t n) {
+    vec<T> m = set(center);
+    return reduce_block<T>(0, n, [=](vec<T> acc, int64_t i, auto... count) { return K::step(acc, load(x + i, count...), m); });
+}
+// A register of rows, `stride` apart.
+template <class T, class K> DK_INLINE vec<T> dense_rows(const T *x, int64_t stride, const T *center, int64_t n) {
+    return reduce_rows<T>(n, [=](int r) {
+        const T *row = x + r * stride;
+        vec<T> m = set(center ? center[r] : T(0));
+        return [=](vec<T> acc, int64_t i, auto... count) { return K::step(acc, load(row + i, count...), m); };
+    });
+}
+
 template <class T, class K> int32_t rows(const Layout &layout, T *out, const T *x, const T *center) {
     int64_t n = layout.n, outputs = layout.outputs;
+    if (n <= reduce_block_length && layout.reduced == 1 && layout.strides[0] == 1 && layout.kept == 1) {
+        int64_t stride = layout.strides[1], groups = (outputs + lanes<T> - 1) / lanes<T>;
+        parallel(groups, 1 + piece / (lanes<T> * (n + 1)), [=](int64_t first, int64_t last) {
+            for (int64_t group = first; group < last; ++group) {
+                int64_t o = group * lanes<T>, count = outputs - o < lanes<T> ? outputs - o : lanes<T>;
+                if (count == lanes<T>)
+                    store(out + o, dense_rows<T, K>(x + o * stride, stride, center ? center + o : nullptr, n));
+                else
+                    for (int64_t k = o; k < o + count; ++k) out[k] = dense_row<T, K>(x + k * stride, center ? center[k] : T(0), n);
+            }
+        });
+        return DK_OK;
+    }
     if (n <= reduce_block_length) {
         parallel(outputs, 1 + piece / (n + 1), [&](int64_t first, int64_t last) {
             for (int64_t o = first; o < last; ++o)

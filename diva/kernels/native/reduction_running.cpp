@@ -21,18 +21,25 @@ template <class T> struct Multiply {
 template <class T, class Op> void run_row(T *y, const T *x, int64_t n) {
     T carry = Op::start;
     int64_t i = 0;
-    for (; i + 4 * chunk <= n; i += 4 * chunk) {
+    for (; i + 3 * chunk < n; i += 4 * chunk) {
         const T *in = x + i;
         T part[4 * chunk], p = Op::start, q = p, r = p, s = p;
-        for (int64_t k = 0; k < chunk; ++k) {
+        int64_t short_one = n - i - 3 * chunk < chunk ? n - i - 3 * chunk : chunk;
+        for (int64_t k = 0; k < short_one; ++k) {
             part[k] = p = Op::join(p, in[k]);
             part[k + chunk] = q = Op::join(q, in[k + chunk]);
             part[k + 2 * chunk] = r = Op::join(r, in[k + 2 * chunk]);
             part[k + 3 * chunk] = s = Op::join(s, in[k + 3 * chunk]);
         }
+        for (int64_t k = short_one; k < chunk; ++k) {
+            part[k] = p = Op::join(p, in[k]);
+            part[k + chunk] = q = Op::join(q, in[k + chunk]);
+            part[k + 2 * chunk] = r = Op::join(r, in[k + 2 * chunk]);
+        }
         for (int64_t c = 0; c < 4; ++c) {
-            for (int64_t k = 0; k < chunk; ++k) y[i + c * chunk + k] = Op::join(carry, part[c * chunk + k]);
-            carry = Op::join(carry, part[c * chunk + chunk - 1]);
+            int64_t length = c == 3 ? short_one : chunk;
+            for (int64_t k = 0; k < length; ++k) y[i + c * chunk + k] = Op::join(carry, part[c * chunk + k]);
+            carry = Op::join(carry, part[c * chunk + length - 1]);
         }
     }
     for (; i < n; i += chunk) {

@@ -85,6 +85,17 @@ template <class T, bool log> void rows(T *out, const T *x, int64_t first, int64_
     }
 }
 
+// REDUCE of V registers of columns from c on, or of `count` columns.
+template <class T, int V, class Step, class... Count>
+DK_INLINE void column_sums(int64_t n, int64_t c, const Step &step, T *sums, Count... count) {
+    if constexpr (sizeof...(Count) == 0) {
+        if (n <= reduce_block_length) return column_block<T, V>(0, n, c, step).store_to(sums);
+        reduce_columns_here(n, c, c + V * lanes<T>, step, sums);
+    } else {
+        reduce_columns_here(n, c, c + (count, ...), step, sums);
+    }
+}
+
 // V registers of columns from c on, of n rows `inner` apart.
 template <class T, int V, bool log, class... Count>
 DK_INLINE void columns(T *out, const T *x, int64_t n, int64_t inner, int64_t c, Count... count) {
@@ -108,14 +119,7 @@ DK_INLINE void columns(T *out, const T *x, int64_t n, int64_t inner, int64_t c, 
         vec<T> e = load(out + r * inner + column, some...);
         return acc + (log ? fixed_exp(e) : e);
     };
-    if (sizeof...(Count) || n > reduce_block_length) {
-        T *place = sums - c;
-        int64_t wide = V * L;
-        if constexpr (sizeof...(Count)) wide = (count, ...);
-        reduce_columns_here(n, c, c + wide, term, place);
-    } else {
-        column_block<T, V>(0, n, c, term).store_to(sums);
-    }
+    column_sums<T, V>(n, c, term, sums, count...);
     for (int v = 0; v < V; ++v) m[v] = log ? logarithm(load(sums + v * L)) : load(sums + v * L);
     for (int64_t r = 0; r < n; ++r) {
 #pragma GCC unroll 4
@@ -160,6 +164,25 @@ template <class T, bool log> struct Terms {
     }
 };
 
+// V registers of columns from c on, of n rows `inner` apart.
+template <class T, int V, bool log, class... Count>
+DK_INLINE void columns_backward(T *dx, const T *g, const T *y, int64_t n, int64_t inner, int64_t c, Count... count) {
+    constexpr int64_t L = lanes<T>;
+    alignas(64) T sums[V * L] = {};
+    auto term = [=](vec<T> acc, int64_t r, int64_t column, auto... some) {
+        return Terms<T, log>{g, y, inner}(acc, r * inner + column, some...);
+    };
+    column_sums<T, V>(n, c, term, sums, count...);
+    for (int64_t r = 0; r < n; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+            int64_t at = r * inner + c + v * L;
+            vec<T> d = derivative<T, log>(load(g + at, count...), load(y + at, count...), load(sums + v * L));
+            store(dx + at, d, count...);
+        }
+    }
+}
+
 template <class T, bool log> int32_t backward(T *dx, const T *g, const T *y, int64_t outer, int64_t n, int64_t inner) {
     FloatingPoint control;
     if (inner == 1) {
@@ -174,23 +197,17 @@ template <class T, bool log> int32_t backward(T *dx, const T *g, const T *y, int
         });
         return DK_OK;
     }
-    constexpr int64_t L = lanes<T>;
-    int64_t tiles = (inner + L - 1) / L;
-    parallel(outer * tiles, 1 + piece / (L * (n + 1)), [=](int64_t first, int64_t last) {
+    constexpr int64_t L = lanes<T>, V = 2;
+    int64_t tiles = (inner + V * L - 1) / (V * L);
+    parallel(outer * tiles, 1 + piece / (V * L * (n + 1)), [=](int64_t first, int64_t last) {
         for (int64_t item = first; item < last; ++item) {
-            int64_t base = item / tiles * n * inner, c = item % tiles * L, end = c + L < inner ? c + L : inner;
-            const T *here = g + base, *result = y + base;
-            alignas(64) T sums[lanes<T>];
-            auto term = [=](vec<T> acc, int64_t r, int64_t column, auto... some) {
-                return Terms<T, log>{here, result, inner}(acc, r * inner + column, some...);
-            };
-            reduce_columns_here(n, c, end, term, sums - c);
-            vec<T> t = load(sums, end - c);
-            for (int64_t r = 0; r < n; ++r) {
-                int64_t at = r * inner + c;
-                vec<T> v = derivative<T, log>(load(here + at, end - c), load(result + at, end - c), t);
-                store(dx + base + at, v, end - c);
+            int64_t base = item / tiles * n * inner, c = item % tiles * V * L, end = c + V * L < inner ? c + V * L : inner;
+            if (end - c == V * L) {
+                columns_backward<T, V, log>(dx + base, g + base, y + base, n, inner, c);
+                continue;
             }
+            for (; c + L <= end; c += L) columns_backward<T, 1, log>(dx + base, g + base, y + base, n, inner, c);
+            if (c < end) columns_backward<T, 1, log>(dx + base, g + base, y + base, n, inner, c, end - c);
         }
     });
     return DK_OK;

@@ -198,6 +198,17 @@ def _reduce(kind: int, x: Tensor, dim: Dims, keepdim: bool, out: Tensor | None) 
     shape = x.shape
     rank = len(shape)
     if x.is_contiguous():
+        if rank == 2 and out is None and not keepdim and dim is not None and (type(dim) is int or len(dim) == 1):  # type: ignore[arg-type]
+            n, inner = shape  # the commonest case: gradients of biases, sums over classes
+            if _one(dim if type(dim) is int else dim[0], 2):  # type: ignore[index]
+                n, inner, outer = inner, 1, n
+                result = x.new_empty(outer)
+            else:
+                outer, result = 1, x.new_empty(inner)
+            status = native[x.dtype].reduce(kind, result.data_ptr(), x.data_ptr(), None, outer, n, inner)
+            if status:
+                check(status, "reduction")
+            return result
         if dim is None or dim == [] or rank == 0:
             first, last = 0, rank
             if rank == 0 and dim is not None:
@@ -255,12 +266,14 @@ def _layout(x: Tensor, dims: list[int], keepdim: bool) -> tuple[list[int], tuple
 
 
 def _one(dim: int, rank: int) -> int:
-    if not -max(rank, 1) <= dim < max(rank, 1):
+    if -rank <= dim < rank:
+        return dim if dim >= 0 else dim + rank
+    if rank or not -1 <= dim < 1:
         limit = max(rank, 1)
         raise IndexError(
             f"Dimension out of range (expected to be in range of [{-limit}, {limit - 1}], but got {dim})"
         )
-    return dim % rank if rank else 0
+    return 0
 
 
 def _listed(dim: Dims, rank: int) -> list[int]:
