@@ -139,7 +139,11 @@ def test_values_and_gradients_are_stocks_in_every_layout(mode: Any, axes: int, a
     sizes, out = {1: ((20,), (47,)), 2: ((12, 20), (31, 13)), 3: ((4, 6, 7), (9, 6, 19))}[axes]
     base = torch.from_numpy(numbers(2, 6, *sizes))
     layouts = [base, base.transpose(0, 1).contiguous().transpose(0, 1), base[:1].expand_as(base)]
-    layouts.append(torch.from_numpy(numbers(2, 6, *(2 * n for n in sizes)))[(..., *[slice(None, None, 2)] * axes)])
+    layouts.append(
+        torch.from_numpy(numbers(2, 6, *(2 * n for n in sizes)))[
+            (slice(None), slice(None), *[slice(None, None, 2)] * axes)
+        ]
+    )
     if axes > 1:
         last = torch.channels_last if axes == 2 else torch.channels_last_3d
         layouts += [

@@ -344,7 +344,7 @@ def _vision(name: str, size: int, step: str, **extra: Any) -> None:
     y = model(x)
     if isinstance(y, dict):
         target = torch.zeros(2, size, size, dtype=torch.int64)
-        loss = sum(F.cross_entropy(part, target) for part in y.values())
+        loss = torch.stack([F.cross_entropy(part, target) for part in y.values()]).sum()
     else:
         loss = F.cross_entropy(y, torch.tensor([0, 2]))
     loss.backward()

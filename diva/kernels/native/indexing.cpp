@@ -31,6 +31,12 @@ template <class T, int op, bool scaled> DK_INLINE void apply_row(T *dst, const T
     for (; j < n; ++j) dst[j] = apply<T, op>(dst[j], scaled ? source[j] * scale : source[j]);
 }
 
+inline bool outside(const int64_t *index, int64_t n, int64_t n_dest) {
+    uint64_t bad = 0;
+    for (int64_t i = 0; i < n; ++i) bad |= uint64_t(index[i]) >= uint64_t(n_dest);
+    return bad != 0;
+}
+
 template <class T> struct Rows {
     T *out;
     const int64_t *index;
@@ -79,12 +85,17 @@ inline int64_t columns_of_task(int64_t work, int64_t tasks, int64_t width, int64
 }
 
 template <class T>
+int32_t scatter_reduce(T *out, const int64_t *index, const T *source, int64_t outer, int64_t n_dest, int64_t n,
+                       int64_t inner, int32_t op);
+
+template <class T>
 int32_t index_reduce(T *out, const int64_t *index, const T *source, int64_t outer, int64_t n_dest, int64_t n, int64_t width,
                      int32_t op, double alpha, bool by_count, int64_t skip) {
     if (op < sum || op > minimum) return DK_BAD_ARGUMENT;
     FloatingPoint control;
-    for (int64_t i = 0; i < n; ++i)
-        if (uint64_t(index[i]) >= uint64_t(n_dest)) return DK_BAD_ARGUMENT;
+    if (width == 1 && outer == 1 && alpha == 1 && !by_count && skip < 0)
+        return scatter_reduce(out, index, source, 1, n_dest, n, 1, op);
+    if (outside(index, n, n_dest)) return DK_BAD_ARGUMENT;
     Rows<T> r{out, index, source, outer, n_dest, n, width, skip, T(alpha), by_count, nullptr, nullptr, nullptr, 0};
     const bool chunked = (op == sum || op == product) && n > chunk;
     if (by_count || chunked) {
@@ -118,6 +129,32 @@ int32_t index_reduce(T *out, const int64_t *index, const T *source, int64_t oute
         }
     });
     return status;
+}
+
+// One column with more contributions than destinations: each destination's chain and count side by side.
+template <class T, int op> int32_t scatter_dense(T *out, const int64_t *index, const T *source, int64_t n_dest, int64_t n) {
+    struct State {
+        T chain;
+        bits_t<T> count;
+    };
+    State *state = static_cast<State *>(scratch(0, size_t(n_dest) * sizeof(State)));
+    if (!state) return DK_NO_MEMORY;
+    for (int64_t d = 0; d < n_dest; ++d) state[d] = {out[d], 0};
+    for (int64_t i = 0; i < n; ++i) {
+        State &s = state[index[i]];
+        s.chain = apply<T, op>(s.chain, source[i]);
+        if (++s.count % chunk) continue;
+        T &total = out[index[i]];
+        total = s.count == chunk ? s.chain : apply<T, op>(total, s.chain);
+        s.chain = identity<T, op>();
+    }
+    for (int64_t d = 0; d < n_dest; ++d) {
+        if (state[d].count < chunk)
+            out[d] = state[d].chain;
+        else if (state[d].count % chunk)
+            out[d] = apply<T, op>(out[d], state[d].chain);
+    }
+    return DK_OK;
 }
 
 // Columns [from, to) of one outer slice.
@@ -170,8 +207,7 @@ int32_t scatter_reduce(T *out, const int64_t *index, const T *source, int64_t ou
                        int64_t inner, int32_t op) {
     if (op < sum || op > minimum) return DK_BAD_ARGUMENT;
     FloatingPoint control;
-    for (int64_t i = 0; i < outer * n * inner; ++i)
-        if (uint64_t(index[i]) >= uint64_t(n_dest)) return DK_BAD_ARGUMENT;
+    if (outside(index, outer * n * inner, n_dest)) return DK_BAD_ARGUMENT;
     const int64_t columns = columns_of_task(outer * n * inner, outer, inner, 64 / sizeof(T));
     const int64_t pieces = (inner + columns - 1) / columns;
     const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, n * columns));
@@ -182,6 +218,12 @@ int32_t scatter_reduce(T *out, const int64_t *index, const T *source, int64_t ou
             T *y = out + o * n_dest * inner;
             const T *x = source + o * n * inner;
             const int64_t *d = index + o * n * inner;
+            if (inner == 1 && n > n_dest && (op == sum || op == product)) {
+                const int32_t s =
+                    op == sum ? scatter_dense<T, sum>(y, d, x, n_dest, n) : scatter_dense<T, product>(y, d, x, n_dest, n);
+                if (s != DK_OK) __atomic_store_n(&status, s, __ATOMIC_RELAXED);
+                continue;
+            }
             const int32_t s = op == sum       ? scatter_columns<T, sum>(y, d, x, n_dest, n, inner, from, to)
                               : op == product ? scatter_columns<T, product>(y, d, x, n_dest, n, inner, from, to)
                               : op == maximum ? scatter_columns<T, maximum>(y, d, x, n_dest, n, inner, from, to)
@@ -216,8 +258,7 @@ int32_t dk_scatter_reduce_f64(double *out, const int64_t *index, const double *s
 
 int32_t dk_put_rows(void *out, const int64_t *index, const void *source, int64_t outer, int64_t n_dest, int64_t n,
                     int64_t row_bytes) {
-    for (int64_t i = 0; i < n; ++i)
-        if (uint64_t(index[i]) >= uint64_t(n_dest)) return DK_BAD_ARGUMENT;
+    if (dk::outside(index, n, n_dest)) return DK_BAD_ARGUMENT;
     const int64_t columns = dk::columns_of_task(outer * n * row_bytes / 4, outer, row_bytes, 64);
     const int64_t pieces = (row_bytes + columns - 1) / columns;
     const int64_t grain = std::max<int64_t>(1, 131072 / std::max<int64_t>(1, n * columns));

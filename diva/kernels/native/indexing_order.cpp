@@ -55,12 +55,16 @@ template <class T> int32_t select_rows(T *values, int64_t *indices, const T *x, 
                 held = k;
                 for (int64_t i = 0; i < k; ++i) all[i] = entry(row[i], uint32_t(i), largest);
                 std::make_heap(all, all + k);
+                T worst = k ? row[index_of(all[0])] : T(0);
                 for (int64_t i = k; k && i < n; ++i) {
+                    // an equal value that comes later never wins
+                    if (largest ? row[i] <= worst : row[i] >= worst) continue;
                     const Entry<T> e = entry(row[i], uint32_t(i), largest);
                     if (!(e < all[0])) continue;
                     std::pop_heap(all, all + k);
                     all[k - 1] = e;
                     std::push_heap(all, all + k);
+                    worst = row[index_of(all[0])];
                 }
             } else {
                 for (int64_t i = 0; i < n; ++i) all[i] = entry(row[i], uint32_t(i), largest);

@@ -39,7 +39,10 @@ template <class T, int taps, bool weighted> void across(const Forward<T> &f, T *
     }
     for (int64_t i = 0; i < out; ++i, dst += inner) {
         if (!weighted) {
-            std::memcpy(dst, src + a.index[i] * inner, size_t(inner) * sizeof(T));
+            const T *from = src + a.index[i] * inner;
+            int64_t c = 0;
+            for (; c + lanes<T> <= inner; c += lanes<T>) store(dst + c, load(from + c));
+            for (; c < inner; ++c) dst[c] = from[c];
             continue;
         }
         const T *p[taps];
@@ -76,6 +79,26 @@ template <class T, int taps> void combine(T *dst, T *const *rows, const T *w, in
     }
 }
 
+// A row of pixels of `inner` numbers each, width and height at once: the same operations, nothing kept.
+template <class T> void pixels(const Forward<T> &f, T *dst, const T *top, const T *bottom, T top_weight, T bottom_weight) {
+    const Axis<T> &a = f.axis[2];
+    const int64_t inner = f.inner;
+    for (int64_t i = 0; i < a.out; ++i, dst += inner) {
+        const int64_t left = a.index[i] * inner, right = a.index[a.out + i] * inner;
+        const T w0 = a.weight[i], w1 = a.weight[a.out + i];
+        int64_t c = 0;
+        for (; c + lanes<T> <= inner; c += lanes<T>) {
+            vec<T> t = fma(load(top + right + c), set(w1), load(top + left + c) * set(w0));
+            vec<T> b = fma(load(bottom + right + c), set(w1), load(bottom + left + c) * set(w0));
+            store(dst + c, fma(b, set(bottom_weight), t * set(top_weight)));
+        }
+        for (; c < inner; ++c) {
+            T t = fma(top[right + c], w1, top[left + c] * w0), b = fma(bottom[right + c], w1, bottom[left + c] * w0);
+            dst[c] = fma(b, bottom_weight, t * top_weight);
+        }
+    }
+}
+
 template <class T, int taps> int32_t weighted_rows(const Forward<T> &f, int64_t begin, int64_t end) {
     const Axis<T> &d = f.axis[0], &h = f.axis[1], &w = f.axis[2];
     const int64_t in_row = w.in * f.inner, row = w.out * f.inner;
@@ -87,6 +110,12 @@ template <class T, int taps> int32_t weighted_rows(const Forward<T> &f, int64_t 
     for (int64_t r = begin; r < end; ++r) {
         const int64_t oh = r % h.out, od = r / h.out % d.out, o = r / h.out / d.out;
         T *dst = f.y + r * row;
+        if (taps == 2 && f.inner > 1 && d.copied && !h.copied && !w.copied) {
+            const T *plane = f.x + (o * d.in + od) * h.in * in_row;
+            pixels(f, dst, plane + h.index[oh] * in_row, plane + h.index[h.out + oh] * in_row, h.weight[oh],
+                   h.weight[h.out + oh]);
+            continue;
+        }
         T *by_depth[taps];
         T by_depth_weight[taps];
         for (int kd = 0; kd < depths; ++kd) {

@@ -120,6 +120,10 @@ template <class T, bool weighted> int32_t rows(const Backward<T> &b, int64_t beg
             at = r / h.in, g = planes;
         }
         T *dst = b.gx + r * in_row;
+        if (!h.copied && h.start[iy] == h.start[iy + 1]) {  // nothing reads this row
+            std::fill(dst, dst + in_row, T(0));
+            continue;
+        }
         T *t = w.copied ? dst : line;
         if (!h.copied)
             gather_rows<T, weighted>(t, g, row, h, iy, row), g = t;

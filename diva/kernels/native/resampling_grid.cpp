@@ -181,6 +181,35 @@ int32_t grid_sample(T *y, const T *x, const T *grid, int64_t n, int64_t channels
     return DK_OK;
 }
 
+template <class T, int taps> void scatter(const Table<T> &table, T *gx, const T *gy, int64_t positions) {
+    for (int64_t p = 0; p < positions; ++p) {
+        const int32_t *offset = table.offset + p * taps;
+        const T *weight = table.weight + p * taps;
+        for (int k = 0; k < taps; ++k)
+            if (offset[k] >= 0) gx[offset[k]] = fma(gy[p], weight[k], gx[offset[k]]);
+    }
+}
+
+// Channels of one sample added to the grid's gradient at positions [begin, end).
+template <class T, int taps, int axes>
+void slope_along(const Table<T> &table, T *ggrid, const T *gy, const T *x, int64_t channels, int64_t positions, int64_t volume,
+                 int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+        const int32_t *offset = table.offset + p * taps;
+        const T *slope = table.slope + p * taps;
+        T acc[3] = {0, 0, 0};
+        for (int64_t c = 0; c < channels; ++c) {
+            const T up = gy[c * positions + p];
+            for (int k = 0; k < taps; ++k) {
+                if (offset[k] < 0) continue;
+                const T both = x[c * volume + offset[k]] * up;
+                for (int a = 0; a < axes; ++a) acc[a] = fma(both, slope[a * positions * taps + k], acc[a]);
+            }
+        }
+        for (int a = 0; a < axes; ++a) ggrid[p * axes + a] = acc[a] * table.factor[p * axes + a];
+    }
+}
+
 template <class T>
 int32_t grid_sample_backward(T *gx, T *ggrid, const T *gy, const T *x, const T *grid, int64_t n, int64_t channels,
                              int32_t axes, const int64_t *in, int64_t positions, int32_t interpolation, int32_t padding,
@@ -201,25 +230,24 @@ int32_t grid_sample_backward(T *gx, T *ggrid, const T *gy, const T *x, const T *
                 for (int64_t c = begin; c < end; ++c) {
                     T *to = gx + (s * channels + c) * volume;
                     const T *from = gy + (s * channels + c) * positions;
-                    for (int64_t e = 0; e < positions * taps; ++e) {
-                        const int32_t at = table.offset[e];
-                        if (at >= 0) to[at] = fma(from[e / taps], table.weight[e], to[at]);
+                    switch (taps) {
+                        case 1: scatter<T, 1>(table, to, from, positions); break;
+                        case 4: scatter<T, 4>(table, to, from, positions); break;
+                        case 8: scatter<T, 8>(table, to, from, positions); break;
+                        default: scatter<T, 16>(table, to, from, positions);
                     }
                 }
             });
         if (!slopes) continue;
         parallel(positions, 1024, [&](int64_t begin, int64_t end) {
-            for (int64_t c = 0; c < channels; ++c)
-                for (int64_t p = begin; p < end; ++p) {
-                    const T up = gy[(s * channels + c) * positions + p];
-                    T *acc = ggrid + (s * positions + p) * axes;
-                    for (int64_t e = p * taps; e < (p + 1) * taps; ++e) {
-                        if (table.offset[e] < 0) continue;
-                        const T both = x[(s * channels + c) * volume + table.offset[e]] * up;
-                        for (int a = 0; a < axes; ++a) acc[a] = fma(both, table.slope[a * positions * taps + e], acc[a]);
-                    }
-                }
-            for (int64_t i = begin * axes; i < end * axes; ++i) ggrid[s * positions * axes + i] *= table.factor[i];
+            T *to = ggrid + s * positions * axes;
+            const T *up = gy + s * channels * positions, *from = x + s * channels * volume;
+            if (taps == 4)
+                slope_along<T, 4, 2>(table, to, up, from, channels, positions, volume, begin, end);
+            else if (taps == 8)
+                slope_along<T, 8, 3>(table, to, up, from, channels, positions, volume, begin, end);
+            else
+                slope_along<T, 16, 2>(table, to, up, from, channels, positions, volume, begin, end);
         });
     }
     return DK_OK;

@@ -56,7 +56,8 @@ def _row_blocks(x1: Tensor, x2: Tensor) -> Iterator[Tensor]:
 def _norms(difference: Tensor, p: float) -> Tensor:
     if not difference.shape[-1]:
         return difference.new_zeros(difference.shape[:-1])
-    return torch.linalg.vector_norm(difference, p, dim=-1)
+    norms: Tensor = torch.linalg.vector_norm(difference, p, dim=-1)
+    return norms
 
 
 def _slopes(difference: Tensor, grad: Tensor, distances: Tensor, p: float) -> Tensor:

@@ -175,7 +175,8 @@ def scatter_reduce_value(
     if not x.is_floating_point():
         return _answer(_stock_scatter_reduce_value(x, dim, index, value, reduce=reduce), out)
     src = torch.full(index.shape, value, dtype=x.dtype)
-    return scatter_reduce_source(x, dim, index, src, reduce=reduce, out=out)
+    result: Tensor = scatter_reduce_source(x, dim, index, src, reduce=reduce, out=out)
+    return result
 
 
 @kernel("scatter_reduce.two")
@@ -262,7 +263,8 @@ def index_put(
 ) -> Tensor:
     """x[indices] = values, the last of several for one place winning in row-major order; accumulate: += in that order."""
     if (not accumulate and values.numel() == 1) or (accumulate and not x.is_floating_point()):
-        return _stock_index_put(x, list(indices), values, accumulate, unsafe)  # no order can be seen
+        _stock_index_put(x, list(indices), values, accumulate, unsafe)  # no order can be seen
+        return x
     if x.dtype != values.dtype:
         raise RuntimeError(
             f"Index put requires the source and destination dtypes match, got {x.dtype} for the destination and {values.dtype} "
@@ -335,7 +337,8 @@ def put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> T
             f"put_(): expected as many elements of {x.dtype} as indices of int64, got {index.numel()}, {source.dtype}"
         )
     if accumulate and not x.is_floating_point():
-        return _stock_put(x, index, source, accumulate)
+        _stock_put(x, index, source, accumulate)
+        return x
     flat = x.contiguous().view(-1)
     if flat.numel() == 0 and index.numel():
         raise IndexError("put_(): cannot put elements into an empty tensor")

@@ -290,7 +290,7 @@ def embedding_bag_backward(
     """The dense gradient of the weight; KernelError for a sparse one."""
     if sparse:
         raise KernelError("embedding_bag: sparse gradients have no exact kernel; use sparse=False, or --backend torch")
-    return embedding_bag_dense_backward(
+    gradient: Tensor = embedding_bag_dense_backward(
         grad,
         indices,
         offset2bag,
@@ -302,3 +302,4 @@ def embedding_bag_backward(
         per_sample_weights,
         padding_idx,
     )
+    return gradient

@@ -16,9 +16,9 @@ Operation = Literal["sum", "prod", "amax", "amin"]
 def _combine(a: np.ndarray, x: np.ndarray, operation: Operation) -> np.ndarray:
     with np.errstate(all="ignore"):
         if operation == "sum":
-            return a + x
+            return np.asarray(a + x)
         if operation == "prod":
-            return a * x
+            return np.asarray(a * x)
         better = (x > a) if operation == "amax" else (x < a)
         return np.where(np.isnan(a), a, np.where(better | np.isnan(x), x, a))
 
