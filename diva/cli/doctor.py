@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import click
 
 
-@click.command(epilog="Examples: diva doctor; diva doctor --operators softmax; diva doctor --matrix")
+@click.command(epilog="Examples: diva doctor · diva doctor --operators softmax · diva doctor --matrix")
 @click.argument("name", required=False)
 @click.option(
     "--operators", is_flag=True, help="print who serves each operator under exact, of those with NAME in them"

@@ -52,11 +52,13 @@ def describe(backend: Backend, device: torch.device) -> dict[str, Any]:
     """What of the libraries that compute can change bits, and how: facts of PyTorch, and of our kernels when they compute."""
     facts = stock.describe(device)
     if backend == "exact":
+        from diva.kernels import table
         from diva.kernels.library import native, source_digest
 
         facts["kernels"] = {
             "specification": SPECIFICATION,
             "digest": f"sha256:{source_digest()}",
             "instruction_set": native.instruction_set().decode(),
+            "declared": {said.operator: said.reason for said in table.declared()},  # a task's own word, declare_safe
         }
     return facts

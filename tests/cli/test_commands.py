@@ -150,6 +150,22 @@ def test_verify_against_the_footprint_of_a_run(finished: Path) -> None:
     assert done.returncode == 4 and "train/3/extra.png" in done.stderr
 
 
+def test_doctor_says_who_serves_an_operator() -> None:
+    done = invoke("doctor", "--operators", "log_softmax")
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("ours    _log_softmax ") for line in lines)
+    assert all(len(line) <= 80 for line in lines)
+    assert "refused" in lines[-1]
+
+
+def test_doctor_proves_the_kernels_on_this_machine() -> None:
+    done = invoke("doctor", "--matrix", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, found
+    assert len(found) >= 4 and all(part["ok"] for part in found.values())
+
+
 def test_doctor_finds_this_machine_well() -> None:
     done = invoke("doctor", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
