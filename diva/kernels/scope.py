@@ -87,7 +87,7 @@ def _open() -> ExitStack:
         _replace(held, torch.ops, "load_library", _with_renewal)
         _replace(held, multiprocessing.spawn, "get_preparation_data", _with_scope)
         for owner, name, replacement in operators.replacements():
-            _replace(held, owner, name, lambda _, replacement=replacement: replacement)
+            _replace(held, owner, name, _always(replacement))
         _libraries[:] = _install()
         held.callback(_uninstall)
     except BaseException:
@@ -123,6 +123,10 @@ def _replace(
     in_dictionary = name in vars(owner)
     setattr(owner, name, around(found))
     held.callback(lambda: setattr(owner, name, found) if in_dictionary else delattr(owner, name))
+
+
+def _always(replacement: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return lambda _: replacement
 
 
 def _set_native_threads(count: int) -> None:

@@ -34,6 +34,7 @@ _SHAPES: dict[str, Callable[..., tuple[int, ...]]] = {
 }
 
 
+@cache
 def variants(name: str, function: Kernel) -> dict[str, Kernel]:
     """The in-place and out= overloads of the aten operator `name` ("add.Tensor"), computed by its functional kernel.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812 (as everyone calls it)
+from torch.nn import functional as F
 
 from diva.kernels import library
 from diva.kernels.exact import exact
@@ -128,7 +128,9 @@ def test_values_and_gradients_are_near_float64(reduction: str) -> None:
             got = call(ours, torch.float32)
             got.sum().backward()
         torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5, msg=lambda m, k=number: f"{k}: {m}")
-        torch.testing.assert_close(ours.grad.double(), wide.grad, rtol=1e-5, atol=1e-5, msg=lambda m, k=number: f"{k}: {m}")
+        torch.testing.assert_close(
+            ours.grad.double(), wide.grad, rtol=1e-5, atol=1e-5, msg=lambda m, k=number: f"{k}: {m}"
+        )
 
 
 def test_layout_does_not_change_a_bit_and_is_kept_without_reduction() -> None:

@@ -18,7 +18,18 @@ MASK = [True, True, True]
 EPS = 1e-5
 
 # (N, C, *space): one element; lanes and blocks (64, 4096) just missed, hit and passed; planes that begin inside the lanes.
-SHAPES = [(2, 1), (70, 37), (2, 3, 5, 7), (1, 2, 63), (1, 2, 64), (1, 2, 65), (3, 20, 8, 8), (2, 4, 64, 65), (2, 6, 2, 3, 4), (5, 34, 64, 16)]
+SHAPES = [
+    (2, 1),
+    (70, 37),
+    (2, 3, 5, 7),
+    (1, 2, 63),
+    (1, 2, 64),
+    (1, 2, 65),
+    (3, 20, 8, 8),
+    (2, 4, 64, 65),
+    (2, 6, 2, 3, 4),
+    (5, 34, 64, 16),
+]
 
 
 @pytest.fixture(params=available())
@@ -81,7 +92,9 @@ def check_batch_norm(x: Tensor, g: Tensor, weight: Tensor | None, bias: Tensor |
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_batch_norm_has_the_bits_of_the_reference_in_every_layout(shape: tuple[int, ...], instruction_set: str) -> None:
     x, g = made(*shape), made(*shape, seed=1)
-    check_batch_norm(x, g, made(shape[1], seed=5), made(shape[1], seed=6), layouts(x) if x.numel() < 10000 else layouts(x)[::3])
+    check_batch_norm(
+        x, g, made(shape[1], seed=5), made(shape[1], seed=6), layouts(x) if x.numel() < 10000 else layouts(x)[::3]
+    )
 
 
 def test_batch_norm_has_the_bits_of_the_reference_in_float64(instruction_set: str) -> None:
@@ -128,7 +141,9 @@ def test_layer_norm_has_the_bits_of_the_reference_without_weight_and_in_float64(
     check_layer_norm(parts[0], parts[1][:5], made(20, dtype=torch.float64), None)
 
 
-@pytest.mark.parametrize("shape", [(2, 6, 5, 7), (3, 20, 8, 8), (1, 2, 3), (2, 4, 64, 65), (1, 4, 1, 1), (5, 4, 16, 16)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 6, 5, 7), (3, 20, 8, 8), (1, 2, 3), (2, 4, 64, 65), (1, 4, 1, 1), (5, 4, 16, 16)], ids=str
+)
 @pytest.mark.parametrize("affine", [True, False])
 def test_group_norm_has_the_bits_of_the_reference_in_every_layout(
     shape: tuple[int, ...], affine: bool, instruction_set: str
@@ -219,7 +234,7 @@ def test_a_mask_leaves_out_what_nobody_asked_for() -> None:
     x = made(2, 4, 3, 5)
     for mask in ([True, False, False], [False, True, False], [False, False, True]):
         with exact():
-            y, mean, inv = aten.native_batch_norm(x, None, None, None, None, True, 0.1, EPS)
+            _, mean, inv = aten.native_batch_norm(x, None, None, None, None, True, 0.1, EPS)
             every = aten.native_batch_norm_backward(x, x, None, None, None, mean, inv, True, EPS, MASK)
             some = aten.native_batch_norm_backward(x, x, None, None, None, mean, inv, True, EPS, mask)
         assert [t is not None for t in some] == mask
@@ -229,10 +244,16 @@ def test_a_mask_leaves_out_what_nobody_asked_for() -> None:
 def test_empty_tensors_pass() -> None:
     with exact():
         assert aten.native_layer_norm(made(0, 8), [8], None, None, EPS)[1].shape == (0, 1)
-        back = aten.native_layer_norm_backward(made(0, 8), made(0, 8), [8], made(0, 1), made(0, 1), made(8), made(8), MASK)
+        back = aten.native_layer_norm_backward(
+            made(0, 8), made(0, 8), [8], made(0, 1), made(0, 1), made(8), made(8), MASK
+        )
         assert torch.equal(back[1], torch.zeros(8))
         assert aten.native_group_norm(made(0, 4, 3), None, None, 0, 4, 3, 2, EPS)[1].shape == (0, 2)
-        assert aten.native_batch_norm(made(0, 4, 3), None, None, made(4), made(4).abs(), False, 0.1, EPS)[0].shape == (0, 4, 3)
+        assert aten.native_batch_norm(made(0, 4, 3), None, None, made(4), made(4).abs(), False, 0.1, EPS)[0].shape == (
+            0,
+            4,
+            3,
+        )
 
 
 @pytest.mark.parametrize(

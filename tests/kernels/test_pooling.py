@@ -50,11 +50,17 @@ POOLS = [
     Pool((1, 19, 4, 5, 6), (2, 2, 3), (2, 1, 2), (1, 0, 1), (1, 1, 1)),
 ]
 DILATED = [
-    Pool((1, 3, 9, 40), (3, 3), (1, 2), (1, 2), (2, 2)),
-    Pool((1, 18, 1, 7), (2, 2), (1, 1), (2, 1), (3, 2)),  # a window without a position
+    Pool((1, 3, 9, 40), (3, 3), (1, 2), (1, 1), (2, 2)),
+    Pool((1, 18, 2, 7), (2, 2), (1, 1), (1, 1), (3, 2)),  # a window without a position
     Pool((1, 2, 7, 6, 5), (2, 3, 2), (2, 1, 1), (0, 1, 1), (3, 1, 2), True),
 ]
-ADAPTIVE = [((2, 3, 8, 9), (3, 4)), ((1, 20, 8, 6), (4, 2)), ((1, 3, 5, 7), (9, 1)), ((1, 2, 4, 40), (4, 20)), ((1, 17, 4, 5, 6), (2, 2, 5))]
+ADAPTIVE = [
+    ((2, 3, 8, 9), (3, 4)),
+    ((1, 20, 8, 6), (4, 2)),
+    ((1, 3, 5, 7), (9, 1)),
+    ((1, 2, 4, 40), (4, 20)),
+    ((1, 17, 4, 5, 6), (2, 2, 5)),
+]
 
 
 @pytest.fixture(params=available())
@@ -90,7 +96,10 @@ def planes(x: Tensor) -> np.ndarray:
 
 
 def check_max(pool: Pool, x: Tensor) -> None:
-    forward, backward = getattr(aten, f"max_pool{pool.name}_with_indices"), getattr(aten, f"max_pool{pool.name}_with_indices_backward")
+    forward, backward = (
+        getattr(aten, f"max_pool{pool.name}_with_indices"),
+        getattr(aten, f"max_pool{pool.name}_with_indices_backward"),
+    )
     values, indices = reference.max_pool(planes(x), pool.windows())
     g = made(*x.shape[:2], *values.shape[1:], seed=1, dtype=x.dtype)
     dx = reference.max_pool_backward(planes(g), indices, tuple(x.shape[2:]))
@@ -118,7 +127,7 @@ def test_max_pool_has_the_bits_of_the_reference_for_extreme_numbers(instruction_
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=str)
-@pytest.mark.parametrize("include_pad, divisor", [(True, None), (False, None), (True, 7)])
+@pytest.mark.parametrize(("include_pad", "divisor"), [(True, None), (False, None), (True, 7)])
 def test_average_pool_has_the_bits_of_the_reference_in_every_layout(
     pool: Pool, include_pad: bool, divisor: int | None, instruction_set: str
 ) -> None:
@@ -136,7 +145,7 @@ def test_average_pool_has_the_bits_of_the_reference_in_every_layout(
         same_bits(back, dx)
 
 
-@pytest.mark.parametrize("shape, outputs", ADAPTIVE, ids=str)
+@pytest.mark.parametrize(("shape", "outputs"), ADAPTIVE, ids=str)
 def test_adaptive_pools_have_the_bits_of_the_reference_in_every_layout(
     shape: tuple[int, ...], outputs: tuple[int, ...], instruction_set: str
 ) -> None:

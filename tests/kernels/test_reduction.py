@@ -46,8 +46,10 @@ def assert_same_bits(got: torch.Tensor, expected: np.ndarray) -> None:
     array = got.detach().numpy()
     assert array.dtype == expected.dtype and array.shape == expected.shape
     integer = np.int32 if expected.dtype == np.float32 else np.int64
-    same = (np.ascontiguousarray(array).view(integer) == np.ascontiguousarray(expected).view(integer)) if expected.ndim else (
-        array.tobytes() == expected.tobytes()
+    same = (
+        (np.ascontiguousarray(array).view(integer) == np.ascontiguousarray(expected).view(integer))
+        if expected.ndim
+        else (array.tobytes() == expected.tobytes())
     )
     assert np.all(same | (np.isnan(array) & np.isnan(expected)))
 

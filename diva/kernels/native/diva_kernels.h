@@ -35,6 +35,7 @@ const char *dk_source_digest(void);
 #include "activation.h"
 #include "reduction.h"
 #include "softmax.h"
+#include "loss.h"
 #include "normalization.h"
 #include "pooling.h"
 #include "resampling.h"

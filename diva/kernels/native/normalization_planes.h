@@ -54,7 +54,8 @@ template <class T, class Make> DK_INLINE T reduce_planes(const Planes &planes, T
 }
 
 // f(offset, v...) for each register of a tile, v its share of each of the constants.
-template <int N, class T, class F, class... C> DK_INLINE void each_register(const F &f, int64_t offset, const registers<T, N> &first, const C &...more) {
+template <int N, class T, class F, class... C>
+DK_INLINE void each_register(const F &f, int64_t offset, const registers<T, N> &first, const C &...more) {
     if constexpr (N == 1) {
         f(offset, first.v, more.v...);
     } else {

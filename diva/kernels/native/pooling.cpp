@@ -128,26 +128,17 @@ template <class T> int32_t max_pool(const T *x, T *y, int64_t *indices, const in
     return DK_OK;
 }
 
-// Whether all n indices, in runs of `width` numbers `stride` apart, are below `space`.
-inline bool inside(const int64_t *indices, int64_t runs, int64_t width, int64_t stride, int64_t space) {
-    bool outside = false;
-    for (int64_t r = 0; r < runs; ++r)
-        for (int64_t k = 0; k < width; ++k) outside |= uint64_t(indices[r * stride + k]) >= uint64_t(space);
-    return !outside;
-}
-
 // Outputs in order, `width` channels side by side. False when an index is neither -1 nor inside.
 template <class T>
-DK_INLINE bool scatter(const T *g, const int64_t *indices, T *dx, int64_t width, int64_t channels, int64_t space, int64_t outputs) {
-    if (channels == 1 ? inside(indices, 1, outputs, 0, space) : inside(indices, outputs, width, channels, space)) {
-        for (int64_t o = 0; o < outputs; ++o, g += channels, indices += channels)
-            for (int64_t k = 0; k < width; ++k) dx[indices[k] * channels + k] += g[k];
-        return true;
-    }
+DK_INLINE bool scatter(const T *__restrict g, const int64_t *__restrict indices, T *__restrict dx, int64_t width, int64_t channels,
+                       int64_t space, int64_t outputs) {
     for (int64_t o = 0; o < outputs; ++o, g += channels, indices += channels)
         for (int64_t k = 0; k < width; ++k) {
-            if (indices[k] < -1 || indices[k] >= space) return false;
-            if (indices[k] >= 0) dx[indices[k] * channels + k] += g[k];
+            int64_t i = indices[k];
+            if (__builtin_expect(uint64_t(i) < uint64_t(space), 1))
+                dx[i * channels + k] += g[k];
+            else if (i != -1)
+                return false;
         }
     return true;
 }

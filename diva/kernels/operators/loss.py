@@ -63,7 +63,9 @@ def nll_backward(
     target, place = _indices(target), ctypes.c_int64()
     expected = target.shape if reduction == NONE and x.dim() > 1 else ()
     if grad.shape != expected and not (not expected and grad.numel() == 1):
-        raise RuntimeError(f"nll_loss_backward: expected a gradient of shape {list(expected)}, but got {list(grad.shape)}")
+        raise RuntimeError(
+            f"nll_loss_backward: expected a gradient of shape {list(expected)}, but got {list(grad.shape)}"
+        )
     dx = x.new_empty(x.shape)
     g, w = _dense(grad), None if weight is None else _dense(weight)
     status = native[x.dtype].nll_backward(
@@ -142,7 +144,13 @@ def binary_cross_entropy(
 
 @kernel("binary_cross_entropy_backward")
 def binary_cross_entropy_backward(
-    grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: int = MEAN, *, out: Tensor | None = None
+    grad: Tensor,
+    x: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: int = MEAN,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """(grad * (x - y)) / max((1 - x) * x, 1e-12), times the weight, over n for the mean."""
     dx = (grad * (x - target)) / torch.clamp_min((1 - x) * x, 1e-12)

@@ -45,7 +45,9 @@ def _of_channels(t: Tensor | None, what: str, x: Tensor, channels: int) -> Tenso
     if t is None:
         return None
     if t.dtype is not x.dtype:
-        raise RuntimeError(f"mixed dtype (CPU): the {what} is {t.dtype} and the input {x.dtype}; exact kernels want one type")
+        raise RuntimeError(
+            f"mixed dtype (CPU): the {what} is {t.dtype} and the input {x.dtype}; exact kernels want one type"
+        )
     if t.numel() != channels:
         raise RuntimeError(f"the {what} has {t.numel()} elements and the input {channels} channels")
     return t if t.is_contiguous() else t.contiguous()
@@ -78,7 +80,10 @@ def _batch_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     n, channels, space = _sizes(x)
     weight, bias = _of_channels(weight, "weight", x, channels), _of_channels(bias, "bias", x, channels)
-    means, variances = _of_channels(running_mean, "running mean", x, channels), _of_channels(running_var, "running variance", x, channels)
+    means, variances = (
+        _of_channels(running_mean, "running mean", x, channels),
+        _of_channels(running_var, "running variance", x, channels),
+    )
     x, pixels = _laid_out(x)
     y = torch.empty_like(x)
     if training:
@@ -155,7 +160,13 @@ def native_batch_norm_without_running(
 
 @kernel("_batch_norm_with_update")
 def batch_norm_with_update(
-    input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+    eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(y, mean, inv, nothing reserved)."""
     result = _batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps)
@@ -179,9 +190,8 @@ def batch_norm_backward(
     save_mean: Tensor | None, save_var: Tensor | None, update: bool, eps: float, output_mask: Sequence[bool], reserve: Tensor,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """The same, for `_batch_norm_with_update`."""
-    return native_batch_norm_backward(
-        grad_out, input, weight, running_mean, running_var, save_mean, save_var, update, eps, output_mask
-    )
+    mean, second = (save_mean, save_var) if update else (running_mean, running_var)
+    return _batch_norm_backward(grad_out, input, weight, mean, second, update, eps, output_mask)
 
 
 @kernel("batch_norm_update_stats")
@@ -197,7 +207,16 @@ def batch_norm_update_stats(
     x, pixels = _laid_out(input)
     mean, var = x.new_empty(channels), x.new_empty(channels)
     status = native[x.dtype].batch_norm_statistics(
-        x.data_ptr(), mean.data_ptr(), var.data_ptr(), _pointer(means), _pointer(variances), n, channels, space, pixels, momentum
+        x.data_ptr(),
+        mean.data_ptr(),
+        var.data_ptr(),
+        _pointer(means),
+        _pointer(variances),
+        n,
+        channels,
+        space,
+        pixels,
+        momentum,
     )
     _check(status, "batch norm")
     _put_back(running_mean, means)
@@ -279,7 +298,17 @@ def native_group_norm(
     if x.numel() == 0:
         return y, mean.zero_(), inv.fill_(float("nan"))
     status = native[x.dtype].group_norm(
-        x.data_ptr(), y.data_ptr(), _pointer(weight), _pointer(bias), mean.data_ptr(), inv.data_ptr(), N, C, HxW, group, eps
+        x.data_ptr(),
+        y.data_ptr(),
+        _pointer(weight),
+        _pointer(bias),
+        mean.data_ptr(),
+        inv.data_ptr(),
+        N,
+        C,
+        HxW,
+        group,
+        eps,
     )
     if status:
         _check(status, "group norm")

@@ -32,7 +32,12 @@ class _Plan(NamedTuple):
 
 
 def _plan(
-    name: str, shape: tuple[int, ...], dims: int, outputs: tuple[int, ...], numbers: tuple[tuple[int, ...], ...], *flags: int
+    name: str,
+    shape: tuple[int, ...],
+    dims: int,
+    outputs: tuple[int, ...],
+    numbers: tuple[tuple[int, ...], ...],
+    *flags: int,
 ) -> _Plan:
     if len(shape) not in (dims + 1, dims + 2) or any(size == 0 for size in shape[-dims - 1 :]):
         raise RuntimeError(
@@ -43,12 +48,17 @@ def _plan(
     channels, space = shape[-dims - 1], shape[-dims:]
     ones = (1,) * (3 - dims)
     kernel_size, stride, padding, dilation = numbers
-    lists = (ones + space, ones + outputs, ones + kernel_size, ones + stride, (0,) * (3 - dims) + padding, ones + dilation)
+    lists = (
+        ones + space,
+        ones + outputs,
+        ones + kernel_size,
+        ones + stride,
+        (0,) * (3 - dims) + padding,
+        ones + dilation,
+    )
     rest = [number for sizes in lists for number in sizes] + list(flags)
     array = ctypes.c_int64 * 24
-    return _Plan(
-        array(0, samples * channels, 1, *rest), array(1, samples, channels, *rest), (*shape[:-dims], *outputs)
-    )
+    return _Plan(array(0, samples * channels, 1, *rest), array(1, samples, channels, *rest), (*shape[:-dims], *outputs))
 
 
 def _spread(name: str, what: str, value: Sizes, dims: int) -> tuple[int, ...]:
@@ -69,15 +79,17 @@ def _windows(
     if min(kernel_size) < 1:
         raise RuntimeError(f"{name}(): kernel size should be greater than zero, but got {list(kernel_size)}")
     if min(stride) < 1 or min(dilation) < 1:
-        raise RuntimeError(f"{name}(): stride and dilation should be greater than zero, but got {stride} and {dilation}")
+        raise RuntimeError(
+            f"{name}(): stride and dilation should be greater than zero, but got {stride} and {dilation}"
+        )
     if divisor == 0:
         raise RuntimeError("divisor must be not zero")
     outputs = []
     for size, k, s, p, d in zip(shape[-dims:], kernel_size, stride, padding, dilation, strict=True):
-        if p < 0 or p > ((k - 1) * d + 1) // 2:
+        if p < 0 or p > k // 2:
             raise RuntimeError(
-                f"{name}(): pad should be at least zero and at most half of effective kernel size, "
-                f"but got pad={p}, kernel_size={k} and dilation={d}"
+                f"{name}(): pad should be at least zero and at most half of the kernel size, "
+                f"but got pad={p} and kernel_size={k}"
             )
         n = (size + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1
         if ceil_mode and (n - 1) * s >= size + p:
@@ -176,9 +188,7 @@ def _average_pool_backward(name: str, g: Tensor, x: Tensor, plan: _Plan, dims: i
     pixels = not x.is_contiguous() and _dense(x, dims)[1]
     g = _as(g, dims, pixels)
     dx = _empty(x, x.shape, dims, pixels)
-    status = native[x.dtype].average_pool_backward(
-        g.data_ptr(), dx.data_ptr(), plan.pixels if pixels else plan.planes
-    )
+    status = native[x.dtype].average_pool_backward(g.data_ptr(), dx.data_ptr(), plan.pixels if pixels else plan.planes)
     _check(status, name)
     return dx
 
@@ -189,26 +199,52 @@ def _is_whole(x: Tensor) -> bool:
 
 @kernel("max_pool2d_with_indices")
 def max_pool2d_with_indices(
-    self: Tensor, kernel_size: Sizes, stride: Sizes = (), padding: Sizes = (0,), dilation: Sizes = (1,), ceil_mode: bool = False
+    self: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes = (),
+    padding: Sizes = (0,),
+    dilation: Sizes = (1,),
+    ceil_mode: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Maxima of windows and their indices; integers by torch, as exact."""
     if _is_whole(self):
         return _stock_max_pool2d(self, kernel_size, stride, padding, dilation, ceil_mode)  # type: ignore[no-any-return]
     plan = _windows(
-        "max_pool2d", self.shape, tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation), ceil_mode, False, None
+        "max_pool2d",
+        self.shape,
+        tuple(kernel_size),
+        tuple(stride),
+        tuple(padding),
+        tuple(dilation),
+        ceil_mode,
+        False,
+        None,
     )
     return _max_pool(self, plan, 2)
 
 
 @kernel("max_pool3d_with_indices")
 def max_pool3d_with_indices(
-    self: Tensor, kernel_size: Sizes, stride: Sizes = (), padding: Sizes = (0,), dilation: Sizes = (1,), ceil_mode: bool = False
+    self: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes = (),
+    padding: Sizes = (0,),
+    dilation: Sizes = (1,),
+    ceil_mode: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Maxima of windows and their indices; integers by torch, as exact."""
     if _is_whole(self):
         return _stock_max_pool3d(self, kernel_size, stride, padding, dilation, ceil_mode)  # type: ignore[no-any-return]
     plan = _windows(
-        "max_pool3d", self.shape, tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation), ceil_mode, False, None
+        "max_pool3d",
+        self.shape,
+        tuple(kernel_size),
+        tuple(stride),
+        tuple(padding),
+        tuple(dilation),
+        ceil_mode,
+        False,
+        None,
     )
     return _max_pool(self, plan, 3)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ def trace(x: Tensor, *, out: Tensor | None = None) -> Tensor:
 @kernel("linalg_vector_norm")
 def vector_norm(
     x: Tensor,
-    ord: Any = 2,  # noqa: A002 (the schema's name)
+    ord: Any = 2,
     dim: Dims = None,
     keepdim: bool = False,
     *,
@@ -127,7 +128,8 @@ def vector_norm(
 @kernel("norm.ScalarOpt_dim")
 def norm_dim(x: Tensor, p: Any, dim: Dims, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """The vector norm of order p (None: 2)."""
-    return vector_norm(x, 2 if p is None else p, dim, keepdim, out=out)
+    result: Tensor = vector_norm(x, 2 if p is None else p, dim, keepdim, out=out)
+    return result
 
 
 @kernel("norm.ScalarOpt_dim_dtype")
@@ -135,7 +137,8 @@ def norm_dim_dtype(
     x: Tensor, p: Any, dim: Dims, keepdim: bool, *, dtype: torch.dtype, out: Tensor | None = None
 ) -> Tensor:
     """The vector norm of order p (None: 2), computed in `dtype`."""
-    return vector_norm(x, 2 if p is None else p, dim, keepdim, dtype=dtype, out=out)
+    result: Tensor = vector_norm(x, 2 if p is None else p, dim, keepdim, dtype=dtype, out=out)
+    return result
 
 
 @kernel("var.correction")
@@ -270,9 +273,7 @@ def _one(dim: int, rank: int) -> int:
         return dim if dim >= 0 else dim + rank
     if rank or not -1 <= dim < 1:
         limit = max(rank, 1)
-        raise IndexError(
-            f"Dimension out of range (expected to be in range of [{-limit}, {limit - 1}], but got {dim})"
-        )
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-limit}, {limit - 1}], but got {dim})")
     return 0
 
 
@@ -281,7 +282,7 @@ def _listed(dim: Dims, rank: int) -> list[int]:
     if dim is None or dim == []:
         return list(range(rank))
     dims = sorted(_one(d, rank) for d in ((dim,) if isinstance(dim, int) else dim))
-    for a, b in zip(dims, dims[1:], strict=False):
+    for a, b in pairwise(dims):
         if a == b:
             raise RuntimeError(f"dim {a} appears multiple times in the list of dims")
     return dims if rank else []

@@ -17,7 +17,9 @@ from diva.kernels.table import kernel
 def softmax(x: Tensor, dim: int, half_to_float: bool, *, out: Tensor | None = None) -> Tensor:
     """e = EXP32(x - max); e / REDUCE(e)."""
     if half_to_float:
-        raise KernelError("softmax with half to float conversion: exact kernels compute in float32 and float64 throughout")
+        raise KernelError(
+            "softmax with half to float conversion: exact kernels compute in float32 and float64 throughout"
+        )
     if not x.is_contiguous():
         x = x.contiguous()
     outer, n, inner = _split(x.shape, dim)
@@ -48,9 +50,7 @@ def softmax_backward(g: Tensor, y: Tensor, dim: int, input_dtype: torch.dtype, *
     """t = REDUCE_fma(g, y); y * (g - t)."""
     g, y = _pair(g, y, input_dtype)
     result = torch.empty_like(g) if out is None or not out.is_contiguous() else out
-    status = native[g.dtype].softmax_backward(
-        result.data_ptr(), g.data_ptr(), y.data_ptr(), *_split(g.shape, dim)
-    )
+    status = native[g.dtype].softmax_backward(result.data_ptr(), g.data_ptr(), y.data_ptr(), *_split(g.shape, dim))
     if status:
         check(status, "softmax backward")
     return result if out is None or result is out else out.copy_(result)
@@ -63,9 +63,7 @@ def log_softmax_backward(
     """t = REDUCE(g); g - EXP32(y) * t."""
     g, y = _pair(g, y, input_dtype)
     result = torch.empty_like(g) if out is None or not out.is_contiguous() else out
-    status = native[g.dtype].log_softmax_backward(
-        result.data_ptr(), g.data_ptr(), y.data_ptr(), *_split(g.shape, dim)
-    )
+    status = native[g.dtype].log_softmax_backward(result.data_ptr(), g.data_ptr(), y.data_ptr(), *_split(g.shape, dim))
     if status:
         check(status, "log_softmax backward")
     return result if out is None or result is out else out.copy_(result)
@@ -77,7 +75,9 @@ def _pair(g: Tensor, y: Tensor, input_dtype: torch.dtype) -> tuple[Tensor, Tenso
             f"Expected tensors of one shape and type, but got {g.dtype} {list(g.shape)} and {y.dtype} {list(y.shape)}"
         )
     if input_dtype is not g.dtype:
-        raise KernelError(f"softmax from {input_dtype} to {g.dtype}: exact kernels compute in float32 and float64 throughout")
+        raise KernelError(
+            f"softmax from {input_dtype} to {g.dtype}: exact kernels compute in float32 and float64 throughout"
+        )
     return g if g.is_contiguous() else g.contiguous(), y if y.is_contiguous() else y.contiguous()
 
 

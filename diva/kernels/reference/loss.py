@@ -52,7 +52,11 @@ def nll_backward(
 
 
 def pair(
-    kind: Literal["mse", "smooth_l1", "huber"], x: np.ndarray, y: np.ndarray, reduction: Reduction, parameter: float = 1.0
+    kind: Literal["mse", "smooth_l1", "huber"],
+    x: np.ndarray,
+    y: np.ndarray,
+    reduction: Reduction,
+    parameter: float = 1.0,
 ) -> np.ndarray:
     """d = x - y, z = |d|. mse: d d (REDUCE_fma(d, d) where it is summed); smooth_l1: z < p ? ((z / 2) z) / p : z - p / 2;
 
@@ -69,7 +73,7 @@ def pair(
         else:
             v = np.where(z <= p, (half * z) * z, p * (z - half * p))
         if reduction == "none":
-            return v
+            return np.asarray(v)
         total = reduce_dot(d.ravel(), d.ravel()) if kind == "mse" else reduce_sum(v.ravel())
         return total / x.dtype.type(x.size) if reduction == "mean" else total
 
@@ -96,4 +100,4 @@ def pair_backward(
             q = np.where(d <= -p, -c, np.where(d >= p, c, (c * d) / p))
         else:
             q = np.where(d < -p, -(c * p), np.where(d > p, c * p, c * d))
-        return q * grad
+        return np.asarray(q * grad)

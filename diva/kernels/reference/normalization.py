@@ -18,11 +18,13 @@ Backward in training, g the gradient of y:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from diva.kernels.reference.arithmetic import fma, reduce_dot, reduce_sum
 
-Array = np.ndarray
+Array = Any  # numpy.ndarray of float32 or float64
 
 
 def statistics(rows: Array, degrees: int | None = None) -> tuple[Array, Array]:

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
-Array = np.ndarray
+Array = Any  # numpy.ndarray of float32 or float64
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,14 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
 
 
 def windows(
-    size: int, kernel: int, stride: int, padding: int = 0, dilation: int = 1, *, ceil_mode: bool = False, include_pad: bool = True
+    size: int,
+    kernel: int,
+    stride: int,
+    padding: int = 0,
+    dilation: int = 1,
+    *,
+    ceil_mode: bool = False,
+    include_pad: bool = True,
 ) -> list[Window]:
     """The windows along one dimension."""
     found = []
@@ -64,7 +72,8 @@ def max_pool(x: Array, along: list[list[Window]]) -> tuple[Array, Array]:
     space = x.shape[1:]
     flat = x.reshape(x.shape[0], -1)
     shape = (x.shape[0], *map(len, along))
-    values, indices = np.empty(shape, x.dtype), np.empty(shape, np.int64)
+    values: Array = np.empty(shape, x.dtype)
+    indices: Array = np.empty(shape, np.int64)
     for o in product(*(range(len(w)) for w in along)):
         taps = _taps(along, o, space)
         best, where = np.full(x.shape[0], -np.inf, x.dtype), np.full(x.shape[0], taps[0] if taps else -1)
@@ -92,7 +101,7 @@ def max_pool_backward(g: Array, indices: Array, space: tuple[int, ...]) -> Array
 def average_pool(x: Array, along: list[list[Window]], divisor: int | None = None) -> Array:
     """Averages of x (P, *space)."""
     flat = x.reshape(x.shape[0], -1)
-    y = np.empty((x.shape[0], *map(len, along)), x.dtype)
+    y: Array = np.empty((x.shape[0], *map(len, along)), x.dtype)
     for o in product(*(range(len(w)) for w in along)):
         total = np.zeros(x.shape[0], x.dtype)
         with np.errstate(all="ignore"):
@@ -102,7 +111,9 @@ def average_pool(x: Array, along: list[list[Window]], divisor: int | None = None
     return y
 
 
-def average_pool_backward(g: Array, along: list[list[Window]], space: tuple[int, ...], divisor: int | None = None) -> Array:
+def average_pool_backward(
+    g: Array, along: list[list[Window]], space: tuple[int, ...], divisor: int | None = None
+) -> Array:
     """dx (P, *space) of g (P, *outputs)."""
     dx = np.zeros((g.shape[0], int(np.prod(space))), g.dtype)
     with np.errstate(all="ignore"):

@@ -28,7 +28,7 @@ def mean(x: np.ndarray, dims: Dims = None) -> np.ndarray:
     """REDUCE(x) / n, n rounded to the type of x."""
     terms = rows(x, dims)
     with np.errstate(all="ignore"):
-        return reduce_sum(terms) / x.dtype.type(terms.shape[-1])
+        return np.asarray(reduce_sum(terms) / x.dtype.type(terms.shape[-1]))
 
 
 def number_total(x: np.ndarray, dims: Dims = None) -> np.ndarray:
@@ -36,7 +36,9 @@ def number_total(x: np.ndarray, dims: Dims = None) -> np.ndarray:
     return reduce_sum(rows(np.where(np.isnan(x), x.dtype.type(0), x), dims))
 
 
-def variance(x: np.ndarray, dims: Dims = None, correction: float = 1.0, root: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def variance(
+    x: np.ndarray, dims: Dims = None, correction: float = 1.0, root: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """(var or its root, mean): d = x - mean; REDUCE_fma(d, d) / max(n - correction, 0), the divisor rounded once."""
     terms = rows(x, dims)
     middle = mean(terms, [-1])
@@ -50,12 +52,12 @@ def norm(x: np.ndarray, order: float = 2.0, dims: Dims = None) -> np.ndarray:
     """2: sqrt(REDUCE_fma(x, x)); 1: REDUCE(|x|); 0: REDUCE(x != 0); inf and -inf: the largest and smallest |x|."""
     terms = rows(x, dims)
     if order == 2:
-        return np.sqrt(reduce_dot(terms, terms))
+        return np.asarray(np.sqrt(reduce_dot(terms, terms)))
     if order == 1:
         return reduce_sum(np.abs(terms))
     if order == 0:
         return reduce_sum((terms != 0).astype(x.dtype))
-    return np.abs(terms).max(-1) if order > 0 else np.abs(terms).min(-1)
+    return np.asarray(np.abs(terms).max(-1) if order > 0 else np.abs(terms).min(-1))
 
 
 def product(x: np.ndarray, dims: Dims = None) -> np.ndarray:
