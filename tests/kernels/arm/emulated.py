@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import struct
@@ -96,8 +97,9 @@ def _float_word(kind: Any, value: float) -> bytes:
 
 
 def build() -> Path:
-    """Compile the kernels and the driver for ARM, once per state of the sources."""
-    folder = Path(tempfile.gettempdir()) / f"diva-kernels-arm-{os.getuid()}-{library.source_digest()[:16]}"
+    """Compile the kernels and the driver for ARM, once per state of the sources and the flags."""
+    state = hashlib.sha256(" ".join([library.source_digest(), *FLAGS]).encode()).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"diva-kernels-arm-{os.getuid()}-{state[:16]}"
     program = folder / "kernels"
     if program.exists():
         return program
