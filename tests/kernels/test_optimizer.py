@@ -21,6 +21,7 @@ from diva.kernels.reference import optimizer as reference
 
 SIZES = (1, 0, 3, 8, 9, 17, 35)
 TYPES = {torch.float32: np.float32, torch.float64: np.float64}
+PYTORCHS = [(owner, name, getattr(owner, name)) for owner, name, _ in optimizer_steps.PINS]  # seen outside any scope
 SPECIAL = (0.0, -0.0, 1e-40, -1e-45, 1e-310, np.inf, -np.inf, np.nan)
 
 
@@ -190,10 +191,10 @@ def trained(
     params[3].data = params[3].data.to(memory_format=torch.channels_last)
     grads = [[torch.randn(s, generator=generator) for s in shapes] for _ in range(3)]
     optimizer = kind(params, **options)
-    with monkeypatch.context() as patch, exact():
-        if pinned:
-            for owner, name, replacement in optimizer_steps.PINS:
-                patch.setattr(owner, name, replacement)
+    with exact(), monkeypatch.context() as patch:
+        if not pinned:  # the scope pins our steps; without them PyTorch's functions call the elementwise operators
+            for owner, name, function in PYTORCHS:
+                patch.setattr(owner, name, function)
         for k, now in enumerate(grads):
             for i, (p, g) in enumerate(zip(params, now, strict=True)):
                 p.grad = None if late and (k, i) == (0, 1) else g.clone()
@@ -230,9 +231,7 @@ def test_steps_agree_with_stock_in_double(kind: Any, options: dict[str, Any], mo
             if not ours:
                 optimizer.step()
                 continue
-            with monkeypatch.context() as patch, exact():
-                for owner, name, replacement in optimizer_steps.PINS:
-                    patch.setattr(owner, name, replacement)
+            with exact():
                 optimizer.step()
         results.append(p.detach())
     # four steps of some ten roundings each, of numbers of about 1
@@ -244,9 +243,7 @@ def test_steps_bump_the_version_that_autograd_checks(monkeypatch: pytest.MonkeyP
         w = nn.Parameter(torch.ones(3))
         loss = (w * w).sum()
         w.grad = torch.ones(3)
-        with monkeypatch.context() as patch, exact():
-            for owner, name, replacement in optimizer_steps.PINS:
-                patch.setattr(owner, name, replacement)
+        with exact():
             kind([w]).step()
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             loss.backward()
