@@ -125,7 +125,11 @@ def _family(name: str) -> Iterator[str]:
     yield f"### {name}"
     yield (module.__doc__ or "").strip()
     for function in vars(module).values():
-        if inspect.isfunction(function) and function.__module__ == module.__name__ and not function.__name__.startswith("_"):
+        if (
+            inspect.isfunction(function)
+            and function.__module__ == module.__name__
+            and not function.__name__.startswith("_")
+        ):
             names = ", ".join(inspect.signature(function).parameters)
             yield f"`{function.__name__}({names})`"
             yield f"```text\n{inspect.getdoc(function)}\n```"

@@ -148,7 +148,7 @@ def unrecorded_modules(project: Path, tree: Path) -> list[str]:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         path = _resolved(file) if file else None
-        if path is None or name.partition(".")[0] in ("diva", "__main__") or path.is_relative_to(tree):
+        if path is None or name.partition(".")[0] in ("diva", "__main__", "__mp_main__") or path.is_relative_to(tree):
             continue
         installed = "site-packages" in path.parts or "dist-packages" in path.parts
         if path.is_relative_to(project) and not installed and name.partition(".")[0] not in ("tests", "conftest"):
@@ -162,7 +162,7 @@ def _modules_of(project: Path, place: Path) -> list[str]:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         path = _resolved(file) if file else None
-        if path is None or name == "__main__" or name.partition(".")[0] == "diva" or not path.is_relative_to(project):
+        if path is None or name in ("__main__", "__mp_main__") or name.partition(".")[0] == "diva" or not path.is_relative_to(project):
             continue
         if (place / path.relative_to(project)).is_file() and "site-packages" not in path.parts:
             names.append(name)

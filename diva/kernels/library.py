@@ -100,7 +100,9 @@ class _OfType:
 
 native = Native()
 
-_BUILD = "Build it: pip install . (needs a C++17 compiler, such as g++ or clang++), or scripts/build_kernels in a checkout"
+_BUILD = (
+    "Build it: pip install . (needs a C++17 compiler, such as g++ or clang++), or scripts/build_kernels in a checkout"
+)
 
 
 @cache
@@ -134,7 +136,9 @@ def load(instruction_set: str) -> Library:
         raise UsageError(f"DIVA_KERNELS_ISA={instruction_set}: allowed are {', '.join(INSTRUCTION_SETS)}")
     path = _find(instruction_set)
     if path is None:
-        raise KernelError(f"the compiled kernels ({instruction_set}) are not installed. {_BUILD}, or use --backend torch")
+        raise KernelError(
+            f"the compiled kernels ({instruction_set}) are not installed. {_BUILD}, or use --backend torch"
+        )
     library = Library(path)
     if library.source_digest().decode() != source_digest():
         raise KernelError(f"{path}: was built from other sources than those in {SOURCES}. {_BUILD}")

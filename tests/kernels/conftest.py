@@ -38,5 +38,3 @@ def _the_best_library_with_one_thread():
     yield
     library.native.use()
     library.native.set_threads(1)
-
-

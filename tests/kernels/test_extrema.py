@@ -16,7 +16,9 @@ def test_the_values_are_those_of_stock(dim, keepdim):
     x = torch.randn(5, 7, 9).transpose(0, 2)
     expected = [torch.amax(x, dim, keepdim), torch.amin(x, dim, keepdim)]
     with exact():
-        assert all(torch.equal(a, b) for a, b in zip([x.amax(dim, keepdim), x.amin(dim, keepdim)], expected, strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip([x.amax(dim, keepdim), x.amin(dim, keepdim)], expected, strict=True)
+        )
 
 
 @pytest.mark.parametrize("n", [2, 17, 1000])

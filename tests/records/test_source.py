@@ -317,7 +317,9 @@ def test_a_package_digest_follows_its_sources_and_nothing_else(tmp_path):
     folder = tmp_path / "diva"
     write(folder, {"a.py": "x", "kernels/CMakeLists.txt": "z", "kernels/k.cu": "y"})
     first = source.package_digest(folder)
-    sums = subprocess.run(["sha256sum", "a.py", "kernels/CMakeLists.txt", "kernels/k.cu"], cwd=folder, capture_output=True)
+    sums = subprocess.run(
+        ["sha256sum", "a.py", "kernels/CMakeLists.txt", "kernels/k.cu"], cwd=folder, capture_output=True
+    )
     assert first == "sha256:" + hashlib.sha256(sums.stdout).hexdigest()
     write(folder, {"__pycache__/a.py": "x", "notes.txt": "x", "kernels/k.so": b"\0"})
     folder.rename(tmp_path / "moved")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from diva.kernels.table import kernel, stock
@@ -51,7 +50,9 @@ def _along(choose: object, x: Tensor, dim: Sequence[int] | int, keepdim: bool) -
     over = sorted(d % max(x.dim(), 1) for d in ((dim,) if isinstance(dim, int) else dim)) or list(range(x.dim()))
     for d in dim if not isinstance(dim, int) else (dim,):
         if not -max(x.dim(), 1) <= d < max(x.dim(), 1):
-            raise IndexError(f"Dimension out of range (expected to be in range of [{-x.dim()}, {x.dim() - 1}], but got {d})")
+            raise IndexError(
+                f"Dimension out of range (expected to be in range of [{-x.dim()}, {x.dim() - 1}], but got {d})"
+            )
     if x.dim() == 0:
         return x.clone()
     kept = [d for d in range(x.dim()) if d not in over]
