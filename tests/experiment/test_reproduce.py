@@ -201,12 +201,31 @@ def test_a_forged_record_is_found_out(diva: Diva, lab: Path) -> None:
     )
 
 
-def test_another_number_of_threads_is_shown_as_what_may_change_bits(diva: Diva, lab: Path) -> None:
+def test_another_number_of_threads_may_change_bits_of_torch(diva: Diva, lab: Path) -> None:
+    shutil.rmtree(lab / "runs")
+    made = diva("run", "--task", "./cells", "--model", "mlp", "--data", "shades", "--backend", "torch", *KNOBS, cwd=lab)
+    assert made.returncode == 0, made.stderr
     done = diva("reproduce", only_run(lab), "--threads", 2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2].startswith(("IDENTICAL", "EQUIVALENT"))
     (row,) = [line for line in done.stderr.splitlines() if line.startswith("option threads")]
     assert row.split() == ["option", "threads", "1", "2", "yes"]
+
+
+def test_exact_bits_are_those_of_any_number_of_threads_and_instruction_set(diva: Diva, lab: Path) -> None:
+    done = diva("reproduce", only_run(lab), "--threads", 2, env={"DIVA_KERNELS_ISA": "scalar"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2].startswith("IDENTICAL")
+    (row,) = [line for line in done.stderr.splitlines() if line.startswith("option threads")]
+    assert row.split() == ["option", "threads", "1", "2", "no"]
+
+
+def test_an_operator_without_a_kernel_ends_the_run_with_its_name_and_line(diva: Diva, lab: Path) -> None:
+    models = lab / "cells" / "models.py"
+    models.write_text(models.read_text() + "\n\nimport torch\n\ntorch.linalg.svd(torch.eye(2))\n")
+    done = diva("run", "--task", "./cells", "--model", "mlp", "--data", "shades", *KNOBS, cwd=lab)
+    assert done.returncode == 6, done.stderr
+    assert "linalg_svd" in done.stderr and "models.py:" in done.stderr and "--backend torch" in done.stderr
 
 
 def test_the_recorded_diva_runs_not_todays(lab: Path, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_bad_value_is_refused_with_its_file_and_name(text, words):
     refused(text, *words)
 
 
-@pytest.mark.parametrize("text", ["threads:", "output: null", "device: ~"])
+@pytest.mark.parametrize("text", ["workers:", "output: null", "device: ~"])
 def test_a_key_whose_value_was_forgotten_is_refused(text):
     refused(text, text.split(":")[0])
 
