@@ -73,7 +73,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / junk).parent.mkdir(parents=True, exist_ok=True)
         (folder / junk).write_text("generated")
     for source in (folder / "diva" / "kernels" / "native").glob("*.cpp"):
-        if source.name != "pool.cpp":  # what is packed is tested here, not what is computed; to compile it all takes minutes
+        if (
+            source.name != "pool.cpp"
+        ):  # what is packed is tested here, not what is computed; to compile it all takes minutes
             source.write_text("// emptied by the test\n")
     return folder
 

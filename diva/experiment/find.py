@@ -162,7 +162,12 @@ def _modules_of(project: Path, place: Path) -> list[str]:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         path = _resolved(file) if file else None
-        if path is None or name in ("__main__", "__mp_main__") or name.partition(".")[0] == "diva" or not path.is_relative_to(project):
+        if (
+            path is None
+            or name in ("__main__", "__mp_main__")
+            or name.partition(".")[0] == "diva"
+            or not path.is_relative_to(project)
+        ):
             continue
         if (place / path.relative_to(project)).is_file() and "site-packages" not in path.parts:
             names.append(name)
