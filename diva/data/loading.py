@@ -6,6 +6,7 @@ augmentation library becomes a pure function of (seed, epoch, index).
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -17,6 +18,7 @@ from diva.seeding import Seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
 
 
 class Batches:
@@ -150,7 +152,14 @@ def _start_worker(worker: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and a worker that is told to end ends, without a word
+    sys.excepthook = _but_for_a_lost_connection
     torch.set_num_threads(1)
+
+
+def _but_for_a_lost_connection(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report as Python does, unless the main process ended while the thread that hands out tensors was serving it."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def collate_of(dataset: Dataset[Any]) -> Callable[[Sequence[Any]], Any]:
