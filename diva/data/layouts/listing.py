@@ -63,7 +63,9 @@ def folders_by_class(
     """(class number, class folder, all classes) of each class folder; with `classes` given, of those only, and none other may be there."""
     found = class_names(folder)
     if not found:
-        raise DataError(f"{folder}: has no class folders; expected {folder.name}/<class>/<{what}>")
+        raise DataError(
+            f"{folder}: has no class folder, hence no {what.split('>')[0]}; expected {folder.name}/<class>/<{what}>"
+        )
     strange = sorted(set(found) - set(classes)) if classes is not None else []
     if strange and classes is not None:
         shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
