@@ -64,7 +64,7 @@ def folders_by_class(
     found = class_names(folder)
     if not found:
         raise DataError(
-            f"{folder}: has no class folder, hence no {what.split('>')[0]}; expected {folder.name}/<class>/<{what}>"
+            f"{folder}: has no class folders, hence no {what.split('>')[0]}; expected {folder.name}/<class>/<{what}>"
         )
     strange = sorted(set(found) - set(classes)) if classes is not None else []
     if strange and classes is not None:
