@@ -16,6 +16,7 @@ from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
 from diva.cli.resume import resume
 from diva.cli.run import run
+from diva.cli.split import split
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
 from diva.errors import DivaError
@@ -33,7 +34,7 @@ def cli() -> None:
     """Deep-learning experiments that anyone can run again, to the last bit."""
 
 
-for command in (run, resume, reproduce, list_, show, init, verify, tensorboard, doctor):
+for command in (run, resume, reproduce, list_, show, init, split, verify, tensorboard, doctor):
     cli.add_command(command)
 
 

@@ -1,0 +1,357 @@
+"""Splits: a data set divided into train, val and test, or into folds; the same on every machine, recorded in `split.json`.
+
+What is divided never changes: its files are linked, copied or only listed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from diva.data import groups, layouts, partition, staging
+from diva.data.items import Whole, contents_of, digest_of, read_items, source_files, tables
+from diva.data.ratios import refuse_empty, shares_of
+from diva.errors import DataError, RecordError, UsageError
+from diva.records import files, footprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from fractions import Fraction
+
+    from diva.data.items import Item
+
+RECORD = "split.json"
+SCHEMA = 1
+SEED = 42
+LEAKS_NAMED = 1000  # in split.json
+
+Mode = Literal["link", "copy", "list"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `split` made or found: the folder, what `split.json` says, whether it was there already, and what to warn of."""
+
+    out: Path
+    record: dict[str, Any]
+    was_there: bool
+    warnings: tuple[str, ...] = ()
+
+
+def split(
+    folder: Path,
+    out: Path,
+    *,
+    ratios: Mapping[str, Fraction | float | str] | None = None,
+    seed: int = SEED,
+    by: str | None = None,
+    kfold: int = 0,
+    mode: Mode = "link",
+    layout: str | None = None,
+    merge: bool = False,
+    duplicates_together: bool = True,
+    allow_empty: bool = False,
+    hashing: Callable[[int, int], None] | None = None,
+    placing: Callable[[int, int], None] | None = None,
+) -> Made:
+    """Divide the samples of `folder` into `out`; the same call again verifies what is there.
+
+    ratios: of train, val and test, summing to 1; a split that is not named has none. by: "class", "group=PATTERN" or
+    "group=FILE.csv:COLUMN"; None is class where the samples have one. kfold: K folders fold-0 ..., each with train, val, and the same test.
+    Raises UsageError for options that make no sense together, DataError for data that cannot be divided so and for another split in `out`.
+    """
+    out, folder = Path(out).expanduser().absolute(), Path(folder).expanduser()
+    shares = shares_of(ratios, kfold)
+    staging.check_place(folder, out)
+    taken = _footprint_of(folder, hashing)
+    whole = read_items(folder, layout, merge)
+    contents = contents_of(whole, taken)
+    grouping = groups.parse(by)
+    if by == "class" and not any(item.targets for item in whole.items):
+        raise UsageError(f"--by class: {whole.layout} have no class to go by; leave it out, or give --by group=PATTERN")
+    group_of = grouping.keys([item.name for item in whole.items]) if grouping else None
+    same = contents if duplicates_together else None
+    members = groups.together([item.name for item in whole.items], group_of, same)
+    units = [_unit(whole, group, seed, group_of) for group in members]
+    where = _divide(units, shares, whole, bool(grouping), allow_empty)
+    parts: dict[str, list[Item]] = {part: [] for part in shares}
+    for group, number in zip(members, where, strict=True):
+        parts[list(shares)[number]] += [whole.items[i] for i in group]
+    refuse_empty(whole, parts, members, shares, bool(grouping), allow_empty)
+    options = {
+        "allow_empty": allow_empty,
+        "by": grouping.record() if grouping else "class" if any(item.targets for item in whole.items) else None,
+        "duplicates": "together" if duplicates_together else "anywhere",
+        "kfold": kfold,
+        "merge": merge,
+        "ratios": {part: str(share) for part, share in shares.items()},
+        "seed": seed,
+    }
+    record = _record(whole, parts, options, taken, group_of, contents)
+    return _put(whole, record, taken, out, mode, placing)
+
+
+def like(
+    folder: Path,
+    out: Path,
+    published: Path,
+    *,
+    mode: Mode = "link",
+    allow_changed: bool = False,
+    hashing: Callable[[int, int], None] | None = None,
+    placing: Callable[[int, int], None] | None = None,
+) -> Made:
+    """Divide `folder` as the file `published`, a `split.json`, says; `out` gets the same `split.json`.
+
+    Raises DataError when a sample of it is not there, and when the files are not those that were divided, unless `allow_changed`:
+    then `split.json` says so.
+    """
+    out, folder = Path(out).expanduser().absolute(), Path(folder).expanduser()
+    record = read_record(published)
+    staging.check_place(folder, out)
+    taken = _footprint_of(folder, hashing)
+    whole = read_items(folder, record["source"]["layout"], record["options"]["merge"])
+    names = {name for part in record["parts"].values() for name in part["samples"]}
+    there = {item.name for item in whole.items}
+    if absent := sorted(names - there):
+        raise DataError(f"{folder}: lacks {len(absent)} samples that {published} names: {files.some_of(absent)}")
+    warnings = []
+    if more := sorted(there - names):
+        warnings.append(f"{folder}: {len(more)} samples are not in {published} and are left out: {files.some_of(more)}")
+    digest = _digest_of_samples(whole, names, taken)
+    if digest != record["source"]["samples"]:
+        told = (
+            f"{folder}: its samples are {digest}, those of {published} were {record['source']['samples']}: the names are "
+            "the same, the content is not"
+        )
+        if not allow_changed:
+            raise DataError(f"{told}. To divide them all the same, and have it recorded: --allow-changed")
+        warnings.append(told)
+        record = {key: value for key, value in record.items() if key != "digest"}
+        record["like"] = {"samples": record["source"]["samples"], "split": read_record(published)["digest"]}
+        record["source"] = {
+            **record["source"],
+            "footprint": taken.digest,
+            "name": folder.resolve().name,
+            "samples": digest,
+        }
+        record = _sealed(record)
+    made = _put(whole, record, taken, out, mode, placing)
+    return Made(made.out, made.record, made.was_there, (*warnings, *made.warnings))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a `split.json` says; RecordError when it is damaged, altered or of a newer diva."""
+    record = files.read_json(path)
+    if not isinstance(record, dict) or record.get("kind") != "split":
+        raise RecordError(f"{path}: is not a split.json of diva split")
+    if record.get("schema") != SCHEMA:
+        raise RecordError(f"{path}: has schema {record.get('schema')!r}, this diva reads {SCHEMA}: update diva")
+    if record.get("digest") != _sealed(record)["digest"]:
+        raise RecordError(
+            f"{path}: contradicts its own digest: it was edited. Make the split anew, or take the published file"
+        )
+    return record
+
+
+def _footprint_of(folder: Path, hashing: Callable[[int, int], None] | None) -> footprint.Footprint:
+    """The content of the source. Files that a stored footprint knows and nobody touched are not read again; nothing is stored."""
+    stored = footprint.location(folder)
+    try:
+        known = footprint.read(stored) if stored.exists() else None
+    except RecordError:
+        known = None
+    return footprint.take(folder, known=known, deep=False, progress=hashing)
+
+
+def _unit(whole: Whole, group: Sequence[int], seed: int, group_of: Mapping[str, str] | None) -> partition.Unit:
+    items = [whole.items[i] for i in group]
+    multi = whole.layout == "multi label"
+    found = Counter(target for item in items for target in (item.targets if multi else item.targets or (0,)))
+    names = {item.identity if group_of is None else f"group {group_of[item.name]}" for item in items}
+    return partition.Unit(min(partition.key_of(seed, name) for name in names), len(items), tuple(sorted(found.items())))
+
+
+def _divide(
+    units: Sequence[partition.Unit], shares: Mapping[str, Fraction], whole: Whole, by_group: bool, may_lack: bool
+) -> list[int]:
+    ratios = list(shares.values())
+    if by_group and len(units) < len(ratios):
+        raise DataError(
+            f"{whole.folder}: has {len(units)} groups that share no sample; {len(ratios)} are needed for {', '.join(shares)}"
+        )
+    if by_group:
+        return partition.grouped(units, ratios)
+    if whole.layout == "multi label":
+        return partition.iterated(units, ratios)
+    return partition.stratified(units, ratios, may_lack)
+
+
+def _record(
+    whole: Whole,
+    parts: Mapping[str, Sequence[Item]],
+    options: Mapping[str, Any],
+    taken: footprint.Footprint,
+    group_of: Mapping[str, str] | None,
+    contents: Mapping[str, str],
+) -> dict[str, Any]:
+    everything = {item.name for item in whole.items}
+    place = {item.name: number for number, item in enumerate(whole.items)}
+    told = {}
+    names_of = {part: sorted((item.name for item in items), key=place.__getitem__) for part, items in parts.items()}
+    for part, items in parts.items():
+        names = names_of[part]
+        counts = Counter(whole.classes[target] for item in items for target in item.targets)
+        told[part] = {
+            "counts": {name: counts[name] for name in whole.classes} if counts else {},
+            "groups": sorted({group_of[name] for name in names}) if group_of is not None else None,
+            "n_samples": len(names),
+            "samples": names,
+        }
+    return _sealed(
+        {
+            "checks": groups.checks(names_of, group_of, contents, LEAKS_NAMED),
+            "classes": list(whole.classes),
+            "folders": _folders(list(parts)),
+            "kind": "split",
+            "options": dict(options),
+            "parts": told,
+            "schema": SCHEMA,
+            "source": {
+                "footprint": taken.digest,
+                "layout": whole.layout,
+                "n_samples": len(everything),
+                "name": whole.folder.resolve().name,
+                "samples": _digest_of_samples(whole, everything, taken),
+            },
+        }
+    )
+
+
+def _folders(parts: list[str]) -> dict[str, list[str]]:
+    """Which parts each split's folder holds."""
+    folds = [part for part in parts if part.startswith("fold-")]
+    if not folds:
+        return {part: [part] for part in parts}
+    found = {}
+    for fold in folds:
+        found[f"{fold}/train"] = [other for other in folds if other != fold]
+        found[f"{fold}/val"] = [fold]
+        if "test" in parts:
+            found[f"{fold}/test"] = ["test"]
+    return found
+
+
+def _digest_of_samples(whole: Whole, names: Iterable[str], taken: footprint.Footprint) -> str:
+    """The footprint digest over the files of these samples alone: a changed README does not change it."""
+    chosen = set(source_files(whole, names))
+    return footprint.Footprint(tuple(entry for entry in taken.files if entry.path in chosen)).digest
+
+
+def _sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    unsealed = {key: value for key, value in record.items() if key != "digest"}
+    text = json.dumps(unsealed, sort_keys=True, separators=(",", ":"))
+    return {**unsealed, "digest": "sha256:" + files.sha256_bytes(text.encode())}
+
+
+def _put(
+    whole: Whole,
+    record: dict[str, Any],
+    taken: footprint.Footprint,
+    out: Path,
+    mode: Mode,
+    placing: Callable[[int, int], None] | None,
+) -> Made:
+    warnings = groups.warnings(record["checks"], whole)
+    contents = staging.Contents(texts={RECORD: _bytes(record)})
+    if mode != "list":
+        contents = _contents(whole, record, taken)
+    if not staging.is_there(out):
+        try:
+            staging.build(out, contents, "copy" if mode == "copy" else "link", placing)
+            return Made(out, record, False, warnings)
+        except FileExistsError:
+            pass  # another process was first: then it must have made the same
+    _verify(out, record, contents, mode)
+    return Made(out, record, True, warnings)
+
+
+def _contents(whole: Whole, record: Mapping[str, Any], taken: footprint.Footprint) -> staging.Contents:
+    """Everything that the folder is to hold."""
+    digests = {entry.path: entry.sha256 for entry in taken.files}
+    placed: dict[str, Path] = {}
+    texts = {RECORD: _bytes(record)}
+    description = _description(whole, record)
+    for folder, parts in record["folders"].items():
+        names = {name for part in parts for name in record["parts"][part]["samples"]}
+        items = [item for item in whole.items if item.name in names]
+        placed |= {f"{folder}/{place}": path for item in items for place, path in item.files}
+        texts |= {f"{folder}/{name}": content for name, content in tables(whole, items).items()}
+        texts[f"{folder.rpartition('/')[0]}/{layouts.DESCRIPTION}".lstrip("/")] = description
+    return staging.Contents(
+        placed, {name: digest_of(path, whole.folder, digests) for name, path in placed.items()}, texts
+    )
+
+
+def _description(whole: Whole, record: Mapping[str, Any]) -> bytes:
+    """The `dataset.yaml` of the outcome: layout and classes, so that a class that some split lacks keeps its number; the source's notes."""
+    import yaml
+
+    source = layouts.describe(whole.folder)
+    told = {
+        **source.about,
+        "layout": whole.layout,
+        **({"classes": list(whole.classes)} if whole.classes else {}),
+        **({"colours": source.colours} if source.colours else {}),
+        "source": {"name": record["source"]["name"], "footprint": record["source"]["footprint"]},
+        "split": record["digest"],
+    }
+    return yaml.safe_dump(told, sort_keys=True, allow_unicode=True, width=120).encode()
+
+
+def _verify(out: Path, record: Mapping[str, Any], contents: staging.Contents, mode: Mode) -> None:
+    """Refuse a folder that holds another split, or that is not as it was made."""
+    if not (out / RECORD).is_file():
+        raise DataError(f"--to {out}: holds files, but no {RECORD}; name a folder that does not exist yet")
+    stored = read_record(out / RECORD)
+    if stored != record:
+        raise DataError(
+            f"--to {out}: holds another split: {_unlike(stored, record)}. Name another folder, or remove this one"
+        )
+    listed = {entry.name for entry in out.iterdir()} == {RECORD}
+    if listed and mode != "list":
+        raise DataError(f"--to {out}: holds the list alone (--mode list); name another folder, or remove this one")
+    if listed or mode != "list":
+        differences = staging.differences(out, contents)
+        if differences:
+            raise DataError(
+                f"--to {out}: is not as it was made: {differences.text()}. Restore these files, or remove the folder and run again"
+            )
+
+
+def _unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between the split that is there and the one that is wanted."""
+    told = [
+        f"{key} {json.dumps(then['options'].get(key))}, now {json.dumps(value)}"
+        for key, value in now["options"].items()
+        if then["options"].get(key) != value
+    ]
+    if then["source"] != now["source"]:
+        before, after = (
+            {name for part in record["parts"].values() for name in part["samples"]} for record in (then, now)
+        )
+        counts = [f"{len(names)} samples {what} ({files.some_of(sorted(names))})" for what, names in
+                  (("added", after - before), ("removed", before - after)) if names]  # fmt: skip
+        name = f"name {then['source']['name']}, now {now['source']['name']}"
+        told.append(
+            f"the source was {then['source']['footprint'][:19]}, is {now['source']['footprint'][:19]}"
+            f" ({'; '.join(counts) or 'its files changed' if then['source']['footprint'] != now['source']['footprint'] else name})"
+        )
+    return "; ".join(told) or "its samples are divided otherwise"
+
+
+def _bytes(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
