@@ -35,7 +35,7 @@ class Item:
     @property
     def identity(self) -> str:
         """What names it whatever else there is: its name; the content of a row, whose number changes with the rows before it."""
-        return self.name if self.row is None else _csv([self.row])
+        return self.name if self.row is None else table_of([self.row])
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ def tables(whole: Whole, items: Iterable[Item]) -> dict[str, bytes]:
             (item.files[0][0].partition("/")[2], *("01"[c in item.targets] for c in range(len(whole.classes))))
             for item in items
         ]
-        return {multi_label.TABLE: _csv([("image", *whole.classes), *rows]).encode()}
+        return {multi_label.TABLE: table_of([("image", *whole.classes), *rows]).encode()}
     if whole.header:
-        return {TABLES[whole.layout]: _csv([whole.header, *(item.row or () for item in items)]).encode()}
+        return {TABLES[whole.layout]: table_of([whole.header, *(item.row or () for item in items)]).encode()}
     return {}
 
 
@@ -150,7 +150,8 @@ def _carried(item: Item, split: str, layout: Layout) -> Item:
     return replace(item, name=f"{split}/{item.name}", files=tuple(files))
 
 
-def _csv(rows: Iterable[tuple[str, ...]]) -> str:
+def table_of(rows: Iterable[tuple[str, ...]]) -> str:
+    """A CSV file of these rows, header first."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

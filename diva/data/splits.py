@@ -5,7 +5,6 @@ What is divided never changes: its files are linked, copied or only listed.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from diva.data.items import Item
 
 RECORD = "split.json"
-SCHEMA = 1
 SEED = 42
 LEAKS_NAMED = 1000  # in split.json
 
@@ -66,7 +64,7 @@ def split(
     out, folder = Path(out).expanduser().absolute(), Path(folder).expanduser()
     shares = shares_of(ratios, kfold)
     staging.check_place(folder, out)
-    taken = _footprint_of(folder, hashing)
+    taken = footprint_of(folder, hashing)
     whole = read_items(folder, layout, merge)
     contents = contents_of(whole, taken)
     grouping = groups.parse(by)
@@ -112,7 +110,7 @@ def like(
     out, folder = Path(out).expanduser().absolute(), Path(folder).expanduser()
     record = read_record(published)
     staging.check_place(folder, out)
-    taken = _footprint_of(folder, hashing)
+    taken = footprint_of(folder, hashing)
     whole = read_items(folder, record["source"]["layout"], record["options"]["merge"])
     names = {name for part in record["parts"].values() for name in part["samples"]}
     there = {item.name for item in whole.items}
@@ -138,26 +136,17 @@ def like(
             "name": folder.resolve().name,
             "samples": digest,
         }
-        record = _sealed(record)
+        record = staging.sealed(record)
     made = _put(whole, record, taken, out, mode, placing)
     return Made(made.out, made.record, made.was_there, (*warnings, *made.warnings))
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """What a `split.json` says; RecordError when it is damaged, altered or of a newer diva."""
-    record = files.read_json(path)
-    if not isinstance(record, dict) or record.get("kind") != "split":
-        raise RecordError(f"{path}: is not a split.json of diva split")
-    if record.get("schema") != SCHEMA:
-        raise RecordError(f"{path}: has schema {record.get('schema')!r}, this diva reads {SCHEMA}: update diva")
-    if record.get("digest") != _sealed(record)["digest"]:
-        raise RecordError(
-            f"{path}: contradicts its own digest: it was edited. Make the split anew, or take the published file"
-        )
-    return record
+    return staging.read_record(path, "split")
 
 
-def _footprint_of(folder: Path, hashing: Callable[[int, int], None] | None) -> footprint.Footprint:
+def footprint_of(folder: Path, hashing: Callable[[int, int], None] | None) -> footprint.Footprint:
     """The content of the source. Files that a stored footprint knows and nobody touched are not read again; nothing is stored."""
     stored = footprint.location(folder)
     try:
@@ -211,7 +200,7 @@ def _record(
             "n_samples": len(names),
             "samples": names,
         }
-    return _sealed(
+    return staging.sealed(
         {
             "checks": groups.checks(names_of, group_of, contents, LEAKS_NAMED),
             "classes": list(whole.classes),
@@ -219,7 +208,7 @@ def _record(
             "kind": "split",
             "options": dict(options),
             "parts": told,
-            "schema": SCHEMA,
+            "schema": staging.SCHEMA,
             "source": {
                 "footprint": taken.digest,
                 "layout": whole.layout,
@@ -251,12 +240,6 @@ def _digest_of_samples(whole: Whole, names: Iterable[str], taken: footprint.Foot
     return footprint.Footprint(tuple(entry for entry in taken.files if entry.path in chosen)).digest
 
 
-def _sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    unsealed = {key: value for key, value in record.items() if key != "digest"}
-    text = json.dumps(unsealed, sort_keys=True, separators=(",", ":"))
-    return {**unsealed, "digest": "sha256:" + files.sha256_bytes(text.encode())}
-
-
 def _put(
     whole: Whole,
     record: dict[str, Any],
@@ -266,7 +249,7 @@ def _put(
     placing: Callable[[int, int], None] | None,
 ) -> Made:
     warnings = groups.warnings(record["checks"], whole)
-    contents = staging.Contents(texts={RECORD: _bytes(record)})
+    contents = staging.Contents(texts={RECORD: staging.as_bytes(record)})
     if mode != "list":
         contents = _contents(whole, record, taken)
     if not staging.is_there(out):
@@ -283,8 +266,8 @@ def _contents(whole: Whole, record: Mapping[str, Any], taken: footprint.Footprin
     """Everything that the folder is to hold."""
     digests = {entry.path: entry.sha256 for entry in taken.files}
     placed: dict[str, Path] = {}
-    texts = {RECORD: _bytes(record)}
-    description = _description(whole, record)
+    texts = {RECORD: staging.as_bytes(record)}
+    description = description_of(whole, record, "split")
     for folder, parts in record["folders"].items():
         names = {name for part in parts for name in record["parts"][part]["samples"]}
         items = [item for item in whole.items if item.name in names]
@@ -296,8 +279,11 @@ def _contents(whole: Whole, record: Mapping[str, Any], taken: footprint.Footprin
     )
 
 
-def _description(whole: Whole, record: Mapping[str, Any]) -> bytes:
-    """The `dataset.yaml` of the outcome: layout and classes, so that a class that some split lacks keeps its number; the source's notes."""
+def description_of(whole: Whole, record: Mapping[str, Any], key: str) -> bytes:
+    """The `dataset.yaml` of the outcome: layout and classes, so that a class that some split lacks keeps its number; the source's notes.
+
+    `key` is what the record's digest is called there. Expectations of the source are left out: they may not hold.
+    """
     import yaml
 
     source = layouts.describe(whole.folder)
@@ -306,52 +292,20 @@ def _description(whole: Whole, record: Mapping[str, Any]) -> bytes:
         "layout": whole.layout,
         **({"classes": list(whole.classes)} if whole.classes else {}),
         **({"colours": source.colours} if source.colours else {}),
-        "source": {"name": record["source"]["name"], "footprint": record["source"]["footprint"]},
-        "split": record["digest"],
+        "source": {"name": record["source"]["name"], "footprint": record["source"]["footprint"], key: record["digest"]},
     }
     return yaml.safe_dump(told, sort_keys=True, allow_unicode=True, width=120).encode()
 
 
 def _verify(out: Path, record: Mapping[str, Any], contents: staging.Contents, mode: Mode) -> None:
     """Refuse a folder that holds another split, or that is not as it was made."""
-    if not (out / RECORD).is_file():
-        raise DataError(f"--to {out}: holds files, but no {RECORD}; name a folder that does not exist yet")
-    stored = read_record(out / RECORD)
-    if stored != record:
-        raise DataError(
-            f"--to {out}: holds another split: {_unlike(stored, record)}. Name another folder, or remove this one"
-        )
+    stored = staging.stored_record(out, RECORD, "split")
+    before, after = ({name for part in made["parts"].values() for name in part["samples"]} for made in (stored, record))
+    kinds = (("added", after - before), ("removed", before - after))
+    told = [f"{len(names)} samples {what}: {files.some_of(sorted(names))}" for what, names in kinds if names]
+    staging.refuse_other(out, staging.unlike(stored, record, "; ".join(told)))
     listed = {entry.name for entry in out.iterdir()} == {RECORD}
     if listed and mode != "list":
         raise DataError(f"--to {out}: holds the list alone (--mode list); name another folder, or remove this one")
     if listed or mode != "list":
-        differences = staging.differences(out, contents)
-        if differences:
-            raise DataError(
-                f"--to {out}: is not as it was made: {differences.text()}. Restore these files, or remove the folder and run again"
-            )
-
-
-def _unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between the split that is there and the one that is wanted."""
-    told = [
-        f"{key} {json.dumps(then['options'].get(key))}, now {json.dumps(value)}"
-        for key, value in now["options"].items()
-        if then["options"].get(key) != value
-    ]
-    if then["source"] != now["source"]:
-        before, after = (
-            {name for part in record["parts"].values() for name in part["samples"]} for record in (then, now)
-        )
-        counts = [f"{len(names)} samples {what} ({files.some_of(sorted(names))})" for what, names in
-                  (("added", after - before), ("removed", before - after)) if names]  # fmt: skip
-        name = f"name {then['source']['name']}, now {now['source']['name']}"
-        told.append(
-            f"the source was {then['source']['footprint'][:19]}, is {now['source']['footprint'][:19]}"
-            f" ({'; '.join(counts) or 'its files changed' if then['source']['footprint'] != now['source']['footprint'] else name})"
-        )
-    return "; ".join(told) or "its samples are divided otherwise"
-
-
-def _bytes(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
+        staging.refuse_changed(out, contents)

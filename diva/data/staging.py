@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from diva.errors import DataError, UsageError
+from diva.errors import DataError, RecordError, UsageError
 from diva.records import footprint
-from diva.records.files import sha256_bytes
+from diva.records.files import read_json, sha256_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 Mode = Literal["link", "copy"]
+SCHEMA = 1  # of the records
 _NO_HARD_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
 
 
@@ -94,6 +96,69 @@ def link(source: Path, target: Path, final: Path) -> None:
         if error.errno not in _NO_HARD_LINK:
             raise
         target.symlink_to(os.path.relpath(real, final.parent.resolve()))
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with its own `digest`: SHA-256 of all else as JSON, keys sorted, no blanks."""
+    unsealed = {key: value for key, value in record.items() if key != "digest"}
+    text = json.dumps(unsealed, sort_keys=True, separators=(",", ":"))
+    return {**unsealed, "digest": "sha256:" + sha256_bytes(text.encode())}
+
+
+def as_bytes(record: Mapping[str, Any]) -> bytes:
+    """The file of a record: always the same bytes."""
+    return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
+
+
+def read_record(path: Path, kind: str) -> dict[str, Any]:
+    """The record in a file; RecordError when it is damaged, altered, of another kind or of a newer diva."""
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("kind") != kind:
+        raise RecordError(f"{path}: is no record of a {kind} made by diva")
+    if record.get("schema") != SCHEMA:
+        raise RecordError(f"{path}: has schema {record.get('schema')!r}, this diva reads {SCHEMA}: update diva")
+    if record.get("digest") != sealed(record)["digest"]:
+        raise RecordError(f"{path}: contradicts its own digest: it was edited. Make it anew, or take the original")
+    return record
+
+
+def stored_record(out: Path, name: str, kind: str) -> dict[str, Any]:
+    """The record of a folder that is there already; DataError when it has none: then it is something else."""
+    if not (out / name).is_file():
+        raise DataError(f"--to {out}: holds files, but no {name}; name a folder that does not exist yet")
+    return read_record(out / name, kind)
+
+
+def refuse_other(out: Path, told: str) -> None:
+    """Refuse a folder that was made otherwise than asked for now; `told` is what differs, "" when nothing does."""
+    if told:
+        raise DataError(f"--to {out}: is there already and differs: {told}. Name another folder, or remove this one")
+
+
+def refuse_changed(out: Path, contents: Contents) -> None:
+    """Refuse a folder that no longer holds what it was made of; reads every file."""
+    found = differences(out, contents)
+    if found:
+        raise DataError(
+            f"--to {out}: is not as it was made: {found.text()}. Restore these files, or remove the folder and run again"
+        )
+
+
+def unlike(then: Mapping[str, Any], now: Mapping[str, Any], what: str = "") -> str:
+    """Which options differ between two records, and whether their sources do; `what` is known of the sources' files."""
+    told = [
+        f"{key} {json.dumps(then['options'].get(key))}, now {json.dumps(value)}"
+        for key, value in now["options"].items()
+        if then["options"].get(key) != value
+    ]
+    before, after = then["source"], now["source"]
+    if before["footprint"] != after["footprint"]:
+        told.append(
+            f"the source was {before['footprint'][:19]}, is {after['footprint'][:19]} ({what or 'its files changed'})"
+        )
+    elif before != after:
+        told.append(f"the source was called {before['name']}, is called {after['name']}")
+    return "; ".join(told) or ("" if then == now else "its content was made otherwise, by another version of diva")
 
 
 def differences(out: Path, contents: Contents) -> footprint.Differences:
