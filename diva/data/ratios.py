@@ -77,7 +77,7 @@ def refuse_empty(
     for part, items in parts.items():
         if not items:
             raise DataError(
-                f"{whole.folder}: its {len(whole.items)} samples leave {part} without any at {_told(shares)}; give {part} more, or 0"
+                f"{whole.folder}: its {counted(len(whole.items), 'sample')} would leave {part} without any at {_told(shares)}; give {part} more, or 0"
             )
     totals = Counter(target for item in whole.items for target in item.targets)
     if allow_empty or not totals:
@@ -88,19 +88,20 @@ def refuse_empty(
         return
     worst = min(lacking, key=lambda c: (totals[c], c))
     n, named = totals[worst], files.printable(whole.classes[worst])
-    without = " and ".join(part for part in parts if not counts[part][worst])
+    without = " and ".join(part for part in sorted(parts, key=_order) if not counts[part][worst])
     n_units = sum(any(worst in whole.items[i].targets for i in group) for group in members)
     if n < len(parts):
         way = f"{len(parts)} are needed: add some or remove the class"
     elif n_units < len(parts):
-        kind = "groups" if by_group else "sets of identical files (see --scatter-duplicates)"
-        way = f"they lie in {n_units} {kind}, {len(parts)} are needed"
+        kind = "group" if by_group else "set"
+        hint = "" if by_group else " of identical files (see --scatter-duplicates)"
+        way = f"they lie in {counted(n_units, kind)}{hint}, {len(parts)} are needed"
     else:
         ratio = None if by_group else _ratio_for(n, shares)
         way = f"{ratio} would do" if ratio else "another --seed or other ratios may do"
     more = f" ({len(lacking)} such classes)" if len(lacking) > 1 else ""
     raise DataError(
-        f"{whole.folder}: the class {named} has {n} samples and {without} would get none at {_told(shares)}{more}; {way}. "
+        f"{whole.folder}: the class {named} has {counted(n, 'sample')}, and {without} would get none at {_told(shares)}{more}; {way}. "
         "To allow it: --allow-empty"
     )
 
@@ -122,3 +123,13 @@ def _told(shares: Mapping[str, Fraction]) -> str:
         return " ".join(f"--{name} {float(shares[name]):g}" for name in NAMES if name in shares)
     test = f" --test {float(shares['test']):g}" if "test" in shares else ""
     return f"--kfold {sum(name != 'test' for name in shares)}{test}"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number and what is counted: `1 sample`, `2 samples`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _order(part: str) -> int:
+    """train, val, test, then folds."""
+    return NAMES.index(part) if part in NAMES else len(NAMES)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from diva.data import groups, layouts, partition, staging
 from diva.data.items import Whole, contents_of, digest_of, read_items, source_files, tables
-from diva.data.ratios import refuse_empty, shares_of
+from diva.data.ratios import counted, refuse_empty, shares_of
 from diva.errors import DataError, RecordError, UsageError
 from diva.records import files, footprint
 
@@ -115,10 +115,14 @@ def like(
     names = {name for part in record["parts"].values() for name in part["samples"]}
     there = {item.name for item in whole.items}
     if absent := sorted(names - there):
-        raise DataError(f"{folder}: lacks {len(absent)} samples that {published} names: {files.some_of(absent)}")
+        raise DataError(
+            f"{folder}: lacks {counted(len(absent), 'sample')} that {published} names: {files.some_of(absent)}"
+        )
     warnings = []
     if more := sorted(there - names):
-        warnings.append(f"{folder}: {len(more)} samples are not in {published} and are left out: {files.some_of(more)}")
+        warnings.append(
+            f"{folder}: {counted(len(more), 'sample')} {'is' if len(more) == 1 else 'are'} not in {published}, hence left out: {files.some_of(more)}"
+        )
     digest = _digest_of_samples(whole, names, taken)
     if digest != record["source"]["samples"]:
         told = (
@@ -170,7 +174,8 @@ def _divide(
     ratios = list(shares.values())
     if by_group and len(units) < len(ratios):
         raise DataError(
-            f"{whole.folder}: has {len(units)} groups that share no sample; {len(ratios)} are needed for {', '.join(shares)}"
+            f"{whole.folder}: its samples form {counted(len(units), 'group')} without identical files in two; "
+            f"{len(ratios)} are needed for {', '.join(shares)}"
         )
     if by_group:
         return partition.grouped(units, ratios)
@@ -302,7 +307,7 @@ def _verify(out: Path, record: Mapping[str, Any], contents: staging.Contents, mo
     stored = staging.stored_record(out, RECORD, "split")
     before, after = ({name for part in made["parts"].values() for name in part["samples"]} for made in (stored, record))
     kinds = (("added", after - before), ("removed", before - after))
-    told = [f"{len(names)} samples {what}: {files.some_of(sorted(names))}" for what, names in kinds if names]
+    told = [f"{counted(len(names), 'sample')} {what}: {files.some_of(sorted(names))}" for what, names in kinds if names]
     staging.refuse_other(out, staging.unlike(stored, record, "; ".join(told)))
     listed = {entry.name for entry in out.iterdir()} == {RECORD}
     if listed and mode != "list":
