@@ -77,7 +77,8 @@ def refuse_empty(
     for part, items in parts.items():
         if not items:
             raise DataError(
-                f"{whole.folder}: its {counted(len(whole.items), 'sample')} would leave {part} without any at {_told(shares)}; give {part} more, or 0"
+                f"{whole.folder}: its {counted(len(whole.items), 'sample')} would leave {part} without any at {_told(shares)}; "
+                f"give {part} more, or 0"
             )
     totals = Counter(target for item in whole.items for target in item.targets)
     if allow_empty or not totals:

@@ -121,7 +121,7 @@ def like(
     warnings = []
     if more := sorted(there - names):
         warnings.append(
-            f"{folder}: {counted(len(more), 'sample')} {'is' if len(more) == 1 else 'are'} not in {published}, hence left out: {files.some_of(more)}"
+            f"{folder}: {counted(len(more), 'sample')} not in {published}, hence left out: {files.some_of(more)}"
         )
     digest = _digest_of_samples(whole, names, taken)
     if digest != record["source"]["samples"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import multiprocessing
 import os
 import re
@@ -43,6 +42,10 @@ def tree(root: Path) -> dict[str, Any]:
         )
         for path in sorted(root.rglob("*"))
     }  # fmt: skip
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -85,7 +88,7 @@ def test_the_same_command_again_verifies_and_changes_nothing(photos: Path, tmp_p
     again = split(photos, tmp_path / "out")
     assert (first.was_there, again.was_there) == (False, True)
     assert tree(tmp_path / "out") == before
-    assert sorted(os.listdir(tmp_path)) == ["out", "photos"]
+    assert listed(tmp_path) == ["out", "photos"]
 
 
 def test_images_of_one_name_in_folders_of_one_class_are_all_kept(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_links_hold_when_made_from_a_relative_path_and_when_all_is_moved(
     moved.mkdir()
     for name in ("photos", "made"):
         (tmp_path / name).rename(moved / name)
-    linked = [path for path in (moved / "made/deep/out").rglob("*.png")]
+    linked = list((moved / "made/deep/out").rglob("*.png"))
     assert len(linked) == 86 and all(path.is_symlink() and path.read_bytes() for path in linked)
 
 
@@ -131,7 +134,7 @@ def test_the_split_depends_on_the_seed_and_the_names_alone(
     monkeypatch.setattr(os, "walk", lambda *a, **k: ((p, d, f[::-1]) for p, d, f in walk(*a, **k)))
     monkeypatch.chdir(tmp_path / "copy")
     (tmp_path / "alias").symlink_to(other)
-    for number, typed in enumerate(("photos/", "../copy/./photos", tmp_path / "alias")):
+    for number, typed in enumerate(("photos/", "../copy/./photos", str(tmp_path / "alias"))):
         assert split(Path(typed), tmp_path / f"out{number}").record == made.record
         assert content(tmp_path / f"out{number}") == content(tmp_path / "out")
     assert names(split(photos, tmp_path / "other", seed=43), "test") != names(made, "test")
@@ -163,7 +166,7 @@ def test_no_file_names_where_it_was_made(photos: Path, tmp_path: Path) -> None:
 def test_ratios_that_make_no_split_are_refused(photos: Path, tmp_path: Path, ratios: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
         split(photos, tmp_path / "out", ratios=ratios)
-    assert os.listdir(tmp_path) == ["photos"]
+    assert listed(tmp_path) == ["photos"]
 
 
 def test_thirds_tenths_and_a_split_that_is_not_wanted(photos: Path, tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_a_class_that_would_be_empty_is_refused_and_the_advice_works(photos: Pat
 
 def test_a_class_with_fewer_samples_than_splits_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
     rare = class_folders(tmp_path / "rare", ant=20, elk=1)
-    with pytest.raises(DataError, match="the class elk has 1 sample, and val and test would get none.* 3 are needed"):
+    with pytest.raises(DataError, match=r"the class elk has 1 sample, and val and test would get none.* 3 are needed"):
         split(rare, tmp_path / "out")
     made = split(rare, tmp_path / "out", allow_empty=True)
     assert counts(made)["train"][1] == 1
@@ -293,7 +296,7 @@ def test_identical_files_stay_together_or_are_reported(tmp_path: Path) -> None:
 def test_a_published_list_makes_the_same_split_of_another_copy(photos: Path, tmp_path: Path) -> None:
     split(photos, tmp_path / "out", by=r"group=/w(\d+)/", allow_empty=True)
     split(photos, tmp_path / "list", by=r"group=/w(\d+)/", allow_empty=True, mode="list")
-    assert os.listdir(tmp_path / "list") == ["split.json"]
+    assert listed(tmp_path / "list") == ["split.json"]
     (tmp_path / "copy").mkdir()
     shutil.copytree(photos, tmp_path / "copy/photos")
     (tmp_path / "copy/photos/README").write_text("not a sample")
@@ -307,7 +310,7 @@ def test_a_copy_that_is_another_is_refused_or_recorded(photos: Path, tmp_path: P
     split(photos, tmp_path / "list", mode="list")
     extra = photos / "ant/new.png"
     extra.write_bytes(b"new")
-    assert "1 sample is not in" in like(photos, tmp_path / "more", published).warnings[0]
+    assert "1 sample not in" in like(photos, tmp_path / "more", published).warnings[0]
     (photos / "ant/w0/page.0.png").write_bytes(b"changed")
     with pytest.raises(DataError, match=r"the names are the same, the content is not.*--allow-changed"):
         like(photos, tmp_path / "out", published)
@@ -329,14 +332,14 @@ def test_another_split_a_changed_source_and_a_changed_outcome_are_refused(photos
     split(photos, out)
     with pytest.raises(DataError, match="seed 42, now 3"):
         split(photos, out, seed=3)
-    with pytest.raises(DataError, match='ratios .*"train": "3/5".*, now .*"train": "1/2"'):
+    with pytest.raises(DataError, match=r'ratios .*"train": "3/5".*, now .*"train": "1/2"'):
         split(photos, out, ratios={"train": 0.5, "val": 0.3, "test": 0.2})
     linked = next((out / "val").rglob("*.png"))
     linked.unlink()
     with pytest.raises(DataError, match=re.escape(f"1 removed ({linked.relative_to(out).as_posix()})")):
         split(photos, out)
     (photos / "ant/new.png").write_bytes(b"new")
-    with pytest.raises(DataError, match="1 sample added: ant/new.png"):
+    with pytest.raises(DataError, match=r"1 sample added: ant/new\.png"):
         split(photos, out)
 
 
@@ -404,7 +407,7 @@ def test_an_interrupted_split_leaves_nothing(photos: Path, tmp_path: Path) -> No
 
     with pytest.raises(KeyboardInterrupt):
         split(photos, tmp_path / "out", placing=interrupted)
-    assert os.listdir(tmp_path) == ["photos"]
+    assert listed(tmp_path) == ["photos"]
 
 
 def test_two_at_once_both_succeed(photos: Path, tmp_path: Path) -> None:
@@ -424,7 +427,7 @@ def test_two_at_once_both_succeed(photos: Path, tmp_path: Path) -> None:
     assert sorted(outcomes.get(timeout=60) for _ in children) == [False, True]
     for child in children:
         child.join(60)
-    assert sorted(os.listdir(tmp_path)) == ["out", "photos"]
+    assert listed(tmp_path) == ["out", "photos"]
 
 
 def test_the_unfinished_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
@@ -434,12 +437,3 @@ def test_the_unfinished_folder_of_a_living_process_is_left_alone(tmp_path: Path)
         assert (place / "a").read_text() == "a"
         shutil.rmtree(tmp_path / "out")
     assert (tmp_path / "out/a").read_text() == "a"
-
-
-def test_a_record_is_plain_json_with_what_a_paper_needs(photos: Path, tmp_path: Path) -> None:
-    split(photos, tmp_path / "out")
-    record = json.loads((tmp_path / "out/split.json").read_text())
-    assert set(record) == {"checks", "classes", "digest", "folders", "kind", "options", "parts", "schema", "source"}
-    assert record["source"]["n_samples"] == 86 and record["source"]["name"] == "photos"
-    assert record["parts"]["val"]["samples"] == sorted(record["parts"]["val"]["samples"])
-    assert record["checks"]["names_in_two_parts"] == 0
