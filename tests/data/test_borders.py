@@ -199,7 +199,7 @@ def test_a_folder_trimmed_again_is_the_same_pixels_under_a_record_of_its_own(tmp
     ("options", "said"),
     [({"threshold": 256}, "--threshold 256"), ({"threshold": -1}, "0 to 255"), ({"margin": -1}, "0 or more")],
 )
-def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, int], said: str) -> None:
+def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
     save(tmp_path / "in/a.png", page())
     with pytest.raises(UsageError, match=said):
         trim_borders(tmp_path / "in", tmp_path / "out", **options)

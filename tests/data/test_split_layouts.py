@@ -63,7 +63,7 @@ def test_each_split_of_a_multi_label_set_has_the_rows_of_its_images(tmp_path: Pa
     table = "".join(f"{name},{','.join(map(str, cells))}\n" for name, cells in rows.items())
     write(tmp_path / "set", "labels.csv", f"image,{','.join(LABELS)}\n{table}")
     made = split(tmp_path / "set", tmp_path / "out")
-    seen = {}
+    seen: dict[str, list[int]] = {}
     for name, samples in read(tmp_path / "out").items():
         header, here = read_table(tmp_path / "out" / name / "labels.csv")
         assert header == ("image", *LABELS) == ("image", *samples.classes)
