@@ -164,7 +164,8 @@ def unlike(then: Mapping[str, Any], now: Mapping[str, Any], what: str = "") -> s
 def differences(out: Path, contents: Contents) -> footprint.Differences:
     """What was added to, removed from and changed in `out` since it was made of `contents`; reads every file."""
     wanted = {**contents.digests, **{name: sha256_bytes(content) for name, content in contents.texts.items()}}
-    then = footprint.Footprint(tuple(footprint.FileEntry(name, 0, 0, digest) for name, digest in wanted.items()))
+    order = sorted(wanted, key=lambda name: name.encode("utf-8", "surrogateescape"))
+    then = footprint.Footprint(tuple(footprint.FileEntry(name, 0, 0, wanted[name]) for name in order))
     return footprint.compare(then, footprint.take(out))
 
 
