@@ -5,6 +5,7 @@ What is divided never changes: its files are linked, copied or only listed.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from diva.errors import DataError, RecordError, UsageError
 from diva.records import files, footprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from fractions import Fraction
 
     from diva.data.items import Item
@@ -66,7 +67,7 @@ def split(
     staging.check_place(folder, out)
     taken = footprint_of(folder, hashing)
     whole = read_items(folder, layout, merge)
-    contents = contents_of(whole, taken)
+    contents = contents_of(whole, {entry.path: entry.sha256 for entry in taken.files})
     grouping = groups.parse(by)
     if by == "class" and not any(item.targets for item in whole.items):
         raise UsageError(f"--by class: {whole.layout} have no class to go by; leave it out, or give --by group=PATTERN")
@@ -239,9 +240,11 @@ def _folders(parts: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _digest_of_samples(whole: Whole, names: Iterable[str], taken: footprint.Footprint) -> str:
+def _digest_of_samples(whole: Whole, names: Container[str], taken: footprint.Footprint) -> str:
     """The footprint digest over the files of these samples alone: a changed README does not change it."""
-    chosen = set(source_files(whole, names))
+    chosen = source_files(whole, names)
+    if len(chosen) == taken.n_files:
+        return taken.digest
     return footprint.Footprint(tuple(entry for entry in taken.files if entry.path in chosen)).digest
 
 
@@ -270,17 +273,19 @@ def _put(
 def _contents(whole: Whole, record: Mapping[str, Any], taken: footprint.Footprint) -> staging.Contents:
     """Everything that the folder is to hold."""
     digests = {entry.path: entry.sha256 for entry in taken.files}
-    placed: dict[str, Path] = {}
+    placed: dict[str, str] = {}
     texts = {RECORD: staging.as_bytes(record)}
     description = description_of(whole, record, "split")
     for folder, parts in record["folders"].items():
         names = {name for part in parts for name in record["parts"][part]["samples"]}
         items = [item for item in whole.items if item.name in names]
-        placed |= {f"{folder}/{place}": path for item in items for place, path in item.files}
+        placed |= {f"{folder}/{place}": source for item in items for place, source in item.files}
         texts |= {f"{folder}/{name}": content for name, content in tables(whole, items).items()}
         texts[f"{folder.rpartition('/')[0]}/{layouts.DESCRIPTION}".lstrip("/")] = description
     return staging.Contents(
-        placed, {name: digest_of(path, whole.folder, digests) for name, path in placed.items()}, texts
+        {name: os.path.join(whole.folder, source) for name, source in placed.items()},  # noqa: PTH118 - ten times as fast
+        {name: digest_of(source, whole.folder, digests) for name, source in placed.items()},
+        texts,
     )
 
 
