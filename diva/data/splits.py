@@ -6,6 +6,7 @@ What is divided never changes: its files are linked, copied or only listed.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 RECORD = "split.json"
 SEED = 42
 LEAKS_NAMED = 1000  # in split.json
+
+FOLDER = re.compile(r"(fold-\d+/)?(train|val|test)", re.ASCII)
 
 Mode = Literal["link", "copy", "list"]
 
@@ -147,8 +150,26 @@ def like(
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What a `split.json` says; RecordError when it is damaged, altered or of a newer diva."""
-    return staging.read_record(path, "split")
+    """What a `split.json` says; RecordError when it is damaged, altered or of a newer diva, or no split at all."""
+    record = staging.read_record(path, "split")
+    try:
+        samples = [name for part in record["parts"].values() for name in part["samples"]]
+        ways: list[tuple[Any, type]] = [
+            (record["source"][key], str) for key in ("footprint", "layout", "name", "samples")
+        ]
+        ways += [(record["options"]["merge"], bool), *((name, str) for name in samples)]
+        known = all(set(parts) <= set(record["parts"]) for parts in record["folders"].values())
+        whole = bool(samples) and known and all(isinstance(value, kind) for value, kind in ways)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole or not all(FOLDER.fullmatch(folder) for folder in record["folders"]):
+        raise RecordError(
+            f"{path}: is no split.json of diva split, or a damaged one; make it anew, or take the original"
+        )
+    twice = [name for name, n in Counter(samples).items() if n > 1]
+    if twice:
+        raise RecordError(f"{path}: names samples twice, hence divides nothing: {files.some_of(twice)}")
+    return record
 
 
 def footprint_of(folder: Path, hashing: Callable[[int, int], None] | None) -> footprint.Footprint:
