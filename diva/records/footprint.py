@@ -275,10 +275,9 @@ def _take(
     tell = None if progress is None else lambda n_bytes: progress(n_bytes, max(n_bytes, listing.n_bytes))
     batches = hashing.hashed(folder, listing, merge(*sources, key=lambda one: one.path), journal, jobs, tell)
     with closing(batches):
-        for found, sha256s in batches:
-            count.add([file.path for file in found], sum(file.size for file in found), sha256s)
-            texts = [entries.line(*file[:3], sha256) for file, sha256 in zip(found, sha256s, strict=True)]
-            lines.write(b",\n".join([*texts, b""]))
+        for batch in batches:
+            count.add([file.path for file in batch.found], sum(file.size for file in batch.found), batch.sha256s)
+            lines.write(b",\n".join([*batch.lines, b""]))
     totals = count.totals()
     return Footprint(Entries(lines, 0, max(0, lines.tell() - 2), totals.n_files), totals)
 
