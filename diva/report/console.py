@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import unicodedata
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, final
+from typing import TYPE_CHECKING, Any, Final, TextIO, final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ class Console:
         """Write what scripts rely on, and nothing else, to stdout."""
         self._write(self._stdout, line, line)
 
-    def progress(self, total: int | None, label: str, unit: Literal["", "B"] = "") -> Progress:
+    def progress(self, total: int | None, label: str, unit: str = "") -> Progress:
         """A bar of `total` units (None: unknown) on a terminal, otherwise nothing; a context manager with `update`.
 
         unit "B": they are bytes, shown as kB, MB, ..., with the rate.
