@@ -1,4 +1,4 @@
-"""Images in class folders: what is there, how it is decoded, and its exact statistics."""
+"""Images: how one is decoded, and the exact statistics of many."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,80 +16,16 @@ import numpy
 
 from diva.errors import DataError, RecordError
 from diva.records.files import read_json, write_json
-from diva.records.footprint import is_ignored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from PIL import Image
 
+    from diva.data.layouts.class_folders import ImageFolder
+
 Mode = Literal["L", "RGB"]
 SPLITS = ("train", "val", "test")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"})
-
-
-@dataclass(frozen=True)
-class ImageFolder:
-    """The images of one split: paths, their class numbers, and the names of all classes."""
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
-
-    def counts(self) -> list[int]:
-        """Number of images of each class, (C,)."""
-        found = Counter(self.labels)
-        return [found[i] for i in range(len(self.classes))]
-
-
-def read_image_folders(folder: Path) -> dict[str, ImageFolder]:
-    """The layout `train|val|test/<class>/<image>`; classes are those of train, in the order of their names.
-
-    Raises DataError for a missing split, a class folder without an image, and a class that train does not have.
-    """
-    missing = [name for name in SPLITS if not (folder / name).is_dir()]
-    if missing:
-        raise DataError(
-            f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/, each with a folder per class"
-        )
-    classes = tuple(_class_names(folder / "train"))
-    if not classes:
-        raise DataError(f"{folder / 'train'}: has no class folders; expected train/<class>/<image>")
-    return {name: _read_split(folder / name, classes) for name in SPLITS}
-
-
-def _class_names(split: Path) -> list[str]:
-    return sorted(entry.name for entry in split.iterdir() if entry.is_dir() and not is_ignored(entry.name))
-
-
-def _read_split(split: Path, classes: tuple[str, ...]) -> ImageFolder:
-    strange = sorted(set(_class_names(split)) - set(classes))
-    if strange:
-        raise DataError(
-            f"{split / strange[0]}: this class has no folder in train/; its classes are {', '.join(classes[:10])}"
-        )
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        images = _images_under(split / name) if (split / name).is_dir() else []
-        if not images and ((split / name).is_dir() or split.name == "train"):
-            raise DataError(
-                f"{split / name}: holds no image; known kinds are {' '.join(sorted(SUFFIXES))}. Remove the folder or fill it"
-            )
-        paths += images
-        labels += [label] * len(images)
-    if not paths:
-        raise DataError(f"{split}: holds no image")
-    return ImageFolder(tuple(paths), tuple(labels), classes)
-
-
-def _images_under(folder: Path) -> list[Path]:
-    """Images at any depth; as in a footprint, links count and what it ignores does not."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not is_ignored(name)]
-        found += [Path(place, name) for name in names if Path(name).suffix.lower() in SUFFIXES and not is_ignored(name)]
-    return sorted(found, key=lambda p: os.fsencode(p.relative_to(folder).as_posix()))
 
 
 def open_image(path: Path, mode: Mode) -> Image.Image:
