@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from diva.cli.options import console
+
+if TYPE_CHECKING:
+    from diva.report.console import Progress
 
 
 @click.command(epilog="Example: diva analyze data/digits --to digits_report")
@@ -51,11 +55,13 @@ def analyze(
     if not folder.is_dir():
         raise DataError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
     say = console()
-    bar, shown = None, 0
+    bar: Progress | None = None
+    shown = 0
 
     def progress(done: int, total: int) -> None:
         nonlocal bar, shown
-        bar = bar or say.progress(total, "analyze")
+        if bar is None:
+            bar = say.progress(total, "analyze")
         bar.update(done - shown)
         shown = done
 

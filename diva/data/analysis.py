@@ -14,7 +14,7 @@ from diva.data import duplicates, kinds
 from diva.data.images import decoder
 from diva.data.inventory import WHOLE, masks_of, take_inventory
 from diva.data.layouts import describe, layout_of
-from diva.data.statistics import measure
+from diva.data.statistics import measure, thumbnails
 from diva.errors import DataError, RecordError
 from diva.records import footprint
 from diva.records.files import read_json, sha256_bytes, write_json
@@ -121,13 +121,13 @@ def _compute(
         report |= _points(inventory)
     elif layout == "clips":
         found = kinds.measure_clips(inventory.samples, jobs, similar, advance)
-        report |= _images(inventory, found, similar)
+        report |= _images(inventory, found, similar, jobs)
         report["frames"] = kinds.spread(found.rows["n_frames"][found.rows["readable"]])
     else:
         assert inventory.files is not None
         groups = list(inventory.splits.values())
         found = measure(inventory.files, groups, jobs=jobs, similar=similar, progress=advance)
-        report |= _images(inventory, found, similar)
+        report |= _images(inventory, found, similar, jobs)
         if layout == "pairs":
             report |= _masks(inventory, found, jobs, advance, report)
     report["warnings"] = _warnings(report)
@@ -164,7 +164,7 @@ def inverse_frequency(counts: list[int]) -> list[float | None]:
     return [n / (n_present * count) if count else None for count in counts]
 
 
-def _images(inventory: Inventory, found: Measured, similar: bool) -> dict[str, Any]:
+def _images(inventory: Inventory, found: Measured, similar: bool, jobs: int | None) -> dict[str, Any]:
     mode = found.mode
     mean, std = found.moments([0], mode).mean_and_std()
     sizes = found.sizes()
@@ -199,7 +199,7 @@ def _images(inventory: Inventory, found: Measured, similar: bool) -> dict[str, A
         "modes": found.tally("mode"),
         "decoder": decoder(),
         "unreadable": [{"path": inventory.name(index), "reason": reason} for index, reason in found.unreadable],
-        "duplicates": _duplicates(inventory, found, similar),
+        "duplicates": _duplicates(inventory, found, similar, jobs),
     }
 
 
@@ -213,21 +213,26 @@ def _histogram(values: NDArray[Any]) -> dict[str, list[int]]:
     return {"edges": [low + width * i for i in range(len(counts) + 1)], "counts": counts.tolist()}
 
 
-def _duplicates(inventory: Inventory, found: Measured, similar: bool) -> dict[str, Any]:
+def _duplicates(inventory: Inventory, found: Measured, similar: bool, jobs: int | None) -> dict[str, Any]:
     readable = found.rows["readable"].astype(numpy.bool_)
     groups = duplicates.exact_groups(found.rows["sha256"], readable)
-    pairs = duplicates.similar_pairs(found.rows["rows"], found.rows["columns"], readable) if similar else []
-    same = {tuple(group) for group in groups}
     known = {index: number for number, group in enumerate(groups) for index in group}
+    pairs = duplicates.similar_pairs(found.rows["rows"], found.rows["columns"], readable) if similar else []
+    complete = len(pairs) < duplicates.MOST_CANDIDATES
+    pairs = [pair for pair in pairs if known.get(pair[1], -1) != known.get(pair[2], -2)]
+
+    def small(chosen: list[int]) -> NDArray[numpy.uint8]:
+        return thumbnails([inventory.image(index) for index in chosen], jobs)
+
     candidates = [
         {"samples": [inventory.name(one), inventory.name(two)], "bits": bits, "leak": _leaks(inventory, [one, two])}
-        for bits, one, two in pairs
-        if known.get(one, -1) != known.get(two, -2)
+        for bits, one, two in duplicates.confirmed(pairs, small)
     ]
     return {
-        **_exact(inventory, sorted(map(list, same))),
+        **_exact(inventory, groups),
         "similar": candidates if similar else None,
         "similar_leaks": sum(bool(pair["leak"]) for pair in candidates) if similar else None,
+        "similar_complete": complete if similar else None,
     }
 
 
@@ -321,6 +326,7 @@ def _texts(inventory: Inventory) -> dict[str, Any]:
             **_exact(inventory, groups),
             "similar": candidates,
             "similar_leaks": sum(bool(group["leak"]) for group in candidates),
+            "similar_complete": True,
         },
     }
 
@@ -332,7 +338,7 @@ def _points(inventory: Inventory) -> dict[str, Any]:
         "splits": {
             split: {"samples": len(part), "features": kinds.describe_points(part)} for split, part in parts.items()
         },
-        "duplicates": {**_exact(inventory, groups), "similar": None, "similar_leaks": None},
+        "duplicates": {**_exact(inventory, groups), "similar": None, "similar_leaks": None, "similar_complete": None},
     }
 
 
@@ -353,6 +359,8 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         told.append(f"{found['leaks']} groups of the same content lie in several splits: a score on them says nothing")
     if found["similar_leaks"]:
         told.append(f"{found['similar_leaks']} pairs in different splits look alike: look at them")
+    if found["similar_complete"] is False:
+        told.append("very many images look alike: only the closest 10,000 pairs were looked at")
     n_labels = sum(bool(group["labels_differ"]) for group in found["exact"])
     if n_labels:
         told.append(f"{n_labels} groups of the same content have different labels")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -25,6 +25,7 @@ BANDS = ((0, 11), (11, 11), (22, 11), (33, 11), (44, 10), (54, 10))  # first bit
 EQUAL_BANDS = 3  # 3 bits lie in at most 3 of 6 bands: the other 3 are equal
 WINDOW = 32  # where very many hashes share their bands, each is compared with the next so many
 MOST_CANDIDATES = 10_000
+LEAST_CORRELATION = 98  # hundredths
 
 
 def exact_groups(digests: NDArray[numpy.uint8], use: NDArray[numpy.bool_]) -> list[list[int]]:
@@ -61,6 +62,25 @@ def similar_pairs(rows: Hashes, columns: Hashes, use: NDArray[numpy.bool_]) -> l
     for bits, a, b in zip(_distance(rows, columns, one, two), first[one], first[two], strict=True):
         found.add((int(bits), int(min(a, b)), int(max(a, b))))
     return sorted(found)[:MOST_CANDIDATES]
+
+
+def confirmed(
+    pairs: list[tuple[int, int, int]], thumbnails: Callable[[list[int]], NDArray[numpy.uint8]]
+) -> list[tuple[int, int, int]]:
+    """The pairs whose thumbnails (N, pixels) correlate by at least 0.98: with few pixels or strokes, equal hashes say little."""
+    wanted = sorted({index for _, *both in pairs for index in both})
+    place = {index: number for number, index in enumerate(wanted)}
+    grey = thumbnails(wanted).astype(numpy.int64)
+    n = grey.shape[1]
+    sums, squares = grey.sum(1).tolist(), (grey * grey).sum(1).tolist()
+
+    def correlate(one: int, two: int) -> bool:
+        a, b = place[one], place[two]
+        shared = n * int((grey[a] * grey[b]).sum()) - sums[a] * sums[b]
+        spreads = (n * squares[a] - sums[a] ** 2) * (n * squares[b] - sums[b] ** 2)
+        return shared > 0 and 10_000 * shared * shared >= LEAST_CORRELATION**2 * spreads
+
+    return [pair for pair in pairs if correlate(pair[1], pair[2])]
 
 
 def _neighbours(rows: Hashes, columns: Hashes) -> Hashes:

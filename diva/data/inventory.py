@@ -72,6 +72,13 @@ class Inventory:
         own = self.samples[split].name(index - self.bounds(split)[0])
         return own if split == WHOLE else f"{split}/{own}"
 
+    def image(self, index: int) -> str:
+        """The path of a sample's image, or of the first file of a clip."""
+        if self.files is not None:
+            return self.files.path(index)
+        split = self.split_of(index)
+        return os.fspath(self.samples[split].files(index - self.bounds(split)[0])[0])
+
     def counts(self, split: str) -> list[int]:
         """The number of samples of each class, (classes,)."""
         start, stop = self.bounds(split)

@@ -51,6 +51,7 @@ ROW = numpy.dtype(
 MOST_AT_ONCE = 256  # images in a worker's turn
 SMALL = 1 << 14  # bytes of pixels; images up to this size are counted together
 GRID = 9  # the difference hash looks at 9 x 9 grey levels
+THUMBNAIL = 32
 MARGIN = 2  # a neighbour is brighter when it is so by as much: noise in a plain area says nothing
 
 
@@ -280,15 +281,34 @@ class Turn:
         counts[0 if n_channels == 1 else 1, :n_channels] += values.astype(numpy.uint64)
 
 
+def thumbnails(paths: Sequence[str], jobs: int | None) -> NDArray[numpy.uint8]:
+    """Images, all of them readable, as 32 x 32 grey levels: (N, 1024)."""
+    found = numpy.zeros((len(paths), THUMBNAIL * THUMBNAIL), numpy.uint8)
+
+    def work(start: int, stop: int) -> tuple[int, bytes]:
+        from PIL import Image
+
+        grids = bytearray()
+        for path in paths[start:stop]:
+            with Image.open(path) as opened:
+                grids += grid_of(decoded(opened, "L" if is_grey(opened.mode) else "RGB"), THUMBNAIL)
+        return start, bytes(grids)
+
+    for start, grids in over_ranges(work, len(paths), MOST_AT_ONCE, jobs):
+        part = numpy.frombuffer(grids, numpy.uint8).reshape(-1, THUMBNAIL * THUMBNAIL)
+        found[start : start + len(part)] = part
+    return found
+
+
 def _shape(shape: tuple[int, ...]) -> bytes:
     return json.dumps(shape).encode()
 
 
-def grid_of(image: Image.Image) -> bytes:
-    """The image as 9 x 9 grey levels, each the mean of its part; whole-number arithmetic of Pillow."""
+def grid_of(image: Image.Image, side: int = GRID) -> bytes:
+    """The image as `side` x `side` grey levels, each a mean of its part; whole-number arithmetic of Pillow."""
     from PIL import Image
 
-    return image.resize((GRID, GRID), Image.Resampling.BOX, reducing_gap=2.0).convert("L").tobytes()
+    return image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=4.0).convert("L").tobytes()
 
 
 def difference_hashes(grids: bytes) -> tuple[NDArray[numpy.uint64], NDArray[numpy.uint64]]:

@@ -27,7 +27,8 @@ def summarise(report: Mapping[str, Any]) -> Iterator[str]:
     if "codes" in report:
         yield ""
         yield _codes(report)
-    for split, facts in report["splits"].items():
+    for split in splits_of(report):
+        facts = report["splits"][split]
         if "features" in facts:
             yield ""
             yield f"{split}:"
@@ -38,18 +39,24 @@ def summarise(report: Mapping[str, Any]) -> Iterator[str]:
         yield from _wrapped(label, text)
 
 
+def splits_of(report: Mapping[str, Any]) -> list[str]:
+    """The names of the splits, in the order train, val, test."""
+    return sorted(report["splits"], key=("train", "val", "test", "all").index)
+
+
 def _splits(report: Mapping[str, Any]) -> str:
     headers, rows = ["split", "samples", "share"], []
     more = {"bytes": "bytes", "unreadable": "unreadable", "vocabulary": "vocabulary", "empty": "empty"}
     present = [key for key in more if any(key in facts for facts in report["splits"].values())]
-    for split, facts in report["splits"].items():
+    for split in splits_of(report):
+        facts = report["splits"][split]
         share = facts["samples"] / report["n_samples"]
         rows.append([split, f"{facts['samples']:,}", f"{share:.1%}", *(f"{facts[key]:,}" for key in present)])
     return table([*headers, *(more[key] for key in present)], rows, WIDTH)
 
 
 def _classes(report: Mapping[str, Any]) -> str:
-    splits = list(report["class_counts"])
+    splits = splits_of(report)
     rows = []
     for number, name in enumerate(report["classes"]):
         weight = report["class_weights"][number]
@@ -88,7 +95,8 @@ def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "modes", f"{_tally(report['modes'])}; read as {report['mode']}"
     if "frames" in report:
         yield "frames", _spread(report["frames"])
-    for split, facts in report["splits"].items():
+    for split in splits_of(report):
+        facts = report["splits"][split]
         if "characters" in facts:
             yield f"{split}", f"characters {_spread(facts['characters'])}; words {_spread(facts['words'])}"
     found = report["duplicates"]
@@ -97,7 +105,7 @@ def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "duplicates", _groups(within, "in one split")
     yield "leaks", _groups([group for group in exact if group["leak"]], "in several splits")
     if similar is not None:
-        yield "look alike", _groups(similar, f"{found['similar_leaks']} of them in several splits")
+        yield "look alike", _groups(similar, f"({found['similar_leaks']:,} of them in several splits)")
     unreadable = report["unreadable"]
     if unreadable:
         yield "unreadable", f"{len(unreadable)} files"
