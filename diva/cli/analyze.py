@@ -48,12 +48,14 @@ def analyze(
     Mean and standard deviation are of the training split, per channel, in [0, 1], exact. What cannot be read is listed and
     is no error. Nothing is written into the data set; the report is kept beside it until the data change.
     """
+    from diva.data import expectations
     from diva.data.analysis import analyse
     from diva.errors import DataError
 
     folder = folder.expanduser()
     if not folder.is_dir():
         raise DataError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
+    stated = expectations.stated(folder) + (expectations.read(expect.expanduser()) if expect else [])
     say = console()
     bar: Progress | None = None
     shown = 0
@@ -79,3 +81,4 @@ def analyze(
 
         for line in summarise(report):
             say.result(line)
+    expectations.require(report, stated)

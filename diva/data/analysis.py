@@ -14,7 +14,7 @@ from diva.data import duplicates, kinds
 from diva.data.images import decoder
 from diva.data.inventory import WHOLE, masks_of, take_inventory
 from diva.data.layouts import describe, layout_of
-from diva.data.statistics import measure, thumbnails
+from diva.data.statistics import Way, measure, thumbnails
 from diva.errors import DataError, RecordError
 from diva.records import footprint
 from diva.records.files import read_json, sha256_bytes, write_json
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from diva.data.inventory import Inventory
     from diva.data.statistics import Measured
+    from diva.data.workers import Kind
 
 SCHEMA = 1
 SUFFIX = ".analysis.json"
@@ -39,6 +40,7 @@ def analyse(
     jobs: int | None = None,
     similar: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    kind: Kind = "processes",
 ) -> dict[str, Any]:
     """The report on a data set, split or not; see docs/how-to/analyze.md for what it holds. Nothing is written into the folder.
 
@@ -51,10 +53,15 @@ def analyse(
     key = {"footprint": digest, "decoder": decoder(), "layout": chosen, "similar": similar, "schema": SCHEMA}
     report = _kept(folder, key) if digest else None
     if report is None:
-        report = {**_compute(folder, chosen, jobs, similar, progress), "footprint": digest, "schema": SCHEMA}
+        report = {**_compute(folder, chosen, Way(jobs, kind, similar), progress), "footprint": digest, "schema": SCHEMA}
         if digest:
             _keep(folder, {"key": key, "report": report})
     return {**report, "name": folder.resolve().name, "warnings": [*warnings, *report["warnings"]]}
+
+
+def count(folder: Path, layout: str | None = None) -> dict[str, Any]:
+    """The part of the report that needs no image to be opened: samples per split and class."""
+    return {**_counted(take_inventory(folder, layout)), "name": folder.resolve().name}
 
 
 def _footprint(folder: Path) -> tuple[str | None, list[str]]:
@@ -102,9 +109,7 @@ def _keep(folder: Path, document: dict[str, Any]) -> None:
             write_json(cached, document)
 
 
-def _compute(
-    folder: Path, layout: str, jobs: int | None, similar: bool, progress: Callable[[int, int], None] | None
-) -> dict[str, Any]:
+def _compute(folder: Path, layout: str, way: Way, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
     inventory = take_inventory(folder, layout)
     total, done = len(inventory) * (2 if layout == "pairs" else 1), 0
 
@@ -120,16 +125,16 @@ def _compute(
     elif layout == "points":
         report |= _points(inventory)
     elif layout == "clips":
-        found = kinds.measure_clips(inventory.samples, jobs, similar, advance)
-        report |= _images(inventory, found, similar, jobs)
+        found = kinds.measure_clips(inventory.samples, way, advance)
+        report |= _images(inventory, found, way)
         report["frames"] = kinds.spread(found.rows["n_frames"][found.rows["readable"]])
     else:
         assert inventory.files is not None
         groups = list(inventory.splits.values())
-        found = measure(inventory.files, groups, jobs=jobs, similar=similar, progress=advance)
-        report |= _images(inventory, found, similar, jobs)
+        found = measure(inventory.files, groups, way, progress=advance)
+        report |= _images(inventory, found, way)
         if layout == "pairs":
-            report |= _masks(inventory, found, jobs, advance, report)
+            report |= _masks(inventory, found, way, advance, report)
     report["warnings"] = _warnings(report)
     return report
 
@@ -164,7 +169,7 @@ def inverse_frequency(counts: list[int]) -> list[float | None]:
     return [n / (n_present * count) if count else None for count in counts]
 
 
-def _images(inventory: Inventory, found: Measured, similar: bool, jobs: int | None) -> dict[str, Any]:
+def _images(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
     mode = found.mode
     mean, std = found.moments([0], mode).mean_and_std()
     sizes = found.sizes()
@@ -199,7 +204,7 @@ def _images(inventory: Inventory, found: Measured, similar: bool, jobs: int | No
         "modes": found.tally("mode"),
         "decoder": decoder(),
         "unreadable": [{"path": inventory.name(index), "reason": reason} for index, reason in found.unreadable],
-        "duplicates": _duplicates(inventory, found, similar, jobs),
+        "duplicates": _duplicates(inventory, found, way),
     }
 
 
@@ -213,16 +218,16 @@ def _histogram(values: NDArray[Any]) -> dict[str, list[int]]:
     return {"edges": [low + width * i for i in range(len(counts) + 1)], "counts": counts.tolist()}
 
 
-def _duplicates(inventory: Inventory, found: Measured, similar: bool, jobs: int | None) -> dict[str, Any]:
+def _duplicates(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
     readable = found.rows["readable"].astype(numpy.bool_)
     groups = duplicates.exact_groups(found.rows["sha256"], readable)
     known = {index: number for number, group in enumerate(groups) for index in group}
-    pairs = duplicates.similar_pairs(found.rows["rows"], found.rows["columns"], readable) if similar else []
+    pairs = duplicates.similar_pairs(found.rows["rows"], found.rows["columns"], readable) if way.similar else []
     complete = len(pairs) < duplicates.MOST_CANDIDATES
     pairs = [pair for pair in pairs if known.get(pair[1], -1) != known.get(pair[2], -2)]
 
     def small(chosen: list[int]) -> NDArray[numpy.uint8]:
-        return thumbnails([inventory.image(index) for index in chosen], jobs)
+        return thumbnails([inventory.image(index) for index in chosen], way)
 
     candidates = [
         {"samples": [inventory.name(one), inventory.name(two)], "bits": bits, "leak": _leaks(inventory, [one, two])}
@@ -230,9 +235,9 @@ def _duplicates(inventory: Inventory, found: Measured, similar: bool, jobs: int 
     ]
     return {
         **_exact(inventory, groups),
-        "similar": candidates if similar else None,
-        "similar_leaks": sum(bool(pair["leak"]) for pair in candidates) if similar else None,
-        "similar_complete": complete if similar else None,
+        "similar": candidates if way.similar else None,
+        "similar_leaks": sum(bool(pair["leak"]) for pair in candidates) if way.similar else None,
+        "similar_complete": complete if way.similar else None,
     }
 
 
@@ -276,13 +281,13 @@ def _labels_differ(inventory: Inventory, group: list[int]) -> bool:
 
 
 def _masks(
-    inventory: Inventory, found: Measured, jobs: int | None, advance: Callable[[int], None], report: dict[str, Any]
+    inventory: Inventory, found: Measured, way: Way, advance: Callable[[int], None], report: dict[str, Any]
 ) -> dict[str, Any]:
     """Codes of the masks: pixels and masks with each, per split, and weights of the reference split, 1 on average over pixels."""
     masks = masks_of(inventory)
     sizes = [(int(row["height"]), int(row["width"])) for row in found.rows]
     groups = list(inventory.splits.values())
-    pixels, seen, bad = kinds.count_codes(masks, sizes, groups, jobs, advance)
+    pixels, seen, bad = kinds.count_codes(masks, sizes, groups, way, advance)
     codes = sorted(set().union(*pixels), key=kinds.code_order)
     counts = {split: [pixels[group][code] for code in codes] for group, split in enumerate(inventory.splits)}
     reference = counts[inventory.reference]

@@ -78,7 +78,7 @@ def confirmed(
         a, b = place[one], place[two]
         shared = n * int((grey[a] * grey[b]).sum()) - sums[a] * sums[b]
         spreads = (n * squares[a] - sums[a] ** 2) * (n * squares[b] - sums[b] ** 2)
-        return shared > 0 and 10_000 * shared * shared >= LEAST_CORRELATION**2 * spreads
+        return bool(shared > 0 and 10_000 * shared * shared >= LEAST_CORRELATION**2 * spreads)
 
     return [pair for pair in pairs if correlate(pair[1], pair[2])]
 

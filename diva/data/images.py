@@ -98,7 +98,7 @@ def _compute_statistics(folders: Mapping[str, ImageFolder], root: Path) -> dict[
     # Threads, not processes: torch may be loaded here, and its own threads do not survive a fork.
     modes = statistics.read_modes(files, kind="threads")
     mode: Mode = "L" if all(map(is_grey, modes)) else "RGB"
-    found = statistics.measure(files, groups, mode=mode, similar=False, kind="threads")
+    found = statistics.measure(files, groups, statistics.Way(kind="threads", similar=False), mode)
     if found.unreadable:
         raise unreadable(Path(files.path(found.unreadable[0][0])), found.unreadable[0][1])
     sizes = found.sizes()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from diva.data.layouts import Samples
     from diva.data.layouts.points import Points
     from diva.data.layouts.texts import Texts
-    from diva.data.statistics import Files
+    from diva.data.statistics import Files, Way
 
 MOST_CODES = 4096  # colours of one mask; a photograph in gt/ has more
 _SCALE = 1074  # the least positive double is 2 to the power of -1074: times 2 to the power of 1074 every double is a whole number
@@ -32,7 +32,7 @@ def count_codes(
     masks: Files,
     sizes: Sequence[tuple[int, int]],
     groups: Sequence[int],
-    jobs: int | None,
+    way: Way,
     progress: Callable[[int], None],
 ) -> tuple[list[Counter[str]], list[Counter[str]], list[tuple[int, str]]]:
     """Pixels and masks of each code, per group of masks; then the masks that cannot be used, with the reason.
@@ -62,7 +62,7 @@ def count_codes(
     all_pixels: list[Counter[str]] = [Counter() for _ in groups]
     all_seen: list[Counter[str]] = [Counter() for _ in groups]
     all_bad: list[tuple[int, str]] = []
-    for n, pixels, seen, bad in over_ranges(work, len(masks), MOST_AT_ONCE, jobs):
+    for n, pixels, seen, bad in over_ranges(work, len(masks), MOST_AT_ONCE, way.jobs, way.kind):
         for group in pixels:
             all_pixels[group].update(pixels[group])
             all_seen[group].update(seen[group])
@@ -92,9 +92,7 @@ def _codes(path: str, size: tuple[int, int]) -> dict[str, int]:
     return {"#{:02x}{:02x}{:02x}".format(*code) if isinstance(code, tuple) else str(code): n for n, code in found}
 
 
-def measure_clips(
-    clips: Mapping[str, Samples], jobs: int | None, similar: bool, progress: Callable[[int], None]
-) -> Measured:
+def measure_clips(clips: Mapping[str, Samples], way: Way, progress: Callable[[int], None]) -> Measured:
     """A row per clip: its digest is that of its frames' digests, its size and hashes the first frame's; all frames' pixels are counted."""
     groups = [len(part) for part in clips.values()]
     starts = numpy.cumsum([0, *groups])
@@ -104,7 +102,7 @@ def measure_clips(
     bad: list[tuple[int, str]] = []
 
     def work(start: int, stop: int) -> tuple[int, Any, Any, list[tuple[int, str]]]:
-        turn, reasons = Turn(stop - start, similar), []
+        turn, reasons = Turn(stop - start, way.similar), []
         for index in range(start, stop):
             group = int(starts.searchsorted(index, "right")) - 1
             paths = parts[group].files(index - int(starts[group]))
@@ -116,7 +114,7 @@ def measure_clips(
                 reasons.append((index, reason_of(error)))
         return start, *turn.end(), reasons
 
-    for start, part, counted, reasons in over_ranges(work, len(rows), 16, jobs):
+    for start, part, counted, reasons in over_ranges(work, len(rows), 16, way.jobs, way.kind):
         rows[start : start + len(part)] = part
         for group, values in counted.items():
             counts[group] += values

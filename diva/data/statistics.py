@@ -82,6 +82,16 @@ class Files:
 
 @final
 @dataclass(frozen=True)
+class Way:
+    """How to go about it: in how many workers of which kind, and whether difference hashes are made too."""
+
+    jobs: int | None = None
+    kind: Kind = "processes"
+    similar: bool = True
+
+
+@final
+@dataclass(frozen=True)
 class Moments:
     """How often each value occurs in each channel: whole numbers (channels, 256)."""
 
@@ -145,15 +155,13 @@ class Measured:
 def measure(
     files: Files,
     groups: Sequence[int],
+    way: Way,
     mode: Mode | None = None,
-    jobs: int | None = None,
-    similar: bool = True,
-    kind: Kind = "processes",
     progress: Callable[[int], None] | None = None,
 ) -> Measured:
     """Decode every image once. `groups` are the lengths of the groups of files whose pixels are counted together.
 
-    mode: what images are decoded to; None: "L" what is grey, "RGB" the rest. similar: also make difference hashes.
+    mode: what images are decoded to; None: "L" what is grey, "RGB" the rest.
     """
     starts = numpy.cumsum([0, *groups])
     rows = numpy.zeros(len(files), ROW)
@@ -163,7 +171,7 @@ def measure(
     def work(
         start: int, stop: int
     ) -> tuple[int, NDArray[Any], dict[int, NDArray[numpy.uint64]], list[tuple[int, str]]]:
-        turn = Turn(stop - start, similar)
+        turn = Turn(stop - start, way.similar)
         reasons = []
         for index in range(start, stop):
             group = int(starts.searchsorted(index, "right")) - 1
@@ -174,7 +182,7 @@ def measure(
                 reasons.append((index, reason_of(error)))
         return start, *turn.end(), reasons
 
-    for start, part, counted, reasons in over_ranges(work, len(files), MOST_AT_ONCE, jobs, kind):
+    for start, part, counted, reasons in over_ranges(work, len(files), MOST_AT_ONCE, way.jobs, way.kind):
         rows[start : start + len(part)] = part
         for group, values in counted.items():
             counts[group] += values
@@ -281,7 +289,7 @@ class Turn:
         counts[0 if n_channels == 1 else 1, :n_channels] += values.astype(numpy.uint64)
 
 
-def thumbnails(paths: Sequence[str], jobs: int | None) -> NDArray[numpy.uint8]:
+def thumbnails(paths: Sequence[str], way: Way) -> NDArray[numpy.uint8]:
     """Images, all of them readable, as 32 x 32 grey levels: (N, 1024)."""
     found = numpy.zeros((len(paths), THUMBNAIL * THUMBNAIL), numpy.uint8)
 
@@ -294,7 +302,7 @@ def thumbnails(paths: Sequence[str], jobs: int | None) -> NDArray[numpy.uint8]:
                 grids += grid_of(decoded(opened, "L" if is_grey(opened.mode) else "RGB"), THUMBNAIL)
         return start, bytes(grids)
 
-    for start, grids in over_ranges(work, len(paths), MOST_AT_ONCE, jobs):
+    for start, grids in over_ranges(work, len(paths), MOST_AT_ONCE, way.jobs, way.kind):
         part = numpy.frombuffer(grids, numpy.uint8).reshape(-1, THUMBNAIL * THUMBNAIL)
         found[start : start + len(part)] = part
     return found
