@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from diva.data.images import image_statistics, open_image
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
+    from diva.data.pixels import Pixels
+    from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
@@ -39,6 +41,8 @@ _HOMES = {
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
     "read_image_folders": "diva.data.layouts.class_folders",
+    "Pixels": "diva.data.pixels",
+    "balanced_order": "diva.data.sampling",
     "DataError": "diva.errors",
     "DivaError": "diva.errors",
     "UsageError": "diva.errors",

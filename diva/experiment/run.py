@@ -151,7 +151,7 @@ def prepare(
     assert isinstance(task, Task) and options.seed is not None
     weights = _keep_weights(run, request, options)
     learner, matched = assemble(
-        task, located.folder if located else None, Seeds(options.seed), options, device, weights
+        task, located.folder if located else None, Seeds(options.seed), options, device, weights, console.say
     )
     stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
     if matched:
