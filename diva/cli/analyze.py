@@ -81,4 +81,9 @@ def analyze(
 
         for line in summarise(report):
             say.result(line)
+    if to is not None:
+        from diva.experiment.data_report import write_report
+
+        written = write_report(folder, report, to.expanduser())
+        say.say(f"{to}: {', '.join(path.name for path in written)}")
     expectations.require(report, stated)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from diva import __version__
 from diva.data import duplicates, kinds
 from diva.data.images import decoder
 from diva.data.inventory import WHOLE, masks_of, take_inventory
@@ -49,8 +50,15 @@ def analyse(
     similar: also look for images that look alike. `progress` gets (files done, files). DataError: what the layout refuses.
     """
     chosen = layout_of(folder, layout)
-    digest, warnings = _footprint(folder)
-    key = {"footprint": digest, "decoder": decoder(), "layout": chosen, "similar": similar, "schema": SCHEMA}
+    digest, warnings = _footprint(folder, jobs)
+    key = {
+        "footprint": digest,
+        "decoder": decoder(),
+        "layout": chosen,
+        "similar": similar,
+        "schema": SCHEMA,
+        "diva": __version__,
+    }
     report = _kept(folder, key) if digest else None
     if report is None:
         report = {**_compute(folder, chosen, Way(jobs, kind, similar), progress), "footprint": digest, "schema": SCHEMA}
@@ -64,19 +72,14 @@ def count(folder: Path, layout: str | None = None) -> dict[str, Any]:
     return {**_counted(take_inventory(folder, layout)), "name": folder.resolve().name}
 
 
-def _footprint(folder: Path) -> tuple[str | None, list[str]]:
+def _footprint(folder: Path, jobs: int | None) -> tuple[str | None, list[str]]:
     """The digest of the folder as it is now; None, and a warning, where it cannot be taken: an unreadable file is to be told, not fatal."""
     try:
-        stored_at = footprint.location(folder)
-        if not stored_at.exists():
-            return footprint.check(folder)[0].digest, []
-        then = footprint.read(stored_at)
-        now = footprint.take(folder, known=then)
+        now, _, changed = footprint.inspect(folder, jobs=jobs)
     except DataError as error:
         return None, [
             f"without a footprint, so this report is not kept: {str(error).replace(str(folder), folder.name)}"
         ]
-    changed = footprint.compare(then, now)
     told = f"changed since its footprint was taken: {changed.text()}; to accept it: diva verify {folder.name} --update"
     return now.digest, [told] if changed else []
 
@@ -327,6 +330,10 @@ def _texts(inventory: Inventory) -> dict[str, Any]:
     ]
     return {
         "splits": {split: {"samples": len(part), **kinds.describe_texts(part)} for split, part in parts.items()},
+        "histograms": {
+            split: {"characters": _histogram(numpy.array([len(text) for text in part.texts], numpy.int64))}
+            for split, part in parts.items()
+        },
         "duplicates": {
             **_exact(inventory, groups),
             "similar": candidates,
