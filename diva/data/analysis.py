@@ -177,7 +177,8 @@ def _images(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
     mode = found.mode
     mean, std = found.moments([0], mode).mean_and_std()
     sizes = found.sizes()
-    rows = found.rows[found.rows["readable"]]
+    readable = found.rows["readable"].astype(numpy.bool_)
+    height, width = found.rows["height"][readable], found.rows["width"][readable]
     common = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
     splits = {}
     for group, split in enumerate(inventory.splits):
@@ -200,9 +201,9 @@ def _images(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
         "size": list(common[0][0]) if len(common) == 1 else None,
         "sizes": [[height, width, n] for (height, width), n in common[:MOST_SIZES]],
         "n_sizes": len(common),
-        "height": kinds.spread(rows["height"]),
-        "width": kinds.spread(rows["width"]),
-        "histograms": {"height": _histogram(rows["height"]), "width": _histogram(rows["width"])},
+        "height": kinds.spread(height),
+        "width": kinds.spread(width),
+        "histograms": {"height": _histogram(height), "width": _histogram(width)},
         "values": found.moments([0], mode).counts.tolist(),
         "formats": found.tally("format"),
         "modes": found.tally("mode"),
