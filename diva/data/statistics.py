@@ -177,7 +177,7 @@ def measure(
         reasons = []
         for index in range(start, stop):
             try:
-                turn.add(index - start, bisect_right(ends, index), _content(files.path(index)), mode)
+                turn.add(index - start, bisect_right(ends, index), content_of(files.path(index)), mode)
             except Exception as error:  # Pillow's decoders raise a dozen kinds
                 reasons.append((index, reason_of(error)))
         return start, *turn.end(), reasons
@@ -192,7 +192,7 @@ def measure(
     return Measured(rows, counts, sorted(bad))
 
 
-def _content(path: str) -> bytes:
+def content_of(path: str) -> bytes:
     """The bytes of a file, with as few calls of the system as there can be."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
