@@ -113,7 +113,7 @@ def test_codes_of_masks_and_features_of_points(tmp_path):
 
 
 def test_all_unmet_ones_are_told_at_once_with_where_they_stand(report):
-    said = [("data.yaml", {"samples": 3, "mode": "L"}), ("dataset.yaml", {"classes": 5})]
+    said: expectations.Stated = [("data.yaml", {"samples": 3, "mode": "L"}), ("dataset.yaml", {"classes": 5})]
     with pytest.raises(DataError) as raised:
         require(report, said)
     assert str(raised.value) == (
