@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from diva import __version__
+from diva.cli.analyze import analyze
 from diva.cli.data import data
 from diva.cli.doctor import doctor
 from diva.cli.init import init
@@ -35,7 +36,7 @@ def cli() -> None:
     """Deep-learning experiments that anyone can run again, to the last bit."""
 
 
-for command in (run, resume, reproduce, list_, show, init, split, data, verify, tensorboard, doctor):
+for command in (run, resume, reproduce, list_, show, init, split, analyze, verify, data, tensorboard, doctor):
     cli.add_command(command)
 
 
