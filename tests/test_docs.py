@@ -302,13 +302,8 @@ def test_blocks_parse(page: Path):
 
 def options() -> dict[str, set[str]]:
     """The flags of every command; those of `run` with the knobs of every template."""
-    found = {
-        name: {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | {"--help"}
-        for name, command in cli.commands.items()
-    }
-    for name, command in cli.commands.items():
-        for inner in command.commands.values() if isinstance(command, click.Group) else ():
-            found[name] |= {flag for p in inner.params for flag in (*p.opts, *p.secondary_opts)}
+    sets = {name: (c, *getattr(c, "commands", {}).values()) for name, c in cli.commands.items()}  # a group has its own
+    found = {n: {f for c in g for p in c.params for f in p.opts + p.secondary_opts} | {"--help"} for n, g in sets.items()}
     for template in template_names():
         for knob in knobs_of(load_found(find_task(template))):
             found["run"] |= {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}
