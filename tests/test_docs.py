@@ -303,7 +303,9 @@ def test_blocks_parse(page: Path):
 def options() -> dict[str, set[str]]:
     """The flags of every command; those of `run` with the knobs of every template."""
     sets = {name: (c, *getattr(c, "commands", {}).values()) for name, c in cli.commands.items()}  # a group has its own
-    found = {n: {f for c in g for p in c.params for f in p.opts + p.secondary_opts} | {"--help"} for n, g in sets.items()}
+    found = {
+        n: {f for c in g for p in c.params for f in p.opts + p.secondary_opts} | {"--help"} for n, g in sets.items()
+    }
     for template in template_names():
         for knob in knobs_of(load_found(find_task(template))):
             found["run"] |= {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}
