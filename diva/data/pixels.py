@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Cache = Literal["auto", "on", "off"]
 SHARE = 4  # `auto` takes at most one part in so many of the memory that is available
-WORTH_A_THREAD_S = 1e-3  # smaller images are decoded faster by one thread: they hold Python's lock most of the time
+WORTH_A_THREAD_S = 1e-3  # of computing: small images hold Python's lock most of the time, and threads slow them down
 
 
 class Pixels:
@@ -94,9 +94,9 @@ class Pixels:
 
         pairs = list(zip(places, indices, strict=True))
         while pairs:
-            started = time.perf_counter()
+            started = time.thread_time()
             decode(pairs.pop(0))
-            if time.perf_counter() - started > WORTH_A_THREAD_S and len(pairs) > 1 and _free_cores() > 1:
+            if time.thread_time() - started > WORTH_A_THREAD_S and len(pairs) > 1 and _free_cores() > 1:
                 for _ in self._threads().map(
                     decode, pairs
                 ):  # the first error in the order of the batch is the one raised
