@@ -118,14 +118,15 @@ def test_a_journal_is_not_believed_about_a_file_that_changed_since(data, reads):
     assert reads == [NAMES[1], NAMES[3], NAMES[5], NAMES[11]]
 
 
-def test_what_a_quick_check_took_on_trust_is_read_by_the_deep_check_that_follows(data, reads):
+def test_what_a_quick_check_took_on_trust_is_read_by_the_deep_check_that_follows(data, reads, monkeypatch):
     footprint.check(data)
-    for name in NAMES[6:9]:
+    for name in NAMES[7:9]:
         os.utime(data / name, ns=(0, 0))
     tick(data)
-    kill_after(reads, 2, data)
+    monkeypatch.setattr(hashing, "_BATCH_FILES", 2)
+    kill_after(reads, 1, data)
     footprint.inspect(data, deep=True, jobs=1)
-    assert reads == NAMES[:6] + NAMES[8:]
+    assert reads == NAMES[:7] + NAMES[8:]
 
 
 def test_a_journal_that_nobody_continued_for_a_day_is_dropped(data, reads):
