@@ -267,7 +267,7 @@ def _take(
     progress: Progress | None,
 ) -> Footprint:
     """The lines are spooled, to memory while they are few, so that what this needs does not grow with the folder."""
-    from tempfile import SpooledTemporaryFile
+    from tempfile import SpooledTemporaryFile, gettempdir
 
     listing = Listing(folder)
     sources = [_known(known)] if known is not None else []
@@ -276,10 +276,16 @@ def _take(
     count = _Count()
     tell = None if progress is None else lambda n_bytes: progress(n_bytes, max(n_bytes, listing.n_bytes))
     batches = hashing.hashed(folder, listing, merge(*sources, key=lambda one: one.path), journal, jobs, tell)
-    with closing(batches):
-        for batch in batches:
-            count.add([file.path for file in batch.found], sum(file.size for file in batch.found), batch.sha256s)
-            lines.write(b",\n".join([*batch.lines, b""]))
+    try:
+        with closing(batches):
+            for batch in batches:
+                count.add([file.path for file in batch.found], sum(file.size for file in batch.found), batch.sha256s)
+                lines.write(b",\n".join([*batch.lines, b""]))
+    except OSError as error:
+        raise DataError(
+            f"the footprint of {folder} has no place in {gettempdir()} while it is made: {error.strerror}. Make room "
+            "there, or set TMPDIR to another folder."
+        ) from error
     totals = count.totals()
     return Footprint(Entries(lines, 0, max(0, lines.tell() - 2), totals.n_files), totals)
 
