@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from diva import __version__
+from diva.cli.analyze import analyze
 from diva.cli.doctor import doctor
 from diva.cli.init import init
 from diva.cli.inspect import list_, show
@@ -33,7 +34,7 @@ def cli() -> None:
     """Deep-learning experiments that anyone can run again, to the last bit."""
 
 
-for command in (run, resume, reproduce, list_, show, init, verify, tensorboard, doctor):
+for command in (run, resume, reproduce, list_, show, init, analyze, verify, tensorboard, doctor):
     cli.add_command(command)
 
 
