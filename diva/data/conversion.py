@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 from itertools import groupby, pairwise
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -281,32 +280,8 @@ def _copy_members(items: list[Placed], names: _Names, report: Progress) -> None:
     by_archive: dict[Path, dict[str, list[Path]]] = {}
     for item in items:
         by_archive.setdefault(item.archive, {}).setdefault(item.member, []).append(names.new(item.target))
-    for archive, wanted in by_archive.items():
-        for name, stream in _wanted(archive, wanted):
-            first, *others = wanted.pop(name)
-            _copy(stream, first)
-            for other in others:
-                with first.open("rb") as again:
-                    _copy(again, other)
-            report(1 + len(others))
-        if wanted:
-            raise DataError(
-                f"{archive.name}: has no file {printable(min(wanted))}; it is not the one that the card describes"
-            )
-
-
-def _wanted(archive: Path, wanted: dict[str, list[Path]]) -> Iterator[tuple[str, IO[bytes]]]:
-    """The wanted members: addressed one by one where the archive can, else picked out while it is read through."""
-    for name, stream in archives.contents(archive):
-        if name in wanted:
-            yield name, stream
-        if not wanted:
-            return
-
-
-def _copy(stream: IO[bytes], target: Path) -> None:
-    with target.open("xb") as file:
-        shutil.copyfileobj(stream, file, 1 << 20)
+    for archive, targets in by_archive.items():
+        archives.extract(archive, targets, report)
 
 
 def _move_val(folder: Path, names: _Names, card: Card, members: dict[int | None, list[int]]) -> None:
