@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from json.encoder import encode_basestring_ascii
 from typing import IO, TYPE_CHECKING, Any, final, overload
 
@@ -61,6 +62,8 @@ class Entries(Sequence[FileEntry]):
         return tuple(self)[index]
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, Entries):
+            return all(mine == theirs for mine, theirs in zip_longest(self.lines(), other.lines()))
         if not isinstance(other, Sequence):
             return NotImplemented
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))

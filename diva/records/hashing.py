@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from diva.records.listing import Found
 
-    Hashed = tuple[list[Found], list[str]]
-
 SUFFIX = ".part"
 _SMALL = 1 << 16  # bytes; a file up to this size is read at once
 _BLOCK = 1 << 18  # bytes; larger ones through one buffer of this size, which stays in the core's own cache
@@ -49,6 +47,15 @@ class Known(NamedTuple):
     before_ns: int = 0
 
 
+class Hashed(NamedTuple):
+    """Some files, with their SHA-256 in hex and their lines, and the lines of those among them that were read."""
+
+    found: list[Found]
+    sha256s: list[str]
+    lines: list[bytes]
+    fresh: list[bytes]
+
+
 def hashed(
     folder: Path,
     found: Iterable[Found],
@@ -57,7 +64,7 @@ def hashed(
     jobs: int | None = None,
     tell: Callable[[int], None] | None = None,
 ) -> Generator[Hashed, None, None]:
-    """Batch after batch of files and their SHA-256 in hex, in the order of `found`; only what is not `known` is read.
+    """The files with their SHA-256, in the order of `found`, some at a time; only what is not `known` is read.
 
     `found` and `known` are sorted by path. `jobs` threads, by default one per core, at most 8: a few batches at a time,
     so that memory does not grow with the folder. `tell` gets the bytes done, of known files too.
@@ -68,13 +75,13 @@ def hashed(
     n_threads = jobs or min(8, os.cpu_count() or 1)
     work = _Work(os.fsencode(folder))
     threads = ThreadPoolExecutor(n_threads)
-    waiting: deque[Future[_Batch]] = deque()
+    waiting: deque[Future[Hashed]] = deque()
 
     def next_one() -> Hashed:
         batch = _outcome(waiting.popleft(), work, tell)
         if journal is not None and batch.fresh:
             journal.append(batch.fresh)
-        return batch.found, batch.sha256s
+        return batch
 
     try:
         for batch in _batches(_matched(found, known)):
@@ -221,13 +228,7 @@ class _Work:
             self.n_bytes += n_bytes
 
 
-class _Batch(NamedTuple):
-    found: list[Found]
-    sha256s: list[str]
-    fresh: list[bytes]  # lines of those that were read
-
-
-def _outcome(future: Future[_Batch], work: _Work, tell: Callable[[int], None] | None) -> _Batch:
+def _outcome(future: Future[Hashed], work: _Work, tell: Callable[[int], None] | None) -> Hashed:
     while tell is not None:
         with suppress(TimeoutError):
             future.exception(timeout=_TELL_EVERY_S)
@@ -263,17 +264,13 @@ def _batches(matched: Iterable[tuple[Found, str | None]]) -> Iterator[list[tuple
         yield batch
 
 
-def _hash_batch(work: _Work, batch: list[tuple[Found, str | None]]) -> _Batch:
-    sha256s: list[str] = []
-    fresh: list[bytes] = []
-    for file, known in batch:
-        sha256 = known or _hash_file(work, file)
-        sha256s.append(sha256)
-        if known is None:
-            fresh.append(entries.line(file.path, file.size, file.mtime_ns, sha256))
-        else:
-            work.add(file.size)
-    return _Batch([file for file, _ in batch], sha256s, fresh)
+def _hash_batch(work: _Work, batch: list[tuple[Found, str | None]]) -> Hashed:
+    found = [file for file, _ in batch]
+    sha256s = [known or _hash_file(work, file) for file, known in batch]
+    lines = [entries.line(*file[:3], sha256) for file, sha256 in zip(found, sha256s, strict=True)]
+    fresh = [line for line, (_, known) in zip(lines, batch, strict=True) if known is None]
+    work.add(sum(file.size for file, known in batch if known is not None))
+    return Hashed(found, sha256s, lines, fresh)
 
 
 def _hash_file(work: _Work, file: Found) -> str:
