@@ -56,7 +56,7 @@ def test_the_split_follows_the_hash_of_the_index(digits):
 def test_the_bytes_are_those_published_and_depend_on_no_generator(digits, tmp_path):
     random.seed(1), numpy.random.seed(1)
     write_digits(tmp_path / "again")
-    assert take(tmp_path / "again").digest == take(digits).digest == card("digits")["footprint"]
+    assert take(tmp_path / "again").digest == take(digits).digest == card("digits").footprint
 
 
 def test_the_licence_comes_with_the_images(digits):
@@ -64,4 +64,4 @@ def test_the_licence_comes_with_the_images(digits):
 
 
 def test_every_bundled_data_set_has_a_card_and_the_reverse():
-    assert {card(name)["bundled"] for name in names() if "bundled" in card(name)} == set(WRITERS)
+    assert {card(name).bundled for name in names() if card(name).bundled} == set(WRITERS)
