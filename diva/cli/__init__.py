@@ -11,6 +11,7 @@ import click
 
 from diva import __version__
 from diva.cli.doctor import doctor
+from diva.cli.download import download
 from diva.cli.init import init
 from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
@@ -33,7 +34,7 @@ def cli() -> None:
     """Deep-learning experiments that anyone can run again, to the last bit."""
 
 
-for command in (run, resume, reproduce, list_, show, init, verify, tensorboard, doctor):
+for command in (run, resume, reproduce, list_, show, init, download, verify, tensorboard, doctor):
     cli.add_command(command)
 
 
@@ -64,14 +65,21 @@ def _exit_code(argv: list[str] | None) -> int:
         _complain("diva", str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _complain("diva", "interrupted; diva resume RUN continues a run at its last whole epoch")
+        _complain("diva", f"interrupted; {_how_to_go_on(argv)}")
         return INTERRUPTED
     except Terminated:
-        _complain("diva", "terminated; diva resume RUN continues a run at its last whole epoch")
+        _complain("diva", f"terminated; {_how_to_go_on(argv)}")
         return TERMINATED
     except BrokenPipeError:  # the reader of our output has gone, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _how_to_go_on(argv: list[str] | None) -> str:
+    command = next(iter(sys.argv[1:] if argv is None else argv), "")
+    if command in (run.name, resume.name, reproduce.name):
+        return "diva resume RUN continues a run at its last whole epoch"
+    return "give the same command again to go on"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -115,8 +115,8 @@ def test_many_processes_may_make_the_same_data_set(tmp_path):
 
 
 def test_what_a_killed_process_left_is_taken_away(tmp_path):
-    (tmp_path / ".digits.partial" / "train" / "ten").mkdir(parents=True)
-    (tmp_path / ".digits.partial" / "train" / "ten" / "1.png").write_text("half")
+    (tmp_path / ".digits.partial-0a" / "train" / "ten").mkdir(parents=True)
+    (tmp_path / ".digits.partial-0a" / "train" / "ten" / "1.png").write_text("half")
     (tmp_path / ".digits.lock").write_text("")
     assert take(locate("digits", tmp_path)[1]).digest == card("digits").footprint
     assert sorted(p.name for p in tmp_path.iterdir()) == ["digits"]

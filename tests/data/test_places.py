@@ -70,13 +70,13 @@ def test_a_made_folder_appears_at_the_end(tmp_path):
     with made(tmp_path / "cells") as partial:
         partial.mkdir()
         (partial / "a").write_text("1")
-        assert [path.name for path in tmp_path.iterdir()] == [".cells.partial"]
+        assert [path.name[:15] for path in tmp_path.iterdir()] == [".cells.partial-"]
     assert [path.name for path in tmp_path.iterdir()] == ["cells"]
 
 
 def test_what_fails_leaves_nothing_and_what_a_dead_process_left_does_not_stay(tmp_path):
-    (tmp_path / ".cells.partial").mkdir()
-    (tmp_path / ".cells.partial" / "left").write_text("")
+    (tmp_path / ".cells.partial-0a").mkdir()
+    (tmp_path / ".cells.partial-0a" / "left").write_text("")
 
     def interrupted():
         with made(tmp_path / "cells") as partial:
