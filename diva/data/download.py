@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +12,17 @@ from diva.data import given as given_files
 from diva.data.archives import is_foreign
 from diva.data.catalogue import write_bundled
 from diva.data.places import cannot_write, locked, made, prepare_root, remove
-from diva.data.sources import Fetched, Patience, fetch, need_room, text_of_size
+from diva.data.sources import PATIENCE, Fetched, fetch, need_room, text_of_size
 from diva.errors import DataError, RecordError, nearest
 from diva.records import footprint
 from diva.records.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from diva.data.catalogue import Card, SourceFile
     from diva.data.given import Given
-    from diva.data.sources import Bar, Listener
+    from diva.data.sources import Bar, Listener, Patience
 
 DESCRIPTION = "dataset.yaml"
 LICENCE = "LICENCE.txt"
@@ -58,7 +58,7 @@ def download(
     *,
     given: Sequence[str] = (),
     keep_archive: bool = False,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENCE,
 ) -> Downloaded:
     """Make `folder` hold the data set that the card describes; where it does already, only look whether it still does.
 
@@ -76,7 +76,9 @@ def download(
             return _there_already(card, folder)
         if card.bundled is not None:
             write_bundled(card, folder)
-            return Downloaded(card.name, folder, _note_footprint(folder, footprint.take(folder)), (), fresh=True)
+            found = _note_footprint(folder, footprint.take(folder))
+            remove(workshop_of(folder))
+            return Downloaded(card.name, folder, found, (), fresh=True)
         try:
             return _make(card, folder, listener, given, patience, keep_archive=keep_archive)
         except OSError as error:
@@ -148,7 +150,8 @@ def _make(
     workshop.mkdir(exist_ok=True)
     fetched, local = _collect(card, folder, sorted_given, listener, patience)
     files = tuple(
-        {"name": one.name, "size": one.size, "sha256": one.sha256, "url": one.url} for one in fetched.values()
+        {"name": one.name, "size": one.size, "sha256": one.sha256, "url": one.url}
+        for one in sorted(fetched.values(), key=lambda one: one.name)
     )
     with made(folder) as partial:
         _convert(card, local, partial, listener)
@@ -225,7 +228,9 @@ def _one(
         need_room(workshop, source.size - (part.stat().st_size if part.exists() else 0), source.name)
     size = "" if source.size is None else f" ({text_of_size(source.size)})"
     listener.say(f"{source.name}{size}")
-    return fetch(source, workshop, listener, first=given.urls.get(source.name, ()), recorded=recorded, patience=patience)
+    return fetch(
+        source, workshop, listener, first=given.urls.get(source.name, ()), recorded=recorded, patience=patience
+    )
 
 
 def _convert(card: Card, local: dict[str, Path], partial: Path, listener: Listener) -> None:
@@ -283,10 +288,15 @@ def _advance(bar: Bar) -> Any:
 
 
 def _note_footprint(folder: Path, found: footprint.Footprint) -> footprint.Footprint:
-    place = footprint.location(folder)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    footprint.write(place, found, folder.resolve().name)
+    _put(folder, footprint.location(folder), lambda path: footprint.write(path, found, folder.resolve().name))
     return found
+
+
+def _put(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file in the workshop and move it into place: what a killed process leaves of it goes with the workshop."""
+    workshop_of(folder).mkdir(exist_ok=True)
+    write(workshop_of(folder) / path.name)
+    (workshop_of(folder) / path.name).replace(path)
 
 
 def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
@@ -298,16 +308,15 @@ def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
         said = read_json(path)
         return {str(one["name"]): dict(one) for one in said["files"]}
     except (RecordError, KeyError, TypeError, ValueError):
-        raise DataError(
-            f"{path}: is damaged; delete it to download without comparing with the first time"
-        ) from None
+        raise DataError(f"{path}: is damaged; delete it to download without comparing with the first time") from None
 
 
 def _write_record(card: Card, folder: Path, files: tuple[dict[str, Any], ...]) -> None:
     """Note what the data set is made of; of a file that was noted before and not needed now, the note stays."""
     merged = {**_recorded(folder), **{one["name"]: one for one in files}}
     rows = [merged[name] for name in sorted(merged)]
-    write_json(record_of(folder), {"schema": SCHEMA, "name": card.name, "files": rows})
+    record = {"schema": SCHEMA, "name": card.name, "files": rows}
+    _put(folder, record_of(folder), lambda path: write_json(path, record))
 
 
 def _keep(folder: Path, fetched: dict[str, Fetched]) -> None:

@@ -42,7 +42,9 @@ def sort(card: Card, values: Sequence[str], listener: Listener) -> Given:
         elif path.is_file():
             _add_file(given, card, path, listener)
         else:
-            raise DataError(f"--from {value}: no such file or folder; also allowed: an address that begins with https:// or http://")
+            raise DataError(
+                f"--from {value}: no such file or folder; also allowed: an address that begins with https:// or http://"
+            )
     return given
 
 
@@ -80,7 +82,9 @@ def _add_file(given: Given, card: Card, path: Path, listener: Listener) -> None:
     source = _recognised(card, path, listener)
     if source is None:
         wanted = ", ".join(file.name for file in card.files)
-        raise DataError(f"--from {path}: has neither the checksum nor the name of a file of {card.name}; its files are {wanted}")
+        raise DataError(
+            f"--from {path}: has neither the checksum nor the name of a file of {card.name}; its files are {wanted}"
+        )
     given.files[source.name] = path
 
 

@@ -55,6 +55,9 @@ class Patience:
     pause: Callable[[float], None] = time.sleep
 
 
+PATIENCE = Patience()
+
+
 @dataclass(frozen=True)
 class Fetched:
     """A file that is here and right; `url` is where it came from, or `file` for one that was given."""
@@ -73,7 +76,7 @@ def fetch(
     *,
     first: Sequence[str] = (),
     recorded: str | None = None,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENCE,
 ) -> Fetched:
     """The file `<folder>/<name>`, from the addresses in `first` and then those of the card; what is there already is kept.
 
