@@ -94,6 +94,24 @@ def read_members(path: Path, names: Iterable[str], limits: Limits = LIMITS) -> I
         yield there[name], content
 
 
+def read_once(path: Path, wanted: Callable[[str], bool], limits: Limits = LIMITS) -> Iterator[tuple[str, IO[bytes]]]:
+    """The wanted members with their contents, in the order of the archive; a tar is not checked beforehand.
+
+    So it is decompressed once, not twice. Only for readers to whom no member's name becomes a path.
+    """
+    if kind_of(path) != "tar":
+        for member, content in read_members(path, [m.name for m in members(path) if wanted(m.name)], limits):
+            yield member.name, content
+        return
+    with _tar(path, limits) as entries:
+        for info, tar in entries:
+            name = Names.normal(info.name)
+            if info.isreg() and wanted(name):
+                file = tar.extractfile(info)
+                assert file is not None
+                yield name, stream(path, name, file.read, info.size)
+
+
 def extract(path: Path, targets: Mapping[str, Sequence[Path]], report: Callable[[int], None] | None = None) -> None:
     """Copy members to files that must not exist yet; their folders must. `report` gets the number of files written.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy
 
 from diva.data import archives, png
-from diva.data.formats import Block, Placed, Text
+from diva.data.formats import Block, Placed, Text, deal
 from diva.errors import DataError
 from diva.records.files import printable
 from diva.records.footprint import is_ignored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
@@ -40,7 +39,7 @@ def write(
     """Write what a reader found into `folder`, which is made here or empty; at the end everything is on the disk.
 
     Images are written by `jobs` processes (default: one per core, at most 8) while the reader reads on. With `card.val`
-    and no official `val`, that share of each class of `train` becomes `val`, see `val_part`. Which process writes what
+    and no official `val`, that share of each class of `train` becomes `val`, see `formats.deal`. Which process writes what
     changes no byte. `progress` gets the number of files written since it was last called.
     DataError: an unsafe or repeated name, a label that the card does not have.
     """
@@ -71,15 +70,6 @@ def write(
     sync(folder)
 
 
-def val_part(name: str, keys: Sequence[int] | Sequence[str], share: float) -> set[int] | set[str]:
-    """Those members of one class that become `val`: the first round(share * n) by the SHA-256 of "<name> <key>".
-
-    `keys` are the official indices of samples, or the names of files; no generator is involved, and no order.
-    """
-    ranked = sorted(keys, key=lambda key: hashlib.sha256(f"{name} {key}".encode("utf-8", "surrogateescape")).digest())
-    return set(ranked[: round(share * len(ranked))])  # type: ignore[return-value]
-
-
 def sync(folder: Path) -> None:
     """Bring everything in the file system of `folder` to the disk: once for all files, which one sync per file would cost a hundredfold."""
     if sys.platform == "linux":
@@ -101,6 +91,7 @@ class _Names:
         self._card, self._folder = card, folder
         self._targets: set[str] = set()
         self._folders: dict[PurePosixPath, Path] = {}
+        self._spelled: dict[str, str] = {}  # a folder without regard to case -> as it was first written
         self._check_classes()
 
     def _check_classes(self) -> None:
@@ -168,6 +159,13 @@ class _Names:
 
     def _made(self, relative: PurePosixPath) -> Path:
         if relative not in self._folders:
+            for folder in (relative, *relative.parents):
+                other = self._spelled.setdefault(str(folder).casefold(), str(folder))
+                if other != str(folder):
+                    raise DataError(
+                        f"{self._card.name}: the folders {printable(other)!r} and {printable(str(folder))!r} are one on a "
+                        "file system that ignores case"
+                    )
             self._folders[relative] = self._folder / relative
             self._folders[relative].mkdir(parents=True, exist_ok=True)
         return self._folders[relative]
@@ -289,5 +287,6 @@ def _move_val(folder: Path, names: _Names, card: Card, members: dict[int | None,
     assert card.val is not None
     for label, indices in members.items():
         source, target = names.class_folder("train", label), names.class_folder("val", label)
-        for index in val_part(card.name, indices, card.val):
+        dealt = deal(card.name, indices, card.val)
+        for index in (index for index in indices if dealt[index] == "val"):
             (source / f"{index:05}.png").rename(target / f"{index:05}.png")

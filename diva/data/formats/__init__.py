@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from diva.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy
 
     from diva.data.catalogue import Card
 
 Split = Literal["train", "val", "test"]
+Key = TypeVar("Key", int, str)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,20 @@ class Text:
 
 
 Item = Block | Placed | Text
+
+
+def deal(name: str, keys: Iterable[Key], val: float, test: float = 0.0) -> dict[Key, Split]:
+    """The split of each member of one class, for sets without official ones: ranked by the SHA-256 of "<name> <key>".
+
+    Of n members the first round(test * n) are `test`, the next round(val * rest) `val`, the others `train`. `keys` are
+    official indices or names; no generator is involved, and no order.
+    """
+    ranked = sorted(keys, key=lambda key: hashlib.sha256(f"{name} {key}".encode("utf-8", "surrogateescape")).digest())
+    n_test = round(test * len(ranked))
+    n_val = n_test + round(val * (len(ranked) - n_test))
+    return {k: "test" if i < n_test else "val" if i < n_val else "train" for i, k in enumerate(ranked)}
+
+
 if TYPE_CHECKING:
     Reader = Callable[[Mapping[str, Path], Card], Iterator[Item]]
 

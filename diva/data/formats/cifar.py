@@ -41,11 +41,12 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
     archive = only(files, card)
     batches = option(card, "batches", dict, {})
     found: dict[str, int] = {}
-    for member, stream in archives.contents(archive):
+    known = {*_NAMES, *_TEXTS, *batches, *(f"{stem}.bin" for stem in batches)}
+    for member, stream in archives.read_once(archive, lambda member: PurePosixPath(member).name in known):
         name = PurePosixPath(member).name
         if name in _NAMES or name in _TEXTS:
             _check_names(_names(stream.read(_LARGEST), name, member), card, member)
-        elif name.removesuffix(".bin") in batches:
+        else:
             stem = name.removesuffix(".bin")
             blocks = _records if name.endswith(".bin") else _pickle
             found[stem] = 0

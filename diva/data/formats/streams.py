@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 import zlib
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy
 
+from diva.data import archives
 from diva.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from diva.data.catalogue import Card
 
@@ -105,3 +107,24 @@ def option(card: Card, name: str, kind: type, default: Any) -> Any:
     if not isinstance(value, kind):
         raise DataError(f"{card.name}: option {name!r} is {value!r} in the card; expected {kind.__name__}")
     return value
+
+
+@contextmanager
+def unpacked(archive: Path, member: str) -> Iterator[Path]:
+    """An archive that lies inside another one, as a file of its own for as long as it is read.
+
+    What is read from it must be passed on as `Text`: afterwards the file is gone.
+    """
+    with tempfile.TemporaryDirectory(prefix="diva-") as place:
+        path = Path(place) / PurePosixPath(member).name
+        archives.extract(archive, {member: [path]})
+        yield path
+
+
+def one(names: Iterable[str], wanted: Callable[[str], bool], archive: Path, what: str) -> str:
+    """The one member that is wanted; DataError when there is none, or more than one."""
+    found = [name for name in names if wanted(name)]
+    if len(found) != 1:
+        told = f"has {len(found)} files that could be {what}: {', '.join(found[:5])}" if found else f"holds no {what}"
+        raise DataError(f"{archive.name}: {told}; it is not the one that the card describes")
+    return found[0]
