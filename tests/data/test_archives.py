@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from diva.data.archives import Limits, extract, is_foreign, members, open_member, read_members, stem_of
+from diva.data.archives import Limits, extract, is_foreign, members, open_member, read_members, read_once, stem_of
 from diva.errors import DataError
 
 FILES = {"a/1.txt": b"one", "a/b/2.bin": bytes(range(256)) * 5000, "c.txt": b""}
@@ -95,6 +95,12 @@ def test_many_members_come_in_the_archives_order_in_one_pass(archive):
     wanted = [order[2], order[0]]
     read = [(member.name, content.read()) for member, content in read_members(archive, wanted)]
     assert read == [(name, FILES[name]) for name in order if name in wanted]
+
+
+def test_members_are_read_once_as_they_come(archive):
+    order = [member.name for member in members(archive)]
+    read = [(name, content.read()) for name, content in read_once(archive, lambda name: name != "a/1.txt")]
+    assert read == [(name, FILES[name]) for name in order if name != "a/1.txt"]
 
 
 def test_members_are_copied_to_where_they_belong(archive, tmp_path):
@@ -315,7 +321,11 @@ def test_a_hostile_archive_is_refused_with_its_own_message_and_nothing_is_writte
     inner.mkdir(parents=True)
     path = make(inner / "bad.archive")
     before = tree(tmp_path)
-    for use in (members, lambda p: extract(p, {"good": [inner / "good"]})):
+    for use in (
+        members,
+        lambda p: extract(p, {"good": [inner / "good"]}),
+        lambda p: list(read_once(p, lambda name: True)),
+    ):
         with pytest.raises(DataError, match=said) as raised:
             use(path)
         assert str(path) in str(raised.value) and str(raised.value).isprintable()

@@ -383,7 +383,7 @@ def test_a_mirror_that_lacks_a_file_is_no_harm(site):
 def test_the_address_of_one_file_is_for_that_file(site):
     name = site.card["files"][1]["name"]
     url = site.server.serve(f"own/{name}", site.contents[name])
-    assert [file["url"] == url for file in site.get(url).files] == [False, True, False, False]
+    assert [file["name"] for file in site.get(url).files if file["url"] == url] == [name]
 
 
 def test_a_rar_is_refused_before_anything_is_fetched(site):
@@ -436,21 +436,22 @@ def _killed_at(site: Site, moment: int) -> tuple[bool, int]:
 
 
 def test_a_kill_at_any_moment_and_a_second_run_give_the_same_bytes(site):
-    for served in site.server.files.values():
-        served.plan = [
-            serving.breaking_off_after(60),
-            serving.breaking_off_after(60),
-        ] * 40  # parts are part of the story
+    def break_each_file_off_once():
+        for served in site.server.files.values():
+            served.plan = [serving.breaking_off_after(len(served.content) // 2)]
+
+    break_each_file_off_once()
     _, n_moments = _killed_at(site, 0)
     expected, notes = (
         contents_of(site.cells),
         {name: (site.data_root / name).read_bytes() for name in LEFT if name.endswith(".json")},
     )
     digest = footprint.take(site.cells).digest
-    assert n_moments > 100 and expected
+    assert n_moments > 50 and expected
     kills = 0
-    for moment in range(1, n_moments + 1, max(1, n_moments // 50)):
+    for moment in range(1, n_moments + 1, max(1, n_moments // 25)):
         shutil.rmtree(site.data_root)
+        break_each_file_off_once()
         killed, _ = _killed_at(site, moment)
         kills += killed
         site.get()
@@ -458,7 +459,7 @@ def test_a_kill_at_any_moment_and_a_second_run_give_the_same_bytes(site):
         assert site.listing() == LEFT, moment
         assert (site.data_root / "cells.download.json").read_bytes() == notes["cells.download.json"]
         assert footprint.read(site.data_root / "cells.footprint.json").digest == digest
-    assert kills >= 50
+    assert kills >= 25
 
 
 def test_a_download_killed_twice_goes_on_twice(site):

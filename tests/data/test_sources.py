@@ -75,7 +75,7 @@ def get(tmp_path, told):
     pauses: list[float] = []
 
     def fetched(*urls, content=CONTENT, checksum="sha256", size=True, **how):
-        known = {checksum: hashlib.new(checksum, content).hexdigest()} if checksum else {}
+        known: dict = {checksum: hashlib.new(checksum, content).hexdigest()} if checksum else {}
         source = SourceFile(name="f.bin", urls=list(urls), size=len(content) if size else None, **known)
         patience = Patience(timeout_s=how.pop("timeout_s", 5), pause=pauses.append)
         found = fetch(source, tmp_path, told, patience=patience, **how)
