@@ -1,6 +1,7 @@
 """ICDAR2017-CLaMM: pages of medieval manuscripts, and a table of their script and date beside them in the same zip.
 
-Source: Cloppet et al., ICDAR 2017. Each line of the table is <...;>name of the file;script;date, each a number.
+Source: Cloppet et al., ICDAR 2017. The table is separated by semicolons; its columns have other names in each archive
+(FILENAME and FILE_NAME, SCRIPT_TYPE and Script_type_ICDAR2017, DATE_TYPE and DATE_ICDAR), so they are told by the word in them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
-_COLUMNS = {"script": -2, "date": -1}
+_COLUMNS = ("script", "date")
 
 
 def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed]:
@@ -38,7 +39,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed]:
             names = [member.name for member in archives.members(archive)]
             pages = {PurePosixPath(n).name: n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES}
             table = one(names, lambda name: name.lower().endswith(".csv"), archive, "table (.csv)")
-            labels = _labels(archive, table, _COLUMNS[column], card)
+            labels = _labels(archive, table, column, card)
             alone = sorted((set(pages) ^ set(labels)) - unmatched)
             if alone:
                 what = "is not in the table" if alone[0] in pages else "is in the table only"
@@ -53,21 +54,24 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed]:
                     yield Placed(PurePosixPath(dealt[page], label, page), archive, pages[page])
 
 
-def _labels(archive: Path, table: str, column: int, card: Card) -> dict[str, str]:
+def _labels(archive: Path, table: str, column: str, card: Card) -> dict[str, str]:
     """Class name by page."""
     with archives.open_member(archive, table) as content:
         lines = content.read().decode("utf-8-sig", "replace").splitlines()
+    header = [cell.strip().lower() for cell in (lines or [""])[0].split(";")]
+    columns = [i for word in ("file", column) for i, cell in enumerate(header) if word in cell]
+    if len(columns) != 2:
+        raise DataError(f"{archive.name}: {table} begins with {lines[:1]}; expected one column with 'file' and one with '{column}'")
     classes = card.classes or []
     labels: dict[str, str] = {}
     for number, line in enumerate(lines[1:], 2):
         cells = [cell.strip() for cell in line.split(";")]
         if not any(cells):
             continue
-        if len(cells) < 3 or not cells[column].isdecimal() or not 1 <= int(cells[column]) <= len(classes):
-            raise DataError(
-                f"{archive.name}: {table} line {number} is {line!r}; expected name;script;date with numbers, 1 to {len(classes)}"
-            )
-        if cells[-3] in labels:
-            raise DataError(f"{archive.name}: {table} line {number} names {cells[-3]} again")
-        labels[cells[-3]] = classes[int(cells[column]) - 1]
+        name, label = (cells[i] if i < len(cells) else "" for i in columns)
+        if not label.isdecimal() or not 1 <= int(label) <= len(classes):
+            raise DataError(f"{archive.name}: {table} line {number} is {line!r}; expected a {column} of 1 to {len(classes)}")
+        if name in labels:
+            raise DataError(f"{archive.name}: {table} line {number} names {name} again")
+        labels[name] = classes[int(label) - 1]
     return labels

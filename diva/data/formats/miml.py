@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
@@ -59,8 +59,8 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
         yield Text(PurePosixPath(split, "labels.csv"), "\n".join(rows) + "\n")
 
 
-def _text(cell: numpy.ndarray) -> str:
+def _text(cell: Any) -> str:
     """The text in a cell, which scipy gives as an array within an array."""
-    while isinstance(cell, numpy.ndarray) and cell.size == 1:
+    while getattr(cell, "size", 0) == 1 and hasattr(cell, "reshape"):
         cell = cell.reshape(-1)[0]
     return str(cell).strip()
