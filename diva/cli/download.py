@@ -51,9 +51,12 @@ def download(
     """
     from diva.data.catalogue import card
     from diva.data.download import download as make
+    from diva.data.places import prepare_root
 
     found = card(name)
     folder = to.expanduser() if to is not None else data_root.expanduser() / found.name
+    if to is None:
+        prepare_root(folder.parent)
     say = console(quiet=quiet)
     made = make(found, folder, say, given=given, keep_archive=keep_archive)
     what = f"{made.footprint.n_files:,} files, {made.footprint.digest}"

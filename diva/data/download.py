@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from dataclasses import dataclass
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,12 @@ from diva.data.archives import is_foreign
 from diva.data.catalogue import write_bundled
 from diva.data.places import cannot_write, locked, made, prepare_root, remove
 from diva.data.sources import PATIENCE, Fetched, fetch, need_room, text_of_size
-from diva.errors import DataError, RecordError, nearest
+from diva.errors import DataError, RecordError, UsageError, nearest
 from diva.records import footprint
 from diva.records.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from diva.data.catalogue import Card, SourceFile
     from diva.data.given import Given
@@ -66,11 +67,15 @@ def download(
     `.<name>.partial-.../` what is being converted. One process at a time; another one gets a DataError.
     Raises DataError for what cannot be fetched, verified, converted or written.
     """
+    folder = folder if folder.name else folder.resolve()
+    if card.bundled is not None and given:
+        raise UsageError(f"{card.name} needs no download, it comes with the installation: leave out --from")
     if folder.exists() or folder.is_symlink():
         there = _there_already(card, folder)
         _clean_up(folder)
         return there
-    prepare_root(folder.parent)
+    if not folder.parent.is_dir():
+        prepare_root(folder.parent)
     with locked(folder, wait=False):
         if folder.exists():
             return _there_already(card, folder)
@@ -145,7 +150,7 @@ def _make(
     if card.format not in READERS:
         raise DataError(f"{card.name}: its format {card.format!r} has no reader; {nearest(str(card.format), READERS)}")
     sorted_given = given_files.sort(card, given, listener)
-    _refuse_foreign(card, sorted_given)
+    _refuse_unavailable(card, folder, sorted_given)
     workshop = workshop_of(folder)
     workshop.mkdir(exist_ok=True)
     fetched, local = _collect(card, folder, sorted_given, listener, patience)
@@ -154,7 +159,7 @@ def _make(
         for one in sorted(fetched.values(), key=lambda one: one.name)
     )
     with made(folder) as partial:
-        _convert(card, local, partial, listener)
+        _convert(card, local, partial, workshop / "unpacked", listener)
         _describe(card, partial)
         found = _checked_footprint(card, partial, listener)
         _write_record(card, folder, files)
@@ -166,14 +171,26 @@ def _make(
     return Downloaded(card.name, folder, found, files, fresh=True)
 
 
-def _refuse_foreign(card: Card, given: Given) -> None:
-    """Say before a download of gigabytes, not after it, that its archive must be unpacked by other means."""
+def _refuse_unavailable(card: Card, folder: Path, given: Given) -> None:
+    """Say before a download of gigabytes, not after it, which file the user has to get, or to unpack, by other means."""
     for source in card.files:
-        if is_foreign(source.name) and given.unpacked is None:
+        if given.unpacked is not None or source.name in given.files:
+            continue
+        if is_foreign(source.name):
             place = source.urls[0] if source.urls else card.homepage
             raise DataError(
                 f"{card.name}: comes as {source.name}, which diva cannot unpack; get it from {place}, unpack it (unrar x, 7z x) "
                 f"and run: diva download {card.name} --from FOLDER"
+            )
+        if not (
+            source.urls
+            or given.urls.get(source.name)
+            or source.optional
+            or (archives_of(folder) / source.name).is_file()
+        ):
+            raise DataError(
+                f"{card.name}: no address gives {source.name}; get it from its provider ({card.homepage or 'see its licence'}) "
+                f"and run: diva download {card.name} --from FILE or FOLDER. {card.notes}".rstrip()
             )
 
 
@@ -213,15 +230,14 @@ def _one(
     """One file: as given, else kept from an earlier download, else fetched."""
     if source.name in given.files:
         return given_files.take(source, given.files[source.name], listener, recorded)
-    kept = archives_of(folder) / source.name
-    if kept.is_file():
+    for kept in _kept(source, folder):
         try:
             one = given_files.take(source, kept, listener, recorded)
         except DataError as error:
-            listener.say(f"{error}; it is fetched again")
+            listener.say(f"{error}; another is looked for")
         else:
-            url = _recorded(folder).get(source.name, {}).get("url", "file")
-            return Fetched(one.name, one.path, one.size, one.sha256, url)
+            row = _recorded(folder).get(source.name, {})
+            return replace(one, url=row["url"] if row.get("sha256") == one.sha256 else "file")
     workshop = workshop_of(folder)
     if source.size is not None and not (workshop / source.name).exists():
         part = workshop / f"{source.name}.part"
@@ -233,12 +249,31 @@ def _one(
     )
 
 
-def _convert(card: Card, local: dict[str, Path], partial: Path, listener: Listener) -> None:
+def _kept(source: SourceFile, folder: Path) -> list[Path]:
+    """Where the file may lie from an earlier download: of this data set, or of another one that is made of the same file."""
+    own = archives_of(folder) / source.name
+    others = folder.parent.glob(f"*.archives/{source.name}") if source.checksums else ()
+    return [path for path in (own, *sorted(set(others) - {own})) if path.is_file()]
+
+
+def _convert(card: Card, local: dict[str, Path], partial: Path, scratch: Path, listener: Listener) -> None:
     from diva.data import conversion, formats
 
     listener.say(f"{card.name}: written in the standard layout")
-    with listener.progress(None, f"write {card.name}") as bar:
+    with listener.progress(None, f"write {card.name}") as bar, _temporary_files_in(scratch):
         conversion.write(formats.READERS[str(card.format)](local, card), partial, card, progress=bar.update)
+
+
+@contextmanager
+def _temporary_files_in(scratch: Path) -> Iterator[None]:
+    """Let readers unpack archives that lie inside archives there: /tmp may be small, and a killed process cleans nothing up."""
+    remove(scratch)
+    scratch.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(scratch)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _describe(card: Card, folder: Path) -> None:

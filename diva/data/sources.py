@@ -304,12 +304,8 @@ class _Transfer:
     def _refuse_a_page(self, response: Any) -> None:
         """Log-in and error pages come with status 200; a checksum would find out, after the whole body."""
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if (
-            kind == "text/html"
-            and not self.source.name.lower().endswith((".html", ".htm"))
-            and not self.source.checksums
-        ):
-            raise RefusedError("answered with a web page instead of the file")
+        if kind == "text/html" and not self.source.name.lower().endswith((".html", ".htm")):
+            raise RefusedError("answered with a web page instead of the file; it may ask for a log-in")
 
     def _write(self, response: Any) -> None:
         """Append the body to the part, never more than it may have."""

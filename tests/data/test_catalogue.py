@@ -169,6 +169,7 @@ def test_a_card_of_ones_own_is_called_like_its_file_unless_it_says_otherwise(tmp
         ("name: cells\n", "name: ../cells\n", r"name: '\.\./cells' must match"),
         ("name: cells\n", "name: .cells\n", r"name: '\.cells' must match"),
         ("name: cells.zip", "name: ../../cells.zip", r"files\[0\]\.name: .* must match"),
+        ("name: cells.zip", "name: cells.zip.part", r"files\[0\]\.name: .*mark unfinished files"),
         ("title: Cells", "layout: heaps", "layout: Input should be 'class folders', 'pairs'"),
         ("title: Cells", "val: 1.0", "val: Input should be less than 1"),
         ("format: folders", "licence: free", "neither `bundled:` nor `format:`"),

@@ -5,7 +5,6 @@ import http.client
 import resource
 import shutil
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,54 +13,10 @@ from diva.data.catalogue import SourceFile
 from diva.data.sources import Patience, fetch, text_of_size
 from diva.errors import DataError
 from tests.data import server as serving
-from tests.data.server import Server
+from tests.data.site import Told
 
 CONTENT = bytes(range(256)) * 400 + b"end"
 N = len(CONTENT)
-
-
-class Told:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.warnings: list[str] = []
-        self.bars: dict[str, tuple] = {}
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def warn(self, line):
-        self.warnings.append(line)
-
-    def progress(self, total, label, unit=""):
-        told = self
-
-        class Bar:
-            n = 0
-
-            def __enter__(self):
-                return self
-
-            def __exit__(self, *_):
-                told.bars[label] = (self.n, total, unit)
-
-            def update(self, n):
-                self.n += n
-
-        return Bar()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving.running() as one:
-        yield one
 
 
 @pytest.fixture
@@ -357,9 +312,9 @@ def test_a_redirection_from_https_to_http_is_refused():
     assert redirect("http://a.example/f", "https://a.example/f").full_url == "https://a.example/f"
 
 
-def test_a_web_page_is_not_taken_for_a_file_without_checksum(server, get):
+def test_a_web_page_is_not_taken_for_the_file(server, get):
     with pytest.raises(DataError, match="answered with a web page instead of the file"):
-        get(server.serve("f.bin", CONTENT, serving.page), checksum=None, size=False)
+        get(server.serve("f.bin", CONTENT, serving.page))
 
 
 def test_a_file_without_checksum_is_compared_with_the_first_time(server, get):
