@@ -87,6 +87,8 @@ def download(
         try:
             return _make(card, folder, listener, given, patience, keep_archive=keep_archive)
         except OSError as error:
+            if error.errno is None:  # not the system's, but a library's
+                raise
             raise cannot_write(folder.parent if error.filename is None else Path(error.filename), error) from error
 
 

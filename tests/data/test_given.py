@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from diva.errors import DataError, UsageError
+from tests.data import official
 from tests.data.site import LEFT, contents_of
 
 
@@ -109,7 +110,10 @@ def test_an_unknown_format_is_refused_before_anything_is_fetched(site):
 def test_a_file_that_no_address_gives_is_asked_for_with_what_the_card_says_of_it(site):
     site.card["files"] = [{"name": "cells.bin", "urls": []}]
     site.card |= {"notes": "Write to the authors.", "homepage": "http://127.0.0.1/cells"}
-    with pytest.raises(DataError, match=r"no address gives cells.bin; get it from its provider \(http://127.0.0.1/cells\).*to the authors.$"):
+    with pytest.raises(
+        DataError,
+        match=r"no address gives cells.bin; get it from its provider \(http://127.0.0.1/cells\).*to the authors.$",
+    ):
         site.get()
     assert site.asked() == 0
 
@@ -123,7 +127,10 @@ def test_a_file_kept_for_another_data_set_is_used(site):
 
 def test_an_unpacked_data_set_is_taken_as_it_is(site):
     names = {"a/1.jpg": 1, "a/2.jpg": 2, "b/3.jpg": 3, "b/4.jpg": 4, "b/5.jpg": 5}
-    images = {f"top/{name}": official.image_bytes(official.random_images(1, 5, 4, 3, seed=i)[0], "JPEG") for name, i in names.items()}
+    images = {
+        f"top/{name}": official.image_bytes(official.random_images(1, 5, 4, 3, seed=i)[0], "JPEG")
+        for name, i in names.items()
+    }
     archive = official.zipped(site.folder / "cells.zip", images)
     site.card |= {"format": "class folders", "val": 0.2, "options": {"prefix": "top", "test": 0.2}, "classes": None}
     site.card["files"] = [{"name": "cells.zip", "urls": []}]
