@@ -155,7 +155,12 @@ def _make(
     _refuse_unavailable(card, folder, sorted_given)
     workshop = workshop_of(folder)
     workshop.mkdir(exist_ok=True)
-    fetched, local = _collect(card, folder, sorted_given, listener, patience)
+    try:
+        fetched, local = _collect(card, folder, sorted_given, listener, patience)
+    except DataError:
+        with suppress(OSError):
+            workshop.rmdir()  # unless it holds what came
+        raise
     files = tuple(
         {"name": one.name, "size": one.size, "sha256": one.sha256, "url": one.url}
         for one in sorted(fetched.values(), key=lambda one: one.name)
@@ -212,6 +217,7 @@ def _collect(
             one = _one(source, folder, given, listener, before, patience)
         except DataError as error:
             if not source.optional:
+                _tell_what_is_needed(card, fetched, listener)
                 raise
             listener.warn(f"{error}. {card.name} is made without it")
             continue
@@ -224,6 +230,16 @@ def _collect(
     if given.unpacked is not None:
         listener.say(f"{given.unpacked}: taken as unpacked; nothing but the footprint can tell whether it is complete")
     return fetched, local
+
+
+def _tell_what_is_needed(card: Card, fetched: dict[str, Fetched], listener: Listener) -> None:
+    """For who has no network here: every file that is missing, what it must be, and where it is to be had."""
+    missing = [source for source in card.files if source.name not in fetched and not source.optional]
+    listener.say(f"What {card.name} still needs; got by other means and put into one folder, give that with --from:")
+    for source in missing:
+        size = "size not known" if source.size is None else f"{source.size:,} bytes"
+        sums = next((f"{algorithm} {digest}" for algorithm, digest in source.checksums.items()), "no checksum known")
+        listener.say(f"  {source.name}, {size}, {sums}, {source.urls[0] if source.urls else card.homepage}")
 
 
 def _one(
@@ -245,7 +261,8 @@ def _one(
         part = workshop / f"{source.name}.part"
         need_room(workshop, source.size - (part.stat().st_size if part.exists() else 0), source.name)
     size = "" if source.size is None else f" ({text_of_size(source.size)})"
-    listener.say(f"{source.name}{size}")
+    here = ": came earlier" if (workshop / source.name).exists() else ""
+    listener.say(f"{source.name}{size}{here}")
     return fetch(
         source, workshop, listener, first=given.urls.get(source.name, ()), recorded=recorded, patience=patience
     )

@@ -91,14 +91,14 @@ def fetch(
             return Fetched(source.name, transfer.target, transfer.target.stat().st_size, sha256, transfer.note().url)
         listener.say(f"{source.name}: {problem}; it is fetched again")
         transfer.target.unlink()
-    reasons = []
+    reasons: dict[str, list[str]] = {}
     for url in dict.fromkeys([*first, *source.urls]):
         try:
             return transfer.from_url(url)
         except RefusedError as error:
-            reasons.append(f"{url}: {error}")
-            listener.say(reasons[-1])
-    told = "; ".join(reasons) or "the card gives no address"
+            reasons.setdefault(str(error), []).append(url)
+            listener.say(f"{url}: {error}")
+    told = "; ".join(f"{reason} ({', '.join(urls)})" for reason, urls in reasons.items()) or "the card gives no address"
     raise DataError(
         f"{source.name} was not fetched: {told}. Try again later (what came is kept), name a mirror with --from URL, "
         "or get the file by other means and use --from FILE"

@@ -185,6 +185,9 @@ def test_after_a_failure_what_came_is_kept_for_the_next_time(site):
         site.get()
     assert site.listing() == [".cells.download", ".gitignore"]
     site.get()
+    needed = [line for line in site.told.lines if line.startswith("  ")]
+    size, sha256, (url,) = (site.card["files"][-1][key] for key in ("size", "sha256", "urls"))
+    assert needed == [f"  {last}, {size:,} bytes, sha256 {sha256}, {url}"]
     assert all(len(site.server.asked(f"pub/{file['name']}")) == 1 for file in site.card["files"][:-1])
     assert site.listing() == LEFT
 
