@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from diva.data.archive_streams import stream
 from diva.data.archives import Limits, extract, is_foreign, members, open_member, read_members, read_once, stem_of
 from diva.errors import DataError
 
@@ -379,6 +380,27 @@ def test_an_archive_cut_anywhere_is_refused_or_gives_every_byte(tmp_path, kind):
         else:
             assert read == FILES  # only what fills up the last block was cut off
     assert refused > 20
+
+
+def test_a_tar_that_ends_between_two_members_was_cut_off(tmp_path):
+    whole = tar_of(tmp_path / "whole", FILES.items(), "w").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[:1024])
+    with pytest.raises(DataError, match="is damaged or was cut off"):
+        members(tmp_path / "cut")
+
+
+def test_a_damaged_header_does_not_pass_for_the_end(tmp_path):
+    whole = tar_of(tmp_path / "whole", FILES.items(), "w").read_bytes()
+    (tmp_path / "damaged").write_bytes(whole[:1030] + b"?" + whole[1031:])
+    with pytest.raises(DataError, match=r"is damaged or was cut off \(bad checksum\)"):
+        members(tmp_path / "damaged")
+
+
+@pytest.mark.parametrize("blocks", [[b"abc", b""], [b"abcdef", b""]])
+def test_a_content_that_is_not_as_long_as_declared_is_told(tmp_path, blocks):
+    left = list(blocks)
+    with pytest.raises(DataError, match=r"'a' is damaged or was cut off \(it has \d bytes, its header says 4\)"):
+        stream(tmp_path / "x", "a", lambda n: left.pop(0), 4).read()
 
 
 @pytest.mark.parametrize("kind", PACKED)

@@ -90,6 +90,22 @@ def test_the_footprint_of_the_card_decides(site):
     assert not (site.data_root / "third").exists()
 
 
+def test_the_footprint_of_a_folder_that_was_here_once_is_not_believed(site, monkeypatch):
+    site.cells.mkdir(parents=True)
+    (site.cells / "old").write_text("old")
+    footprint.check(site.cells)
+    shutil.rmtree(site.cells)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr("diva.data.download._note_footprint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            site.get()
+    assert not site.get().fresh
+
+
 def test_a_folder_that_is_something_else_is_left_alone(site):
     site.cells.mkdir(parents=True)
     (site.cells / "thesis.tex").write_text("precious")

@@ -61,6 +61,20 @@ def test_the_lock_of_a_dead_process_is_nobodys(tmp_path):
     assert _ask_another_process(tmp_path / "cells") == "locked"
 
 
+def test_a_lock_that_was_taken_away_while_we_waited_is_no_lock(tmp_path, monkeypatch):
+    path, calls = tmp_path / ".cells.lock", []
+
+    def lockf(file, how):
+        calls.append(how)
+        if len(calls) == 1:  # its holder is done, and another process has begun
+            path.unlink()
+            path.write_text("")
+
+    monkeypatch.setattr("fcntl.lockf", lockf)
+    with locked(tmp_path / "cells", wait=True):
+        assert len(calls) == 2
+
+
 def test_a_lock_in_a_place_that_cannot_be_written_is_refused_by_name(tmp_path):
     with pytest.raises(DataError, match="cannot be written"), locked(tmp_path / "none" / "cells", wait=False):
         pass
