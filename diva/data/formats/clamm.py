@@ -61,7 +61,9 @@ def _labels(archive: Path, table: str, column: str, card: Card) -> dict[str, str
     header = [cell.strip().lower() for cell in (lines or [""])[0].split(";")]
     columns = [i for word in ("file", column) for i, cell in enumerate(header) if word in cell]
     if len(columns) != 2:
-        raise DataError(f"{archive.name}: {table} begins with {lines[:1]}; expected one column with 'file' and one with '{column}'")
+        raise DataError(
+            f"{archive.name}: {table} begins with {lines[:1]}; expected one column with 'file' and one with '{column}'"
+        )
     classes = card.classes or []
     labels: dict[str, str] = {}
     for number, line in enumerate(lines[1:], 2):
@@ -70,7 +72,9 @@ def _labels(archive: Path, table: str, column: str, card: Card) -> dict[str, str
             continue
         name, label = (cells[i] if i < len(cells) else "" for i in columns)
         if not label.isdecimal() or not 1 <= int(label) <= len(classes):
-            raise DataError(f"{archive.name}: {table} line {number} is {line!r}; expected a {column} of 1 to {len(classes)}")
+            raise DataError(
+                f"{archive.name}: {table} line {number} is {line!r}; expected a {column} of 1 to {len(classes)}"
+            )
         if name in labels:
             raise DataError(f"{archive.name}: {table} line {number} names {name} again")
         labels[name] = classes[int(label) - 1]

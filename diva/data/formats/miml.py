@@ -60,7 +60,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
 
 
 def _text(cell: Any) -> str:
-    """The text in a cell, which scipy gives as an array within an array."""
-    while getattr(cell, "size", 0) == 1 and hasattr(cell, "reshape"):
+    """The text in a cell, which scipy gives as an array of one text, perhaps within another array."""
+    while type(cell) is numpy.ndarray and cell.size == 1:
         cell = cell.reshape(-1)[0]
     return str(cell).strip()
