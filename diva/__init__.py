@@ -14,7 +14,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pydantic import Field
 
-    from diva.data.images import ImageFolder, image_statistics, open_image, read_image_folders
+    from diva.data.images import image_statistics, open_image
+    from diva.data.layouts.class_folders import ImageFolder, read_image_folders
+    from diva.data.pixels import Pixels
+    from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
@@ -34,10 +37,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Field": "pydantic",
-    "ImageFolder": "diva.data.images",
+    "ImageFolder": "diva.data.layouts.class_folders",
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
-    "read_image_folders": "diva.data.images",
+    "read_image_folders": "diva.data.layouts.class_folders",
+    "Pixels": "diva.data.pixels",
+    "balanced_order": "diva.data.sampling",
     "DataError": "diva.errors",
     "DivaError": "diva.errors",
     "UsageError": "diva.errors",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from diva import __version__
+from diva.cli.analyze import analyze
+from diva.cli.data import data
 from diva.cli.doctor import doctor
 from diva.cli.download import download
 from diva.cli.init import init
@@ -17,6 +19,7 @@ from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
 from diva.cli.resume import resume
 from diva.cli.run import run
+from diva.cli.split import split
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
 from diva.errors import DivaError
@@ -34,7 +37,7 @@ def cli() -> None:
     """Deep-learning experiments that anyone can run again, to the last bit."""
 
 
-for command in (run, resume, reproduce, list_, show, init, download, verify, tensorboard, doctor):
+for command in (run, resume, reproduce, list_, show, init, download, split, analyze, verify, data, tensorboard, doctor):
     cli.add_command(command)
 
 

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from diva.cli.options import console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diva.records.footprint import Differences, Footprint
+    from diva.report.console import Progress
 
 
 @click.command(epilog="Example: diva verify data/digits --deep")
@@ -15,24 +25,56 @@ import click
 @click.option(
     "--against", type=click.Path(path_type=Path), help="another footprint to compare with, as footprint.json of a run"
 )
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object, with every path that differs")
 def verify(folder: Path, deep: bool, update: bool, against: Path | None, as_json: bool) -> None:
-    """Create or check the footprint of a data set: exit 4 names every added, removed or changed file."""
+    """Create or check the footprint of a data set: exit 4 names every added, removed or changed file.
+
+    Files that differ are listed on stdout, one a line. What was hashed before an interruption is not hashed again.
+    """
     from diva.errors import DataError
     from diva.records import footprint
 
-    if not folder.expanduser().is_dir():
+    folder, against = folder.expanduser(), against and against.expanduser()
+    if against is not None and update:
+        raise click.UsageError(
+            "--update accepts the folder as it is, --against compares it with a file: give one of them"
+        )
+    if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    if against is not None:
-        taken, how = footprint.take(folder), "verified"
-        differences = footprint.compare(footprint.read(against), taken)
-        if differences:
-            raise DataError(f"{folder}: not what {against} says: {differences.text()}")
+    with ExitStack() as shown:
+        now, outcome, differences = footprint.inspect(folder, deep, update, against, progress=_bar(shown))
+    _print(now, outcome, differences, as_json)
+    if differences and against is not None:
+        raise DataError(f"{folder}: not what {against} says: {differences.text()}")
+    if differences:
+        raise footprint.difference_error(folder, differences)
+
+
+def _bar(shown: ExitStack) -> Callable[[int, int], None]:
+    """A bar that appears when there is something to hash."""
+    bars: list[Progress] = []
+    n_told = 0
+
+    def tell(n_done: int, n_bytes: int) -> None:
+        nonlocal n_told
+        if not bars:
+            bars.append(shown.enter_context(console().progress(n_bytes, "hashing", unit="B")))
+        bars[0].update(n_done - n_told)
+        n_told = n_done
+
+    return tell
+
+
+def _print(now: Footprint, outcome: str, differences: Differences, as_json: bool) -> None:
+    from diva.records.files import printable
+
+    kinds = {"changed": differences.changed, "removed": differences.removed, "added": differences.added}
+    if as_json:
+        facts = {"digest": now.digest, "n_files": now.n_files, "n_bytes": now.n_bytes, "outcome": outcome}
+        print(json.dumps({**facts, **kinds}, sort_keys=True))
+    elif differences:
+        for kind, paths in kinds.items():
+            for path in paths:
+                print(f"{kind}  {printable(path)}")
     else:
-        taken, how = footprint.check(folder.expanduser(), deep=deep, update=update)
-    facts = {"digest": taken.digest, "n_files": taken.n_files, "n_bytes": taken.n_bytes, "outcome": how}
-    print(
-        json.dumps(facts, sort_keys=True)
-        if as_json
-        else f"{how}: {taken.n_files:,} files, {taken.n_bytes:,} bytes, {taken.digest}"
-    )
+        print(f"{outcome}: {now.n_files:,} files, {now.n_bytes:,} bytes, {now.digest}")

@@ -1,15 +1,9 @@
-"""Images in class folders: what is there, how it is decoded, and its exact statistics."""
+"""Images: how one is decoded, and the exact statistics of many."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import os
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from fractions import Fraction
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,80 +11,16 @@ import numpy
 
 from diva.errors import DataError, RecordError
 from diva.records.files import read_json, write_json
-from diva.records.footprint import is_ignored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from PIL import Image
 
+    from diva.data.layouts.class_folders import ImageFolder
+
 Mode = Literal["L", "RGB"]
 SPLITS = ("train", "val", "test")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"})
-
-
-@dataclass(frozen=True)
-class ImageFolder:
-    """The images of one split: paths, their class numbers, and the names of all classes."""
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
-
-    def counts(self) -> list[int]:
-        """Number of images of each class, (C,)."""
-        found = Counter(self.labels)
-        return [found[i] for i in range(len(self.classes))]
-
-
-def read_image_folders(folder: Path) -> dict[str, ImageFolder]:
-    """The layout `train|val|test/<class>/<image>`; classes are those of train, in the order of their names.
-
-    Raises DataError for a missing split, a class folder without an image, and a class that train does not have.
-    """
-    missing = [name for name in SPLITS if not (folder / name).is_dir()]
-    if missing:
-        raise DataError(
-            f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/, each with a folder per class"
-        )
-    classes = tuple(_class_names(folder / "train"))
-    if not classes:
-        raise DataError(f"{folder / 'train'}: has no class folders; expected train/<class>/<image>")
-    return {name: _read_split(folder / name, classes) for name in SPLITS}
-
-
-def _class_names(split: Path) -> list[str]:
-    return sorted(entry.name for entry in split.iterdir() if entry.is_dir() and not is_ignored(entry.name))
-
-
-def _read_split(split: Path, classes: tuple[str, ...]) -> ImageFolder:
-    strange = sorted(set(_class_names(split)) - set(classes))
-    if strange:
-        raise DataError(
-            f"{split / strange[0]}: this class has no folder in train/; its classes are {', '.join(classes[:10])}"
-        )
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        images = _images_under(split / name) if (split / name).is_dir() else []
-        if not images and ((split / name).is_dir() or split.name == "train"):
-            raise DataError(
-                f"{split / name}: holds no image; known kinds are {' '.join(sorted(SUFFIXES))}. Remove the folder or fill it"
-            )
-        paths += images
-        labels += [label] * len(images)
-    if not paths:
-        raise DataError(f"{split}: holds no image")
-    return ImageFolder(tuple(paths), tuple(labels), classes)
-
-
-def _images_under(folder: Path) -> list[Path]:
-    """Images at any depth; as in a footprint, links count and what it ignores does not."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not is_ignored(name)]
-        found += [Path(place, name) for name in names if Path(name).suffix.lower() in SUFFIXES and not is_ignored(name)]
-    return sorted(found, key=lambda p: os.fsencode(p.relative_to(folder).as_posix()))
 
 
 def open_image(path: Path, mode: Mode) -> Image.Image:
@@ -99,12 +29,33 @@ def open_image(path: Path, mode: Mode) -> Image.Image:
 
     try:
         with Image.open(path) as opened:
-            image: Image.Image = opened
-            if opened.mode.startswith("I;16"):
-                image = Image.fromarray((numpy.asarray(opened) >> 8).astype(numpy.uint8))
-            return image.convert(mode) if image.mode != mode else image.copy()
+            image = decoded(opened, mode)
+            return image.copy() if image is opened else image
     except Exception as error:  # Pillow's decoders raise a dozen kinds
-        raise DataError(f"{path}: cannot be read as an image ({error}); mend or remove it") from None
+        raise unreadable(path, error) from None
+
+
+def decoded(opened: Image.Image, mode: Mode) -> Image.Image:
+    """The pixels of an opened image in 8 bits per channel, as `open_image` gives them; `opened` itself, loaded, when it is in that mode."""
+    from PIL import Image
+
+    image = opened
+    if opened.mode.startswith("I;16"):
+        image = Image.fromarray((numpy.asarray(opened) >> 8).astype(numpy.uint8))
+    if image.mode != mode:
+        return image.convert(mode)
+    image.load()
+    return image
+
+
+def is_grey(mode: str) -> bool:
+    """Whether a mode of Pillow has no colour."""
+    return mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;16")
+
+
+def unreadable(path: Path, reason: object) -> DataError:
+    """The error of an image that cannot be decoded."""
+    return DataError(f"{path}: cannot be read as an image ({reason}); mend or remove it")
 
 
 def decoder() -> str:
@@ -131,25 +82,28 @@ def image_statistics(folders: Mapping[str, ImageFolder], root: Path, digest: str
         if isinstance(stored, dict) and stored.get("key") == key:
             return dict(stored["statistics"])
     statistics = _compute_statistics(folders, root)
-    try:
+    with suppress(OSError):  # a cache is a convenience: a read-only place costs the time of computing again
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_json(cache, {"key": key, "statistics": statistics})
-    except OSError:
-        pass  # a cache is a convenience: a read-only place costs the time of computing again
     return statistics
 
 
 def _compute_statistics(folders: Mapping[str, ImageFolder], root: Path) -> dict[str, Any]:
-    paths = [path for name in SPLITS for path in folders[name].paths]
+    from diva.data import statistics
+
+    names = (path.relative_to(root).as_posix() for name in SPLITS for path in folders[name].paths)
+    files = statistics.Files(root, names)
     n_train = len(folders["train"].paths)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        mode: Mode = "L" if all(pool.map(_is_grey, paths)) else "RGB"
-        rows = list(pool.map(lambda path: _measure(path, mode), paths))
-    sizes = {row.size for row in rows}
-    lines = sorted(
-        f"{row.sha256}  {path.relative_to(root).as_posix()}\n" for row, path in zip(rows, paths, strict=True)
-    )
-    mean, std = _mean_and_std(rows[:n_train])
+    groups = [n_train, len(files) - n_train]
+    # Threads, not processes: torch may be loaded here, and its own threads do not survive a fork.
+    modes = statistics.read_modes(files, kind="threads")
+    mode: Mode = "L" if all(map(is_grey, modes)) else "RGB"
+    found = statistics.measure(files, groups, statistics.Way(kind="threads", similar=False), mode)
+    if found.unreadable:
+        raise unreadable(Path(files.path(found.unreadable[0][0])), found.unreadable[0][1])
+    sizes = found.sizes()
+    lines = sorted(f"{bytes(row['sha256']).hex()}  {files.name(i)}\n" for i, row in enumerate(found.rows))
+    mean, std = found.moments([0], mode).mean_and_std()
     return {
         "mode": mode,
         "size": list(next(iter(sizes))) if len(sizes) == 1 else None,
@@ -158,44 +112,3 @@ def _compute_statistics(folders: Mapping[str, ImageFolder], root: Path) -> dict[
         "decoder": decoder(),
         "pixels": "sha256:" + hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
     }
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """One image: (height, width), pixels, and per channel the sums of values and of squares, as integers."""
-
-    size: tuple[int, int]
-    n: int
-    sums: tuple[int, ...]
-    squares: tuple[int, ...]
-    sha256: str
-
-
-def _is_grey(path: Path) -> bool:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16")
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); mend or remove it") from None
-
-
-def _measure(path: Path, mode: Mode) -> _Measured:
-    pixels = numpy.asarray(open_image(path, mode))
-    channels = pixels.reshape(-1, 1 if mode == "L" else 3)
-    wide = channels.astype(numpy.int64)
-    digest = hashlib.sha256(json.dumps(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-    sums, squares = wide.sum(0).tolist(), (wide * wide).sum(0).tolist()
-    return _Measured((pixels.shape[0], pixels.shape[1]), len(channels), tuple(sums), tuple(squares), digest)
-
-
-def _mean_and_std(rows: list[_Measured]) -> tuple[list[float], list[float]]:
-    n = sum(row.n for row in rows)
-    means, stds = [], []
-    for channel in range(len(rows[0].sums)):
-        total = sum(row.sums[channel] for row in rows)
-        squares = sum(row.squares[channel] for row in rows)
-        means.append(float(Fraction(total, 255 * n)))
-        stds.append(math.sqrt(Fraction(squares * n - total * total, n * n * 255 * 255)))
-    return means, stds

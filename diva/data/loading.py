@@ -2,6 +2,9 @@
 
 Before a sample is read, the global generators of Python, NumPy and torch are seeded from the stream ("augment", epoch, index); so any
 augmentation library becomes a pure function of (seed, epoch, index).
+
+A data set that knows a faster way may have `read_batch(indices, seed)`: it returns the batch of these samples, and calls `seed(k)` before
+it draws anything for the k-th of them. `seed(k)` does what is done before a sample is read; samples that draw nothing need no call.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 from diva.errors import DivaError
-from diva.seeding import Seeds
+from diva.seeding import Seeds, reseeder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,12 +44,12 @@ class Batches:
     ) -> None:
         self.dataset, self.seeds, self.batch_size = dataset, seeds, batch_size
         self.shuffle, self.device, self.workers = shuffle, device or torch.device("cpu"), workers
-        n = len(dataset)  # type: ignore[arg-type]
+        self._order: tuple[int, numpy.ndarray] | None = None
+        n = len(self._whole_order(1) if hasattr(dataset, "epoch_order") else dataset)  # type: ignore[arg-type]
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
         if drop_last and len(sizes) > 1 and sizes[-1] < batch_size:
             sizes.pop()
-        self._sizes, self._n = sizes[:limit], n
-        self._order: tuple[int, numpy.ndarray] | None = None
+        self._sizes = sizes[:limit]
         self._loader: DataLoader[Any] | None = None
         self._queue: list[Any] = []
 
@@ -58,11 +61,20 @@ class Batches:
         return self._sizes
 
     def order(self, epoch: int) -> numpy.ndarray:
-        """Indices of the samples of an epoch in the order in which they are read, int64 (n,)."""
+        """Indices of the samples of an epoch in the order in which they are read, int64 (n,).
+
+        From a data set of n samples with an `epoch_order` of its own, the index i + k n is the k-th repetition of sample i.
+        """
         if self._order is None or self._order[0] != epoch:
-            order = self.seeds.order(self._n, "shuffle", epoch) if self.shuffle else numpy.arange(self._n)
-            self._order = epoch, order[: sum(self._sizes)]
+            self._order = epoch, self._whole_order(epoch)[: sum(self._sizes)]
         return self._order[1]
+
+    def _whole_order(self, epoch: int) -> numpy.ndarray:
+        n = len(self.dataset)  # type: ignore[arg-type]
+        if not self.shuffle:
+            return numpy.arange(n)
+        own: Callable[[Seeds, int], numpy.ndarray] | None = getattr(self.dataset, "epoch_order", None)
+        return own(self.seeds, epoch) if own else self.seeds.order(n, "shuffle", epoch)
 
     def epoch(self, epoch: int) -> Iterator[Any]:
         """The batches of an epoch, on the device."""
@@ -74,22 +86,21 @@ class Batches:
         if type(self.dataset) is TensorDataset:  # a subclass may read its samples otherwise
             tensors = self.dataset.tensors
             return ([t.index_select(0, i) for t in tensors] for i in indices)
-        pairs = [[(epoch, index) for index in batch.tolist()] for batch in indices]
+        parts = [(epoch, batch.tolist()) for batch in indices]
         if self.workers == 0:
-            read = _Seeded(self.dataset, self.seeds)
-            collate = collate_of(self.dataset)
-            return (collate([read[pair] for pair in batch]) for batch in pairs)
-        self._queue[:] = pairs
+            read = _Reader(self.dataset, self.seeds)
+            return (read.batch(*part) for part in parts)
+        self._queue[:] = parts
         return (_checked(batch) for batch in self._workers())
 
     def _workers(self) -> DataLoader[Any]:
         """One pool of worker processes for all epochs; it reads whatever list of batches stands in the queue."""
         if self._loader is None:
             self._loader = DataLoader(
-                _Seeded(self.dataset, self.seeds),
+                _Reader(self.dataset, self.seeds),
                 batch_sampler=self._queue,
                 num_workers=self.workers,
-                collate_fn=_CollateOrRefuse(collate_of(self.dataset)),
+                collate_fn=_as_it_is,
                 pin_memory=self.device.type == "cuda",
                 worker_init_fn=_start_worker,
                 multiprocessing_context="fork",  # tasks are loaded by path: a spawned worker could not import them
@@ -99,26 +110,41 @@ class Batches:
         return self._loader
 
 
-class _Seeded(Dataset[Any]):
-    """The same data set, addressed by (epoch, index), its randomness seeded from that pair."""
+class _Reader(Dataset[Any]):
+    """The batches of a data set, addressed by (epoch, indices), the randomness of each sample seeded from (epoch, index)."""
 
     def __init__(self, dataset: Dataset[Any], seeds: Seeds) -> None:
         self.dataset, self.seeds = dataset, seeds
 
-    def __getitem__(self, pair: tuple[int, int]) -> Any:
-        epoch, index = pair
-        self.seeds.reseed("augment", epoch, index)
-        return self.dataset[index]
+    def batch(self, epoch: int, indices: list[int]) -> Any:
+        """A batch. An index beyond the data set is a repetition: the sample is found by what is left after division by n."""
+        n, reseed, key = len(self.dataset), reseeder(), self.seeds.branch("augment", epoch)  # type: ignore[arg-type]
 
-    def __getitems__(self, pairs: list[tuple[int, int]]) -> list[Any]:
-        """Samples for a worker's batch; an error that a user can mend takes the place of the first sample that raised it."""
-        samples: list[Any] = []
-        for pair in pairs:
-            try:
-                samples.append(self[pair])
-            except DivaError as error:
-                return [_Refusal(error)]
-        return samples
+        def seed(k: int) -> None:
+            reseed(key(indices[k]) >> 65)
+
+        return _read_batch(self.dataset, [index % n for index in indices], seed)
+
+    def __getitems__(self, part: tuple[int, list[int]]) -> Any:
+        """What a worker sends: a batch, or an error that a user can mend."""
+        try:
+            return self.batch(*part)
+        except DivaError as error:
+            return _Refusal(error)
+
+
+def _read_batch(dataset: Dataset[Any], indices: list[int], seed: Callable[[int], None]) -> Any:
+    """The batch of these samples: the data set's own `read_batch`, else sample by sample."""
+    if type(dataset) is Subset:  # a subclass may read its samples otherwise
+        return _read_batch(dataset.dataset, [dataset.indices[i] for i in indices], seed)
+    own: Callable[[list[int], Callable[[int], None]], Any] | None = getattr(dataset, "read_batch", None)
+    if own is not None:
+        return own(indices, seed)
+    samples = []
+    for k, index in enumerate(indices):
+        seed(k)
+        samples.append(dataset[index])
+    return collate_of(dataset)(samples)
 
 
 class _Refusal:
@@ -128,17 +154,8 @@ class _Refusal:
         self.error = error
 
 
-class _CollateOrRefuse:
-    """Samples to a batch; a refusal stays what it is."""
-
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, samples: list[Any]) -> Any:
-        try:
-            return samples[0] if isinstance(samples[0], _Refusal) else self.collate(samples)
-        except DivaError as error:
-            return _Refusal(error)
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _checked(batch: Any) -> Any:

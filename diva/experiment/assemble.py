@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy
 import torch
-from torch.utils.data import Subset
+from torch.utils.data import Subset, TensorDataset
 
 from diva.data.loading import Batches, collate_of, to_device
+from diva.data.pixels import keep_in_memory
+from diva.data.sampling import part_size, stratified_order
 from diva.errors import DivaError, UsageError, place_of
 from diva.learning.loop import Learner, monitored
 from diva.learning.models import start_from
@@ -15,9 +19,10 @@ from diva.learning.optim import freeze
 from diva.learning.task import Data, DataFolder, Split, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor, nn
+    from torch.utils.data import Dataset
 
     from diva.experiment.options import RunOptions
     from diva.seeding import Seeds
@@ -33,14 +38,21 @@ def assemble(
     options: RunOptions,
     device: torch.device,
     weights: Mapping[str, Tensor] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Learner, str]:
-    """Load the data, build model, optimizer and schedule from the stream "init"; also what `--load` matched, "" without it."""
+    """Load the data, build model, optimizer and schedule from the stream "init"; also what `--load` matched, "" without it.
+
+    `say` is told what becomes of `--cache`.
+    """
     task = _shortened(task, options)
     seeds.reseed("load_data")
-    data = task.load_data(folder)
+    data = _part(task.load_data(folder), options.subset, seeds)
     data = _overfitted(data, task, seeds) if options.overfit else data
     data = Data(data.train, data.val, data.test, data.facts, {k: v.to(device) for k, v in data.constants.items()})
     _refuse_empty(data)
+    kept = keep_in_memory([data.train, data.val, data.test], options.cache)
+    if kept:
+        say(kept)
     seeds.reseed("init")
     model = task.build_model(data)
     report = start_from(model, weights, options.load_skip, options.load or "the record") if weights is not None else ""
@@ -61,6 +73,24 @@ def _shortened(task: Task, options: RunOptions) -> Task:
         changes = {"epochs": OVERFIT_EPOCHS, "schedule": "constant", "warmup_epochs": 0, "patience": None}
         return task.model_copy(update=changes)
     return task
+
+
+def _part(data: Data, asked: str | None, seeds: Seeds) -> Data:
+    """The data with a part of the training split, as `--subset` asks, its samples in the order of `stratified_order`."""
+    if asked is None:
+        return data
+    n = len(data.train)  # type: ignore[arg-type]
+    size = part_size(asked, n)
+    labels = numpy.asarray(getattr(data.train, "labels", ()))
+    chosen = stratified_order(labels if labels.shape == (n,) else numpy.zeros(n, int), seeds)[:size].tolist()
+    own: Callable[[list[int]], Dataset[Any]] | None = getattr(data.train, "subset", None)
+    if own is not None:
+        train = own(chosen)
+    elif type(data.train) is TensorDataset:
+        train = TensorDataset(*(tensor[chosen] for tensor in data.train.tensors))
+    else:
+        train = Subset(data.train, chosen)
+    return replace(data, train=train, facts={**data.facts, "subset": {"samples": size, "of": n}})
 
 
 def _overfitted(data: Data, task: Task, seeds: Seeds) -> Data:

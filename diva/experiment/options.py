@@ -28,6 +28,13 @@ class RunOptions:
     )
     tf32: bool = option(False, "let CUDA round to TF32 inside fp32 products")
     workers: int = option(0, "processes that read data; changes no bits")
+    cache: Literal["auto", "on", "off"] = option(
+        "auto",
+        "keep decoded images in memory; auto does when they fit into a quarter of what is available; changes no bits",
+    )
+    subset: str | None = option(
+        None, "train on so many samples, as 1000, or on a share, as 0.1: classes in proportion, drawn from the seed"
+    )
     verify: Literal["quick", "deep"] = option(
         "quick", "check of the data's footprint: quick trusts untouched files, deep hashes all"
     )

@@ -65,6 +65,8 @@ def recorded_options(manifest: Manifest) -> RunOptions:
     for name, value in manifest.options.items():
         param = known[name]
         values[name] = tuple(value) if param.listed else Path(value).expanduser() if param.kind == "path" else value
+    if values.get("cache") == "on":  # it changes no bits, and this machine may have less memory
+        values["cache"] = "auto"
     return replace(RunOptions(**values), seed=manifest.seed)
 
 

@@ -55,7 +55,7 @@ def resume(run: RunFolder, data: str | None, data_root: Path, console: Console) 
         task = build(task_class, knobs)
         assert isinstance(task, Task)
         folder = located.folder if located else None
-        learner, _ = assemble(task, folder, Seeds(manifest.seed), options, device, weights)
+        learner, _ = assemble(task, folder, Seeds(manifest.seed), options, device, weights, console.say)
         stock.pin(options.n_threads, tf32=options.tf32)
         strange = facts_that_differ(manifest.facts, learner.data.facts)
         if strange:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diva.data import catalogue, expectations
 from diva.data.catalogue import locate
 from diva.errors import DivaError, RecordError, UsageError
 from diva.experiment.assemble import assemble
@@ -131,9 +132,17 @@ def locate_data(wanted: str | None, options: RunOptions, console: Console) -> Lo
     name, path = locate(wanted, options.data_root)
     taken, how = footprint.check(path, deep=options.verify == "deep")
     console.say(f"data {name}: {taken.n_files:,} files, footprint {taken.digest[:19]}... {how}")
+    _check_expectations(wanted, path)
     home = footprint.location(path)
     statistics = home.with_name(home.name.removesuffix(".footprint.json") + ".statistics.json")
     return Located(DataFolder(name, path.resolve(), taken.digest, statistics), taken)
+
+
+def _check_expectations(wanted: str, path: Path) -> None:
+    """DataError when the data are not what their card, or the `dataset.yaml` in them, says of them."""
+    card = catalogue.card(wanted) if wanted in catalogue.names() else None
+    said = expectations.stated(path, (f"{wanted}.yaml", getattr(card, "expectations", None)))
+    expectations.check(path, said, kind="threads")
 
 
 def prepare(
@@ -151,7 +160,7 @@ def prepare(
     assert isinstance(task, Task) and options.seed is not None
     weights = _keep_weights(run, request, options)
     learner, matched = assemble(
-        task, located.folder if located else None, Seeds(options.seed), options, device, weights
+        task, located.folder if located else None, Seeds(options.seed), options, device, weights, console.say
     )
     stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
     if matched:

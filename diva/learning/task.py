@@ -41,7 +41,8 @@ class Data:
     """Three data sets, the facts about them that JSON can hold, and constants that `training_step` needs on the device.
 
     Each data set has `__len__` and `__getitem__(i)`; whatever randomness `__getitem__` draws from the global generators of Python,
-    NumPy or torch is a pure function of (seed, epoch, i). A `torch.utils.data.TensorDataset` is read a batch at a time.
+    NumPy or torch is a pure function of (seed, epoch, i). A `torch.utils.data.TensorDataset` is read a batch at a time. What else a data
+    set may have, none of which it needs: `collate`, `read_batch`, `pixels`, `labels`, `subset`, `epoch_order` (docs/how-to/loading.md).
     """
 
     train: Dataset[Any]

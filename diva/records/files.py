@@ -6,14 +6,13 @@ import hashlib
 import json
 import math
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import RecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 NAMED_AT_MOST = 5  # how many files a message names before it only counts
 
@@ -23,11 +22,18 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
     A file already there is replaced. The permissions are those of any new file (the umask's).
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    write_blocks(path, [content.encode("utf-8") if isinstance(content, str) else content])
+
+
+def write_blocks(path: Path, blocks: Iterable[bytes], temporary: Path | None = None) -> None:
+    """As `write_atomic`, for content that is too large to be held at once.
+
+    temporary: a sibling that nobody else uses, so that what a killed process left there is overwritten and no litter.
+    """
+    temporary = temporary or path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
+        with temporary.open("wb") as file:
+            file.writelines(blocks)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -73,6 +79,14 @@ def checksum_line(sha256: str, path: bytes) -> bytes:
     escaped = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
     mark = b"" if escaped == path else b"\\"
     return mark + sha256.encode("ascii") + b"  " + escaped + b"\n"
+
+
+def checksum_lines(sha256s: Sequence[str], paths: Sequence[bytes]) -> bytes:
+    """The lines of several files; those of ordinary names at less cost."""
+    names = b"/".join(paths)
+    if b"\\" in names or b"\n" in names or b"\r" in names:
+        return b"".join(map(checksum_line, sha256s, paths))
+    return b"".join([b"%b  %b\n" % pair for pair in zip(map(str.encode, sha256s), paths, strict=True)])
 
 
 def hide_home(text: str) -> str:

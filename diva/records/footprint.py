@@ -2,65 +2,66 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
 import os
-import stat
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from heapq import merge
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
 
 from diva.errors import DataError, RecordError
-from diva.records import files
+from diva.records import entries, files, hashing
+from diva.records.entries import Entries, FileEntry
+from diva.records.listing import IGNORED, Listing, is_ignored, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    Progress = Callable[[int, int], None]
+
+__all__ = [
+    "IGNORED", "SCHEMA", "SUFFIX", "Differences", "FileEntry", "Footprint", "Outcome", "Totals", "check", "compare",
+    "inspect", "is_ignored", "location", "read", "take", "write",
+]  # fmt: skip
 
 SCHEMA = 1
 SUFFIX = ".footprint.json"
-# Left behind by systems, editors and downloads, never part of the data. `.*` holds for folders too, the rest for files.
-IGNORED = (".*", "Thumbs.db", "desktop.ini", "*~", "*.swp", "*.part")
+_AT_ONCE = 500
+_IN_MEMORY = 1 << 22  # bytes of lines; more of them go to a temporary file
 
-_IGNORED_NAMES = frozenset(pattern.encode() for pattern in IGNORED if "*" not in pattern)
-_IGNORED_ENDS = tuple(pattern[1:].encode() for pattern in IGNORED if pattern.startswith("*"))
-_SMALL = 1 << 20  # bytes; a file up to this size is read at once
-_BATCH_FILES = 64  # files to a thread's turn: the cost of handing over one small file exceeds that of hashing it
-_BATCH_BYTES = 1 << 24
+Outcome = Literal["created", "verified", "updated", "different"]
 
 
-def is_ignored(name: str) -> bool:
-    """Whether a file or folder of this name is no part of a data set, see `IGNORED`."""
-    return any(fnmatchcase(name, pattern) for pattern in IGNORED)
+class Totals(NamedTuple):
+    """What a footprint says of all its files together."""
 
-
-Outcome = Literal["created", "verified", "updated"]
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One file: path relative to the folder with `/` (undecodable bytes as surrogates), size in bytes, sha256 in hex.
-
-    `mtime_ns` only tells whether the content must be looked at again; it is no part of any digest.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    sha256: str
+    digest: str
+    n_files: int
+    n_bytes: int
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """The content of a folder: its files, sorted by the bytes of their paths."""
+    """The content of a folder: its files, sorted by the bytes of their paths. Equal when the files are.
 
-    files: tuple[FileEntry, ...]
+    The files may stand in a file and are then read anew each time they are gone through. `counted`: their totals, when
+    these are known already.
+    """
+
+    files: Sequence[FileEntry]
+    counted: Totals | None = field(default=None, compare=False, repr=False)
 
     @cached_property
+    def totals(self) -> Totals:
+        """Digest, number of files and number of bytes."""
+        if self.counted is not None:
+            return self.counted
+        return _counted(self.files)
+
+    @property
     def digest(self) -> str:
         r"""The digest to quote in a paper: sha256 over the lines "<sha256>  <path>\n", sorted by the bytes of the path.
 
@@ -69,18 +70,17 @@ class Footprint:
             cd FOLDER && find -L . -name '.?*' -prune -o -type f ! -name Thumbs.db ! -name desktop.ini ! -name '*~' \
                 ! -name '*.swp' ! -name '*.part' -printf '%P\0' | LC_ALL=C sort -z | xargs -0 -r sha256sum | sha256sum
         """
-        lines = (files.checksum_line(entry.sha256, _encoded(entry.path)) for entry in self.files)
-        return "sha256:" + files.sha256_bytes(b"".join(lines))
+        return self.totals.digest
 
     @property
     def n_files(self) -> int:
         """The number of files."""
-        return len(self.files)
+        return self.totals.n_files
 
     @property
     def n_bytes(self) -> int:
         """The sum of the files' sizes."""
-        return sum(entry.size for entry in self.files)
+        return self.totals.n_bytes
 
 
 @dataclass(frozen=True)
@@ -106,46 +106,36 @@ class Differences:
         return "; ".join(told) or "no differences"
 
 
-class _Found(NamedTuple):
-    """A file as the folder lists it, not hashed yet; the path comes first because it is the order."""
-
-    path: bytes
-    size: int
-    mtime_ns: int
-
-
 def take(
     folder: Path,
     known: Footprint | None = None,
     deep: bool = True,
     jobs: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Footprint:
     """The footprint of a folder, hashed in `jobs` threads (default: one per core, at most 8).
 
     With `known` and not `deep`, only files whose size or modification time differ from `known` are hashed.
     Symbolic links are followed. DataError: the folder is missing or holds no file, or something in it is unreadable,
-    a broken link, a link to a folder above it, or no plain file. `progress` gets (bytes hashed, bytes to hash).
+    a broken link, a link to a folder above it, or no plain file. `progress` gets (bytes done, bytes of all files).
     """
-    found = _list(folder)
-    trusted = {} if deep or known is None else {entry.path: entry for entry in known.files}
-    entries = [_untouched(file, trusted) for file in found]
-    to_hash = [file for file, entry in zip(found, entries, strict=True) if entry is None]
-    hashed = iter(_hash(folder, to_hash, jobs, progress))
-    return Footprint(tuple(entry or next(hashed) for entry in entries))
+    return _take(folder, None if deep else known, None, jobs, progress)
 
 
 def compare(then: Footprint, now: Footprint) -> Differences:
     """What was added to, removed from and changed since `then`. Content counts, modification times do not."""
-    if then.files == now.files:
-        return Differences((), (), ())
-    old = {entry.path: entry.sha256 for entry in then.files}
-    new = {entry.path: entry.sha256 for entry in now.files}
-    return Differences(
-        added=tuple(path for path in new if path not in old),
-        removed=tuple(path for path in old if path not in new),
-        changed=tuple(path for path in new if path in old and new[path] != old[path]),
-    )
+    added: list[str] = []
+    removed: list[str] = []
+    changed: list[str] = []
+    if then.totals != now.totals:
+        for old, new in _side_by_side(then.files, now.files):
+            if old is None and new is not None:
+                added.append(new.path)
+            elif new is None and old is not None:
+                removed.append(old.path)
+            elif old is not None and new is not None and old.sha256 != new.sha256:
+                changed.append(new.path)
+    return Differences(tuple(added), tuple(removed), tuple(changed))
 
 
 def check(folder: Path, deep: bool = False, update: bool = False) -> tuple[Footprint, Outcome]:
@@ -154,31 +144,64 @@ def check(folder: Path, deep: bool = False, update: bool = False) -> tuple[Footp
     Quick by default: finds files added, removed, or touched (size or modification time) and of other content.
     `deep` reads every file. `update` reads every file and accepts what it finds. Differences are a DataError.
     """
-    stored_at = location(folder)
-    if update or not stored_at.exists():
-        now = take(folder)
-        outcome: Outcome = "updated" if stored_at.exists() else "created"
-        _store(stored_at, now, folder)
-        return now, outcome
-    then = read(stored_at)
-    now = take(folder, known=then, deep=deep)
-    differences = compare(then, now)
+    now, outcome, differences = inspect(folder, deep=deep, update=update)
     if differences:
-        raise DataError(
-            f"{folder} is not what it was when its footprint was taken: {differences.text()}. Restore these files, "
-            f"or accept the new state with: diva verify {folder} --update"
-        )
-    if now != then:  # only touched or copied: spare the next check from reading these files again
-        with suppress(OSError):
-            write(stored_at, now, folder.resolve().name)
-    return now, "verified"
+        raise difference_error(folder, differences)
+    return now, outcome
+
+
+def difference_error(folder: Path, differences: Differences) -> DataError:
+    """What to raise when a folder is not what its stored footprint says."""
+    return DataError(
+        f"{folder} is not what it was when its footprint was taken: {differences.text()}. Restore these files, "
+        f"or accept the new state with: diva verify {folder} --update"
+    )
+
+
+def inspect(
+    folder: Path,
+    deep: bool = False,
+    update: bool = False,
+    against: Path | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Footprint, Outcome, Differences]:
+    """As `check`, but differences are returned, not raised; the stored footprint is then left as it is.
+
+    against: compare, deep, with the footprint in this file, whatever is stored; nothing is stored then.
+    What was hashed when this was interrupted is not hashed again, see `hashing.Journal`.
+    """
+    stored_at = location(folder)
+    is_stored = stored_at.exists()
+    then = None
+    if against is not None:
+        then = read(against)
+    elif is_stored and not update:
+        untouched = None if deep else _untouched(folder, stored_at)
+        if untouched is not None:
+            return untouched, "verified", Differences((), (), ())
+        then = read(stored_at)
+    with hashing.journal(stored_at) as journal:
+        now = _take(folder, None if deep or against is not None else then, journal, jobs, progress)
+        differences = Differences((), (), ()) if then is None else compare(then, now)
+        temporary = None if journal is None else hashing.temporary(stored_at)
+        if then is None:
+            _store(stored_at, now, folder, temporary)
+        elif against is None and not differences and now != then:
+            with suppress(OSError):  # only touched or copied: spare the next check from reading these files again
+                _write(stored_at, now, folder.resolve().name, temporary)
+    done: Outcome = "updated" if update and is_stored else "created" if then is None else "verified"
+    return now, "different" if differences else done, differences
 
 
 def location(folder: Path) -> Path:
-    """Where a folder's footprint lives: beside it, or in the user's cache when nothing can be written there."""
+    """Where a folder's footprint lives: beside it, or in the user's cache when nothing can be written there.
+
+    Beside a part of a data set that has a footprint itself, as data/digits/train, is inside: it would count as a change.
+    """
     real = folder.resolve()
     beside = real.with_name(real.name + SUFFIX)
-    if beside.exists() or _writable(real.parent):
+    if beside.exists() or (_writable(real.parent) and not any(map(_has_footprint, real.parents))):
         return beside
     cache = os.environ.get("XDG_CACHE_HOME", "")
     root = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
@@ -188,6 +211,180 @@ def location(folder: Path) -> Path:
 
 def write(path: Path, footprint: Footprint, name: str) -> None:
     """Write a footprint as JSON, one line per file so that a diff tool shows files; keys sorted, the long list last."""
+    _write(path, footprint, name, None)
+
+
+def read(path: Path) -> Footprint:
+    """Read a stored footprint; RecordError when it is damaged, contradicts itself or comes from a newer diva.
+
+    All of it is looked at, but not held in memory, unless somebody laid it out anew.
+    """
+    try:
+        head, listed = entries.opened(path) or _laid_out_anew(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path} does not exist. {_way_out(path)}") from None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}. {_way_out(path)}") from error
+    schema = head.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise RecordError(f"{path} has schema {schema}, this diva reads up to {SCHEMA}: update diva.")
+    try:
+        if head["algorithm"] != "sha256" or schema != SCHEMA:
+            raise ValueError("unknown algorithm or schema")
+        totals = _counted(_in_order(listed))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"{path} is not a footprint, or a damaged one. {_way_out(path)}") from error
+    if not _says(head, totals):
+        raise RecordError(f"{path} contradicts itself: its totals do not match its entries. {_way_out(path)}")
+    return Footprint(listed, totals)
+
+
+@final
+class _Count:
+    """Totals of files that come some at a time, in the order of their paths."""
+
+    def __init__(self) -> None:
+        self._state = hashlib.sha256()
+        self._n_files = 0
+        self._n_bytes = 0
+
+    def add(self, paths: Sequence[bytes], n_bytes: int, sha256s: Sequence[str]) -> None:
+        """Count the next files, which have so many bytes together."""
+        self._state.update(files.checksum_lines(sha256s, paths))
+        self._n_files += len(paths)
+        self._n_bytes += n_bytes
+
+    def totals(self) -> Totals:
+        """What was counted so far."""
+        return Totals("sha256:" + self._state.hexdigest(), self._n_files, self._n_bytes)
+
+
+def _take(
+    folder: Path,
+    known: Footprint | None,
+    journal: hashing.Journal | None,
+    jobs: int | None,
+    progress: Progress | None,
+) -> Footprint:
+    """The lines are spooled, to memory while they are few, so that what this needs does not grow with the folder."""
+    from tempfile import SpooledTemporaryFile
+
+    listing = Listing(folder)
+    sources = [_known(known)] if known is not None else []
+    sources += [journal.known()] if journal is not None else []
+    lines = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+    count = _Count()
+    tell = None if progress is None else lambda n_bytes: progress(n_bytes, max(n_bytes, listing.n_bytes))
+    batches = hashing.hashed(folder, listing, merge(*sources, key=lambda one: one.path), journal, jobs, tell)
+    with closing(batches):
+        for batch in batches:
+            count.add([file.path for file in batch.found], sum(file.size for file in batch.found), batch.sha256s)
+            lines.write(b",\n".join([*batch.lines, b""]))
+    totals = count.totals()
+    return Footprint(Entries(lines, 0, max(0, lines.tell() - 2), totals.n_files), totals)
+
+
+def _known(footprint: Footprint) -> Iterator[hashing.Known]:
+    return (hashing.Known(path, entry.size, entry.mtime_ns, entry.sha256) for path, entry in _by_path(footprint.files))
+
+
+def _counted(listed: Iterable[FileEntry]) -> Totals:
+    count = _Count()
+    to_come = iter(listed)
+    while some := list(islice(to_come, _AT_ONCE)):
+        paths = [entries.encoded(entry.path) for entry in some]
+        count.add(paths, sum(entry.size for entry in some), [entry.sha256 for entry in some])
+    return count.totals()
+
+
+def _in_order(listed: Iterable[FileEntry]) -> Iterator[FileEntry]:
+    """The same entries; ValueError when they are not in the order of their paths, or one stands twice."""
+    before = b""
+    for entry in listed:
+        path = entries.encoded(entry.path)
+        if path <= before:
+            raise ValueError(f"out of order: {entry.path}")
+        before = path
+        yield entry
+
+
+def _by_path(listed: Sequence[FileEntry]) -> Iterator[tuple[bytes, FileEntry]]:
+    """Entries in the order of their paths, in which those that stand in a file are already."""
+    pairs = ((entries.encoded(entry.path), entry) for entry in listed)
+    return pairs if isinstance(listed, Entries) else iter(sorted(pairs, key=lambda pair: pair[0]))
+
+
+def _side_by_side(
+    then: Sequence[FileEntry], now: Sequence[FileEntry]
+) -> Iterator[tuple[FileEntry | None, FileEntry | None]]:
+    """What two footprints say of each path that one of them has."""
+    pairs = merge(
+        ((path, 0, entry) for path, entry in _by_path(then)),
+        ((path, 1, entry) for path, entry in _by_path(now)),
+        key=lambda pair: pair[:2],
+    )
+    for _, same in groupby(pairs, key=lambda pair: pair[0]):
+        found: list[FileEntry | None] = [None, None]
+        for _, which, entry in same:
+            found[which] = entry
+        yield found[0], found[1]
+
+
+def _untouched(folder: Path, stored_at: Path) -> Footprint | None:
+    """The stored footprint, when it is whole and the folder still lists as its lines say; None in any other case.
+
+    One pass that compares text and builds no object: this is what most checks of most data sets come to.
+    """
+    with suppress(OSError):
+        head, listed = entries.opened(stored_at) or ({}, None)
+        if listed is None or head.get("schema") != SCHEMA or head.get("algorithm") != "sha256":
+            return None
+        count = _Count()
+        lines = listed.lines()
+        for found in walk(folder):
+            texts = list(islice(lines, len(found)))
+            sha256s = entries.sha256s_in(texts, found) if len(texts) == len(found) else None
+            if sha256s is None:
+                return None
+            count.add([file.path for file in found], sum(file.size for file in found), sha256s)
+        totals = count.totals()
+        if next(lines, None) is None and _says(head, totals):
+            hashing.tidy(stored_at)
+            return Footprint(listed, totals)
+    return None
+
+
+def _says(head: dict[str, Any], totals: Totals) -> bool:
+    return [head.get(name) for name in ("digest", "n_files", "n_bytes")] == list(totals)
+
+
+def _laid_out_anew(path: Path) -> tuple[dict[str, Any], Sequence[FileEntry]]:
+    """Head and entries of a footprint whose text is not as `write` lays it out, by a formatter or a hand."""
+    try:
+        document = files.read_json(path)
+    except RecordError as error:
+        raise RecordError(f"{error} {_way_out(path)}") from error
+    try:
+        newer = isinstance(document["schema"], int) and document["schema"] > SCHEMA
+        items = [] if newer else document["files"]
+        listed = [FileEntry(item["path"], item["size"], item["mtime_ns"], item["sha256"]) for item in items]
+        return document, tuple(sorted(listed, key=lambda entry: entries.encoded(entry.path)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"{path} is not a footprint, or a damaged one. {_way_out(path)}") from error
+
+
+def _store(path: Path, footprint: Footprint, folder: Path, temporary: Path | None) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, footprint, folder.resolve().name, temporary)
+    except OSError as error:
+        raise DataError(
+            f"the footprint of {folder} cannot be written to {path}: {error.strerror}. Make that place writable, "
+            "or set XDG_CACHE_HOME to a folder that is."
+        ) from error
+
+
+def _write(path: Path, footprint: Footprint, name: str, temporary: Path | None) -> None:
     head = {
         "algorithm": "sha256",
         "digest": footprint.digest,
@@ -197,150 +394,7 @@ def write(path: Path, footprint: Footprint, name: str) -> None:
         "name": name,
         "schema": SCHEMA,
     }
-    lines = ",\n".join(_line(entry) for entry in footprint.files)
-    fields = "".join(f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
-    files.write_atomic(path, f'{{\n{fields}"files": [\n{lines}\n]\n}}\n')
-
-
-def read(path: Path) -> Footprint:
-    """Read a stored footprint; RecordError when it is damaged, contradicts itself or comes from a newer diva."""
-    try:
-        document = files.read_json(path)
-    except RecordError as error:
-        raise RecordError(f"{error} {_way_out(path)}") from error
-    if isinstance(document, dict) and isinstance(document.get("schema"), int) and document["schema"] > SCHEMA:
-        raise RecordError(f"{path} has schema {document['schema']}, this diva reads up to {SCHEMA}: update diva.")
-    try:
-        footprint = _parsed(document)
-        totals = (footprint.digest, footprint.n_files, footprint.n_bytes)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RecordError(f"{path} is not a footprint, or a damaged one. {_way_out(path)}") from error
-    if totals != (document.get("digest"), document.get("n_files"), document.get("n_bytes")):
-        raise RecordError(f"{path} contradicts itself: its totals do not match its entries. {_way_out(path)}")
-    return footprint
-
-
-def _list(folder: Path) -> list[_Found]:
-    """Every file of the folder that counts, sorted by the bytes of the paths."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}.")
-    problems: list[str] = []
-    found = sorted(_walk(os.fsencode(folder), problems))
-    if problems:
-        told = "; ".join(sorted(problems)[: files.NAMED_AT_MOST])
-        more = len(problems) - files.NAMED_AT_MOST
-        raise DataError(f"{folder}: {told}{f'; and {more} more' if more > 0 else ''}. Repair or remove them.")
-    if not found:
-        raise DataError(f"{folder} holds no files (ignored: {', '.join(IGNORED)}).")
-    return found
-
-
-def _untouched(file: _Found, trusted: dict[str, FileEntry]) -> FileEntry | None:
-    entry = trusted.get(_decoded(file.path))
-    return entry if entry and (entry.size, entry.mtime_ns) == (file.size, file.mtime_ns) else None
-
-
-def _walk(root: bytes, problems: list[str]) -> Iterator[_Found]:
-    """The files below root, in no order; what cannot be data is told in `problems`.
-
-    Bytes, not text, so that names mean the same under every locale; no Path objects, which would double the time.
-    """
-    cut = len(os.path.join(root, b""))  # noqa: PTH118
-    facts = os.stat(root)  # noqa: PTH116
-    to_do = [(root, frozenset({(facts.st_dev, facts.st_ino)}))]
-    while to_do:
-        folder, above = to_do.pop()
-        for entry in _entries(folder, cut, problems):
-            try:
-                if entry.is_dir():
-                    to_do.append((entry.path, above | {_new_folder(entry, above)}))
-                elif not (entry.name in _IGNORED_NAMES or entry.name.endswith(_IGNORED_ENDS)):
-                    yield _plain_file(entry, cut)
-            except OSError as error:
-                problems.append(f"{_shown(entry.path[cut:])}: {_reason(error, entry)}")
-
-
-def _entries(folder: bytes, cut: int, problems: list[str]) -> list[os.DirEntry[bytes]]:
-    try:
-        with os.scandir(folder) as listing:
-            return [entry for entry in listing if not entry.name.startswith(b".")]
-    except OSError as error:
-        problems.append(f"{_shown(folder[cut:]) or '.'}: {error.strerror}")
-        return []
-
-
-def _new_folder(entry: os.DirEntry[bytes], above: frozenset[tuple[int, int]]) -> tuple[int, int]:
-    """The identity of a folder, which must not be one that it lies in: links that lead back would never end."""
-    facts = entry.stat()
-    if (facts.st_dev, facts.st_ino) in above:
-        raise OSError(errno.EINVAL, "a link that leads back to a folder above it")
-    return facts.st_dev, facts.st_ino
-
-
-def _plain_file(entry: os.DirEntry[bytes], cut: int) -> _Found:
-    facts = entry.stat()
-    if not stat.S_ISREG(facts.st_mode):
-        raise OSError(errno.EINVAL, "not a plain file")
-    return _Found(entry.path[cut:], facts.st_size, facts.st_mtime_ns)
-
-
-def _reason(error: OSError, entry: os.DirEntry[bytes]) -> str:
-    broken = error.errno in (errno.ENOENT, errno.ELOOP) and entry.is_symlink()
-    return "a broken link" if broken else error.strerror or str(error)
-
-
-def _hash(
-    folder: Path, found: list[_Found], jobs: int | None, progress: Callable[[int, int], None] | None
-) -> list[FileEntry]:
-    """Hash files in threads; the entries come in the order of `found`."""
-    root = os.fsencode(folder)
-    entries: list[FileEntry] = []
-    total, done = sum(file.size for file in found), 0
-    with ThreadPoolExecutor(jobs or min(8, os.cpu_count() or 1)) as threads:
-        for batch in threads.map(partial(_hash_batch, root), _batches(found)):
-            entries += batch
-            done += sum(entry.size for entry in batch)
-            if progress is not None:
-                progress(done, total)
-    return entries
-
-
-def _batches(found: list[_Found]) -> Iterator[list[_Found]]:
-    batch: list[_Found] = []
-    n_bytes = 0
-    for file in found:
-        batch.append(file)
-        n_bytes += file.size
-        if len(batch) == _BATCH_FILES or n_bytes >= _BATCH_BYTES:
-            yield batch
-            batch, n_bytes = [], 0
-    if batch:
-        yield batch
-
-
-def _hash_batch(root: bytes, batch: list[_Found]) -> list[FileEntry]:
-    return [FileEntry(_decoded(file.path), file.size, file.mtime_ns, _hash_file(root, file)) for file in batch]
-
-
-def _hash_file(root: bytes, file: _Found) -> str:
-    try:
-        with open(os.path.join(root, file.path), "rb", buffering=0) as content:  # noqa: PTH118, PTH123
-            if file.size <= _SMALL:
-                return files.sha256_bytes(content.read())
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{_shown(root)}: {_shown(file.path)} cannot be read: {error.strerror}.") from error
-
-
-def _store(path: Path, footprint: Footprint, folder: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, footprint, folder.resolve().name)
-    except OSError as error:
-        raise DataError(
-            f"the footprint of {folder} cannot be written to {path}: {error.strerror}. Make that place writable, "
-            "or set XDG_CACHE_HOME to a folder that is."
-        ) from error
+    files.write_blocks(path, entries.text_of(head, footprint.files), temporary)
 
 
 def _writable(folder: Path) -> bool:
@@ -348,30 +402,9 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
-def _line(entry: FileEntry) -> str:
-    path = json.dumps(entry.path)
-    return f'{{"mtime_ns":{entry.mtime_ns},"path":{path},"sha256":"{entry.sha256}","size":{entry.size}}}'
-
-
-def _parsed(document: Any) -> Footprint:
-    if document["algorithm"] != "sha256" or document["schema"] != SCHEMA:
-        raise ValueError("unknown algorithm or schema")
-    return Footprint(
-        tuple(FileEntry(item["path"], item["size"], item["mtime_ns"], item["sha256"]) for item in document["files"])
-    )
+def _has_footprint(folder: Path) -> bool:
+    return folder.name != "" and folder.with_name(folder.name + SUFFIX).exists()
 
 
 def _way_out(path: Path) -> str:
     return f"Delete {path}, or accept the data as they are now with: diva verify DIR --update"
-
-
-def _encoded(path: str) -> bytes:
-    return path.encode("utf-8", "surrogateescape")
-
-
-def _decoded(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
-
-
-def _shown(path: bytes) -> str:
-    return files.printable(_decoded(path))

@@ -39,6 +39,10 @@ class ImageClassification(Task):
         description="mean and standard deviation that pixels are normalised with: of the training split, of ImageNet, or neither",
     )
     class_weights: bool = Field(False, description="weigh the training loss by the inverse frequency of each class")
+    balance: Literal["none", "oversample"] = Field(
+        "none",
+        description="oversample reads every class as often in an epoch as the largest one, augmented afresh each time",
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target spread over all classes, in training"
     )
@@ -70,19 +74,20 @@ class ImageClassification(Task):
         size = [self.image_size, self.image_size] if self.image_size else facts["size"]
         if size is None:
             raise UsageError("the images differ in size; choose one with --image-size, as in --image-size 64")
-        mode = facts["mode"] if self.model in MODELS and self.normalize != "imagenet" else "RGB"
+        mode: Literal["L", "RGB"] = facts["mode"] if self.model in MODELS and self.normalize != "imagenet" else "RGB"
         channels = 1 if mode == "L" else 3
         mean, std = {
             "train": ((facts["mean"] * channels)[:channels], (facts["std"] * channels)[:channels]),
             "imagenet": (IMAGENET["mean"], IMAGENET["std"]),
             "none": ([0.0] * channels, [1.0] * channels),
         }[self.normalize]
-        augment, erase = build_augmentation(self, size)
+        if self.class_weights and self.balance != "none":
+            raise UsageError("--class-weights and --balance both make up for rare classes; choose one")
         train, val, test = (splits[name] for name in ("train", "val", "test"))
         counts = torch.tensor(train.counts(), dtype=torch.float64)
         weights = (counts.sum() / (len(counts) * counts)).float()  # (C,), mean 1 over samples
         return Data(
-            Images(train, mode, size, mean, std, augment, erase),
+            Images(train, mode, size, mean, std, build_augmentation(self), balanced=self.balance == "oversample"),
             Images(val, mode, size, mean, std),
             Images(test, mode, size, mean, std),
             facts={**facts, "classes": list(train.classes), "channels": channels, "input_size": size,

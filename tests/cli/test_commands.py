@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import diva
 from diva.cli import cli
 
-COMMANDS = ("run", "resume", "reproduce", "list", "show", "init", "download", "verify", "tensorboard", "doctor")
+COMMANDS = ("run", "resume", "reproduce", "list", "show", "init", "download", "split", "analyze", "data", "verify", "tensorboard", "doctor")
 
 
 def invoke(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

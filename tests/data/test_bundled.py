@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from diva.data.bundled import WRITERS, write_digits
 from diva.data.catalogue import card, names
-from diva.data.images import read_image_folders
+from diva.data.layouts.class_folders import read_image_folders
 from diva.records.footprint import take
 
 

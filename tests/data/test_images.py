@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diva.data import images
-from diva.data.images import ImageFolder, decoder, image_statistics, open_image, read_image_folders
+from diva.data.images import decoder, image_statistics, open_image
+from diva.data.layouts.class_folders import ImageFolder, read_image_folders
 from diva.errors import DataError
 from diva.records.footprint import take
 

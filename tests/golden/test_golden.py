@@ -15,7 +15,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 from diva.data.catalogue import card, locate
-from diva.data.images import decoder, image_statistics, read_image_folders
+from diva.data.images import decoder, image_statistics
+from diva.data.layouts.class_folders import read_image_folders
 from diva.data.loading import Batches
 from diva.experiment.request import resolve
 from diva.experiment.run import start

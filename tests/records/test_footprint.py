@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from diva.errors import DataError, RecordError
-from diva.records import files, footprint
+from diva.records import files, footprint, hashing
 from diva.records.footprint import Differences, FileEntry, Footprint
 
 ODD_NAMES = [b"line\nfeed.png", b"\xff\xfe.png", b"back\\slash.png", "Zürich.png".encode(), b"two  words.png"]
@@ -30,13 +30,13 @@ def data(tmp_path):
 def reads(monkeypatch):
     """The names of the files whose content is read."""
     seen = []
-    original = footprint._hash_file
+    original = hashing._hash_file
 
-    def spy(root, file):
+    def spy(work, file):
         seen.append(os.fsdecode(file.path))
-        return original(root, file)
+        return original(work, file)
 
-    monkeypatch.setattr(footprint, "_hash_file", spy)
+    monkeypatch.setattr(hashing, "_hash_file", spy)
     return seen
 
 
@@ -101,14 +101,15 @@ def test_a_digest_tells_names_and_contents_apart():
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_any_number_of_threads_gives_the_same_footprint_and_tells_progress(tmp_path, jobs, monkeypatch):
-    monkeypatch.setattr(footprint, "_BATCH_FILES", 2)
-    monkeypatch.setattr(footprint, "_SMALL", 3)
+    monkeypatch.setattr(hashing, "_BATCH_FILES", 2)
+    monkeypatch.setattr(hashing, "_SMALL", 3)
+    monkeypatch.setattr(hashing, "_BLOCK", 2)
     for i in range(7):
         (tmp_path / f"{i}").write_text(str(i) * i)
     told = []
     taken = footprint.take(tmp_path, jobs=jobs, progress=lambda done, total: told.append((done, total)))
     assert [entry.sha256 for entry in taken.files] == [files.sha256_bytes(str(i).encode() * i) for i in range(7)]
-    assert told == [(1, 21), (6, 21), (15, 21), (21, 21)]
+    assert told == sorted(told) and len(told) >= 4 and told[-1] == (21, 21)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +131,14 @@ def test_what_cannot_be_data_is_refused_by_name(data, make, named):
 def test_an_unreadable_file_is_refused_by_name(data, monkeypatch):
     """Permission bits do not stop root, as whom tests may run, so opening is made to fail."""
 
-    def refuse(path, *args, **kwargs):
-        raise PermissionError(13, "Permission denied")
+    system_open = os.open
 
-    monkeypatch.setattr(footprint, "open", refuse, raising=False)
+    def refuse(path, *args, **kwargs):
+        if os.fsencode(path).endswith(b".png"):
+            raise PermissionError(13, "Permission denied")
+        return system_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(DataError, match=r"train/a/1\.png cannot be read: Permission denied"):
         footprint.take(data)
 
@@ -142,7 +147,7 @@ def test_an_unreadable_folder_is_refused_by_name(data, monkeypatch):
     scandir = os.scandir
 
     def refuse(path):
-        if path.endswith(b"/val"):
+        if path.endswith(b"/val/"):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
@@ -256,7 +261,7 @@ def test_a_footprint_beside_read_only_data_is_used(data, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(files, "write_atomic", refuse)
+    monkeypatch.setattr(files, "write_blocks", refuse)
     assert footprint.check(data)[1] == "verified"
     with pytest.raises(DataError, match=r"Read-only file system.*XDG_CACHE_HOME"):
         footprint.check(data, update=True)

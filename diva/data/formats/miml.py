@@ -15,7 +15,7 @@ from diva.data import archives
 from diva.data.formats import Placed, Text, deal
 from diva.data.formats.matlab import load
 from diva.data.formats.streams import one, only, option
-from diva.data.images import SUFFIXES
+from diva.data.layouts.listing import IMAGES as SUFFIXES
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
 
 
 def _text(cell: Any) -> str:
-    """The text in a cell, which scipy gives as an array within an array."""
-    while getattr(cell, "size", 0) == 1 and hasattr(cell, "reshape"):
+    """The text in a cell, which scipy gives as an array of one text, perhaps within another array."""
+    while type(cell) is numpy.ndarray and cell.size == 1:
         cell = cell.reshape(-1)[0]
     return str(cell).strip()

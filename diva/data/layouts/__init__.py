@@ -1,0 +1,174 @@
+"""Layouts: how the samples of a data set lie in a folder. One module per layout reads one split into a frozen list of samples.
+
+A data set is a folder with `train/`, `val/` and `test/`, each in the same layout; a folder in a layout by itself is data not split yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from diva.data.layouts import class_folders, clips, multi_label, pairs, points, texts, unlabelled
+from diva.data.layouts.listing import class_names, images_under
+from diva.errors import DataError, UsageError, nearest
+from diva.records.footprint import is_ignored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Layout = Literal["class folders", "pairs", "multi label", "points", "texts", "clips", "images"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+SPLITS = ("train", "val", "test")
+DESCRIPTION = "dataset.yaml"
+
+
+class Samples(Protocol):
+    """The samples of one split, in the order of their names' bytes (rows of a table: as they stand)."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of all classes; () where samples have none, or masks tell."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What names a sample within its split: a POSIX path relative to the split's folder, or `<table>:<line>`."""
+        ...
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files that are this sample's alone; () for a row of a table."""
+        ...
+
+    def targets(self, index: int) -> tuple[int, ...]:
+        """The numbers of the classes that the sample has: one, several (multi label), or none (unlabelled, masks)."""
+        ...
+
+
+READERS: dict[Layout, Callable[[Path, tuple[str, ...] | None], Samples]] = {
+    "class folders": class_folders.read,
+    "pairs": pairs.read,
+    "multi label": multi_label.read,
+    "points": points.read,
+    "texts": texts.read,
+    "clips": clips.read,
+    "images": unlabelled.read,
+}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `dataset.yaml` in a data set's folder says; all of it is optional."""
+
+    layout: Layout | None = None
+    classes: tuple[str, ...] | None = None
+    colours: dict[str, str] = field(default_factory=dict)
+    expectations: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+ABOUT = ("name", "title", "about", "licence", "citation", "homepage", "notes", "source", "split")
+
+
+def describe(folder: Path) -> Description:
+    """The description of a data set; DataError names the file, the key and what is allowed."""
+    import yaml
+
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        return Description()
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read as YAML ({error})") from None
+    if not isinstance(said, dict):
+        raise DataError(f"{path}: must be a mapping, as in `layout: class folders`")
+    keys = ("layout", "classes", "colours", "expectations", *ABOUT)
+    for key in said:
+        if key not in keys:
+            raise DataError(f"{path}: unknown key {key!r}; {nearest(str(key), keys)}")
+    layout = said.get("layout")
+    if layout is not None and layout not in LAYOUTS:
+        raise DataError(f"{path}: layout {layout!r} is not known; {nearest(str(layout), LAYOUTS)}")
+    for key, kind in (("classes", list), ("colours", dict), ("expectations", dict)):
+        if said.get(key) is not None and not isinstance(said[key], kind):
+            raise DataError(f"{path}: {key} must be a {'list' if kind is list else 'mapping'}")
+    classes = said.get("classes")
+    return Description(
+        layout,
+        tuple(map(str, classes)) if classes else None,
+        {str(key): str(value) for key, value in (said.get("colours") or {}).items()},
+        said.get("expectations") or {},
+        {key: said[key] for key in ABOUT if key in said},
+    )
+
+
+def is_split(folder: Path) -> bool:
+    """Whether a folder is a data set with splits, at least a `train/`, rather than data in one piece."""
+    return (folder / "train").is_dir()
+
+
+def detect(folder: Path) -> Layout:
+    """The layout of one split's folder, from what lies in it; clips look like class folders and are never guessed.
+
+    Raises DataError when nothing is recognised.
+    """
+    if (folder / "data").is_dir() and (folder / "gt").is_dir():
+        return "pairs"
+    if (folder / multi_label.TABLE).is_file():
+        return "multi label"
+    if (folder / points.TABLE).is_file():
+        return "points"
+    if (folder / texts.TABLE).is_file():
+        return "texts"
+    named = class_names(folder)
+    if named and texts.has_texts(folder / named[0]):
+        return "texts"
+    if named:
+        return "class folders"
+    if images_under(folder):
+        return "images"
+    found = sorted(entry.name for entry in folder.iterdir() if not is_ignored(entry.name))[:5]
+    raise DataError(
+        f"{folder}: no layout is recognised ({', '.join(found) or 'the folder is empty'}); expected class folders of images or texts, "
+        f"data/ and gt/, images/ and {multi_label.TABLE}, {points.TABLE}, {texts.TABLE}, or images"
+    )
+
+
+def layout_of(folder: Path, wanted: str | None = None) -> Layout:
+    """The layout of a data set, split or not: the one asked for, else the one its `dataset.yaml` names, else the one detected."""
+    for layout in LAYOUTS:
+        if wanted in (layout, layout.replace(" ", "-"), layout.replace(" ", "_")):
+            return layout
+    if wanted is not None:
+        raise UsageError(f"--layout {wanted}: not known; {nearest(wanted, LAYOUTS)}")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
+    return describe(folder).layout or detect(folder / "train" if is_split(folder) else folder)
+
+
+def read_splits(folder: Path, layout: str | None = None, required: tuple[str, ...] = SPLITS) -> dict[str, Samples]:
+    """The samples of each split that is there, in the order train, val, test; the classes are those of train, or of `dataset.yaml`.
+
+    Raises DataError when a required split is missing, and for what a layout refuses.
+    """
+    missing = [name for name in required if not (folder / name).is_dir()]
+    if missing:
+        raise DataError(
+            f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/. "
+            f"To make them: diva split {folder} --to NEW_FOLDER"
+        )
+    read = READERS[layout_of(folder, layout)]
+    classes = describe(folder).classes
+    splits: dict[str, Samples] = {}
+    for name in SPLITS:
+        if (folder / name).is_dir():
+            splits[name] = read(folder / name, classes)
+            classes = classes or splits[name].classes or None
+    return splits
+
+
+def read_whole(folder: Path, layout: str | None = None) -> Samples:
+    """The samples of a folder that is not split."""
+    return READERS[layout_of(folder, layout)](folder, describe(folder).classes)

@@ -1,0 +1,75 @@
+"""Class folders: `<class>/**/<image>`; an image's class is the folder it lies in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from diva.data.layouts.listing import IMAGES, folders_by_class, images_under, relative
+from diva.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of one split: paths, their class numbers, and the names of all classes."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    root: Path = Path()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """`<class>/<image>`."""
+        return relative(self.paths[index], self.root)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The image."""
+        return (self.paths[index],)
+
+    def targets(self, index: int) -> tuple[int, ...]:
+        """Its class."""
+        return (self.labels[index],)
+
+    def counts(self) -> list[int]:
+        """Number of images of each class, (C,)."""
+        found = Counter(self.labels)
+        return [found[i] for i in range(len(self.classes))]
+
+
+def read(folder: Path, classes: tuple[str, ...] | None = None) -> ImageFolder:
+    """The images of a split's folder; with `classes` (those of train), no other may be there, and one without a folder is allowed.
+
+    Raises DataError for a class folder without an image, and when there is no image at all.
+    """
+    paths: list[Path] = []
+    labels: list[int] = []
+    names: tuple[str, ...] = ()
+    for label, place, all_classes in folders_by_class(folder, classes, "image"):
+        names = all_classes
+        images = images_under(place)
+        if not images:
+            raise DataError(
+                f"{place}: holds no image; known kinds are {' '.join(sorted(IMAGES))}. Remove the folder or fill it"
+            )
+        paths += images
+        labels += [label] * len(images)
+    return ImageFolder(tuple(paths), tuple(labels), names, folder)
+
+
+def read_image_folders(folder: Path) -> dict[str, ImageFolder]:
+    """The layout `train|val|test/<class>/<image>`; classes are those of train, in the order of their names.
+
+    Raises DataError for a missing split, a class folder without an image, and a class that train does not have.
+    """
+    missing = [name for name in ("train", "val", "test") if not (folder / name).is_dir()]
+    if missing:
+        raise DataError(
+            f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/, each with a folder per class. "
+            f"To make them: diva split {folder} --to NEW_FOLDER"
+        )
+    train = read(folder / "train")
+    return {"train": train, **{name: read(folder / name, train.classes) for name in ("val", "test")}}
