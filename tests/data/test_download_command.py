@@ -57,7 +57,7 @@ def test_the_command_interrupted_says_how_to_go_on(site):
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert said.endswith("diva: error: interrupted; give the same command again to go on\n")
+    assert said.endswith("diva: error: interrupted; give the command again\n")
     assert site.get().fresh and site.listing() == LEFT
 
 
