@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from diva.data import archives
 from diva.data.formats import Text
 from diva.data.formats.streams import one, only, option, unpacked
-from diva.data.images import SUFFIXES
+from diva.data.layouts.listing import SUFFIXES
 from diva.errors import DataError
 
 if TYPE_CHECKING:

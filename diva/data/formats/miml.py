@@ -15,7 +15,7 @@ from diva.data import archives
 from diva.data.formats import Placed, Text, deal
 from diva.data.formats.matlab import load
 from diva.data.formats.streams import one, only, option
-from diva.data.images import SUFFIXES
+from diva.data.layouts.listing import SUFFIXES
 from diva.errors import DataError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from diva.data import archives
 from diva.data.formats import Placed, deal
 from diva.data.formats.streams import by_split
-from diva.data.images import SUFFIXES
+from diva.data.layouts.listing import SUFFIXES
 from diva.errors import DataError
 
 if TYPE_CHECKING:
