@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy
 
+from diva.data import conversion, formats
+
 
 def idx(array):
     """An array of bytes as an IDX file."""
@@ -296,3 +298,14 @@ def decoded(content):
     from PIL import Image
 
     return Image.open(io.BytesIO(content))
+
+
+def written(tmp_path, files, card):
+    """The folder that a data set's official files become."""
+    conversion.write(formats.read(files, card), tmp_path / "out", card)
+    return tmp_path / "out"
+
+
+def paths(folder):
+    """Every file of a folder, relative to it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

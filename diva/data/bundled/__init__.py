@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+__all__ = ["SHAPES", "TABLES", "WRITERS", "write_digits"]
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     "digits": write_digits,
     "number_words": write_number_words,

@@ -13,34 +13,39 @@ if TYPE_CHECKING:
 
 N_NUMBERS: Final = 1000
 
-_ENGLISH: Final = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_ENGLISH: Final = _words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
-).split()
-_ENGLISH_TENS: Final = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
-_FRENCH: Final = (
+)
+_ENGLISH_TENS: Final = _words("- - twenty thirty forty fifty sixty seventy eighty ninety")
+_FRENCH: Final = _words(
     "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept dix-huit dix-neuf"
-).split()
-_FRENCH_TENS: Final = "- - vingt trente quarante cinquante soixante soixante quatre-vingt quatre-vingt".split()
-_GERMAN: Final = (
+)
+_FRENCH_TENS: Final = _words("- - vingt trente quarante cinquante soixante soixante quatre-vingt quatre-vingt")
+_GERMAN: Final = _words(
     "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn "
     "achtzehn neunzehn"
-).split()
-_GERMAN_TENS: Final = "- - zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
-_ITALIAN: Final = (
+)
+_GERMAN_TENS: Final = _words("- - zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig")
+_ITALIAN: Final = _words(
     "zero uno due tre quattro cinque sei sette otto nove dieci undici dodici tredici quattordici quindici sedici "
     "diciassette diciotto diciannove"
-).split()
-_ITALIAN_TENS: Final = "- - venti trenta quaranta cinquanta sessanta settanta ottanta novanta".split()
-_SPANISH: Final = (
+)
+_ITALIAN_TENS: Final = _words("- - venti trenta quaranta cinquanta sessanta settanta ottanta novanta")
+_SPANISH: Final = _words(
     "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince dieciséis diecisiete "
     "dieciocho diecinueve veinte veintiuno veintidós veintitrés veinticuatro veinticinco veintiséis veintisiete veintiocho "
     "veintinueve"
-).split()
-_SPANISH_TENS: Final = "- - - treinta cuarenta cincuenta sesenta setenta ochenta noventa".split()
-_SPANISH_HUNDREDS: Final = (
+)
+_SPANISH_TENS: Final = _words("- - - treinta cuarenta cincuenta sesenta setenta ochenta noventa")
+_SPANISH_HUNDREDS: Final = _words(
     "- ciento doscientos trescientos cuatrocientos quinientos seiscientos setecientos ochocientos novecientos"
-).split()
+)
 
 
 def english(n: int) -> str:
@@ -61,11 +66,11 @@ def french(n: int) -> str:
     if n < 20:
         return _FRENCH[n]
     ten = n // 10
-    rest = n - 10 * (ten - ten % 2 if ten >= 6 else ten)
-    if not rest:
+    ones = n - 10 * (ten - ten % 2 if ten >= 6 else ten)
+    if not ones:
         return _FRENCH_TENS[ten] + ("s" if n == 80 else "")
-    joined = " et " if rest in (1, 11) and n < 80 else "-"
-    return _FRENCH_TENS[ten] + joined + _FRENCH[rest]
+    joined = " et " if ones in (1, 11) and n < 80 else "-"
+    return _FRENCH_TENS[ten] + joined + _FRENCH[ones]
 
 
 def german(n: int) -> str:

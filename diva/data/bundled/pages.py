@@ -43,7 +43,9 @@ def page(index: int) -> tuple[numpy.ndarray, numpy.ndarray]:
     return image, mask
 
 
-def _line(stream: Stream, mask: numpy.ndarray, label: int, font: str, size: int, left: int, top: int, right: int) -> int:
+def _line(
+    stream: Stream, mask: numpy.ndarray, label: int, font: str, size: int, left: int, top: int, right: int
+) -> int:
     """Set words from left to right until the line is full; the height of the line."""
     height = 0
     while True:
@@ -61,7 +63,9 @@ def _stamp(mask: numpy.ndarray, label: int, drawn: numpy.ndarray, top: int, left
 
 
 def write_pages(folder: Path) -> None:
-    """`<split>/data/<page>.png` and `<split>/gt/<page>.png`."""
+    """`<split>/data/<page>.png` and `<split>/gt/<page>.png`, and the names of the classes in `dataset.yaml`."""
+    folder.mkdir(parents=True)
+    (folder / "dataset.yaml").write_text(f"layout: pairs\nclasses: [{', '.join(CLASSES)}]\n", encoding="utf-8")
     index = 0
     for split, n in SPLITS.items():
         for kind in ("data", "gt"):

@@ -22,7 +22,9 @@ def deal_rows(name: str, labels: Sequence[str], val: float = 0.25, test: float =
     return [splits[i] for i in range(len(labels))]
 
 
-def write_table(folder: Path, header: Sequence[str], rows: Sequence[Sequence[str]], splits: Sequence[str], name: str) -> None:
+def write_table(
+    folder: Path, header: Sequence[str], rows: Sequence[Sequence[str]], splits: Sequence[str], name: str
+) -> None:
     """`<split>/<name>` with the rows of each split, in their order; as RFC 4180 says but for line ends, which are line feeds."""
     for split in ("train", "val", "test"):
         text = io.StringIO()

@@ -15,7 +15,7 @@ from diva.data import archives
 from diva.data.formats import Placed, Text, deal
 from diva.data.formats.matlab import load
 from diva.data.formats.streams import one, only, option
-from diva.data.layouts.listing import IMAGES as SUFFIXES
+from diva.data.layouts.listing import IMAGES
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
     classes = [_text(cell) for cell in found["class_name"].reshape(-1)]
     targets = found["targets"]
     images = {
-        int(p.stem): n for n in names if (p := PurePosixPath(n)).suffix.lower() in SUFFIXES and p.stem.isdecimal()
+        int(p.stem): n for n in names if (p := PurePosixPath(n)).suffix.lower() in IMAGES and p.stem.isdecimal()
     }
     if classes != card.classes or targets.shape != (len(classes), len(images)):
         raise DataError(
