@@ -84,6 +84,30 @@ def sync(folder: Path) -> None:
     os.sync()
 
 
+def check_names(card: Card) -> None:
+    """Refuse class names that are unsafe, that some file system takes for one, or that are there twice."""
+    seen: dict[str, str] = {}
+    for name in card.classes or ():
+        _check_name(name, card)
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(
+                f"{card.name}: the classes {other!r} and {name!r} would share a folder on a file system "
+                "that ignores case; rename one in the card"
+            )
+    if len(seen) != len(card.classes or ()):
+        raise DataError(f"{card.name}: a class is named twice in the card")
+
+
+def _check_name(part: str, card: Card) -> None:
+    wrong = not part or is_ignored(part) or "/" in part or "\\" in part or not part.isprintable()
+    if wrong or part != part.strip() or part.endswith(".") or len(os.fsencode(part)) > 255:
+        raise DataError(
+            f"{card.name}: {printable(part)!r} is no safe name of a class or file; allowed: printable characters "
+            "without / and \\, no dot in front, no dot or blank at the end, nothing that a footprint ignores"
+        )
+
+
 class _Names:
     """The names given so far, so that no two samples get one name, not even on a file system that ignores case."""
 
@@ -92,35 +116,14 @@ class _Names:
         self._targets: set[str] = set()
         self._folders: dict[PurePosixPath, Path] = {}
         self._spelled: dict[str, str] = {}  # a folder without regard to case -> as it was first written
-        self._check_classes()
-
-    def _check_classes(self) -> None:
-        seen: dict[str, str] = {}
-        for name in self._card.classes or ():
-            self._check(name)
-            other = seen.setdefault(name.casefold(), name)
-            if other != name:
-                raise DataError(
-                    f"{self._card.name}: the classes {other!r} and {name!r} would share a folder on a file system "
-                    "that ignores case; rename one in the card"
-                )
-        if len(seen) != len(self._card.classes or ()):
-            raise DataError(f"{self._card.name}: a class is named twice in the card")
-
-    def _check(self, part: str) -> None:
-        wrong = not part or is_ignored(part) or "/" in part or "\\" in part or not part.isprintable()
-        if wrong or part != part.strip() or part.endswith(".") or len(os.fsencode(part)) > 255:
-            raise DataError(
-                f"{self._card.name}: {printable(part)!r} is no safe name of a class or file; allowed: printable characters "
-                "without / and \\, no dot in front, no dot or blank at the end, nothing that a footprint ignores"
-            )
+        check_names(card)
 
     def new(self, target: PurePosixPath) -> Path:
         """The place of a new file, its folder made; DataError when the name leads outside, is unsafe or taken."""
         if target.is_absolute() or not target.parts:
             raise DataError(f"{self._card.name}: {printable(str(target))} is not a place inside the data set's folder")
         for part in target.parts:
-            self._check(part)
+            _check_name(part, self._card)
         key = str(target).casefold()
         if key in self._targets:
             raise DataError(
