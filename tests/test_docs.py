@@ -52,9 +52,7 @@ SETUP = {
 LEAST_COMMAND_BLOCKS = 50
 PAGE_LIMIT_S = 420
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / ".git").exists(), reason="needs a git checkout: this is an unpacked source archive"
-)
+pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout, not an unpacked archive")
 
 
 @dataclass(frozen=True)
