@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 
-from diva.data.images import open_image
+from diva.data.images import decoded, unreadable
 from diva.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from PIL import Image
 
     from diva.data.images import Mode
 
@@ -61,11 +59,19 @@ class Pixels:
         """Whether decoded images stay in memory."""
         return self._kept is not None
 
-    def decode(self, index: int) -> Image.Image:
-        """One image, decoded from its file and resized."""
-        image = open_image(self.paths[index], self.mode)
-        height, width = self.size
-        return image if image.size == (width, height) else image.resize((width, height), 2)
+    def decode(self, index: int) -> numpy.ndarray:
+        """One image, decoded from its file and resized, whatever is kept: uint8 (height, width, channels)."""
+        from PIL import Image
+
+        path, (height, width) = self.paths[index], self.size
+        try:
+            with Image.open(path) as opened:
+                image = decoded(opened, self.mode)
+                if image.size != (width, height):
+                    image = image.resize((width, height), Image.Resampling.BILINEAR)
+                return numpy.asarray(image).reshape(self.shape)
+        except Exception as error:  # Pillow's decoders raise a dozen kinds
+            raise unreadable(path, error) from None
 
     def read(self, indices: Sequence[int]) -> numpy.ndarray:
         """A batch, uint8 (B, height, width, channels), in an array of its own."""
@@ -90,7 +96,7 @@ class Pixels:
 
         def decode(pair: tuple[int, int]) -> None:
             place, index = pair
-            target[place] = numpy.asarray(self.decode(index)).reshape(self.shape)
+            target[place] = self.decode(index)
 
         pairs = list(zip(places, indices, strict=True))
         while pairs:
