@@ -37,8 +37,13 @@ def _generated(mark: re.Match[str]) -> str:
 
 
 def commands() -> dict[str, click.Command]:
-    """Every command of `diva` by name."""
-    return dict(sorted(cli.commands.items()))
+    """Every command of `diva` by name, those of a group after it."""
+    found = {}
+    for name, command in sorted(cli.commands.items()):
+        found[name] = command
+        if isinstance(command, click.Group):
+            found |= {f"{name} {inner}": command.commands[inner] for inner in sorted(command.commands)}
+    return found
 
 
 def command_line() -> str:

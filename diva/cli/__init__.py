@@ -67,14 +67,21 @@ def _exit_code(argv: list[str] | None) -> int:
         _complain("diva", str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _complain("diva", "interrupted; diva resume RUN continues a run at its last whole epoch")
+        _complain("diva", f"interrupted{_way_on(argv)}")
         return INTERRUPTED
     except Terminated:
-        _complain("diva", "terminated; diva resume RUN continues a run at its last whole epoch")
+        _complain("diva", f"terminated{_way_on(argv)}")
         return TERMINATED
     except BrokenPipeError:  # the reader of our output has gone, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _way_on(argv: list[str] | None) -> str:
+    """What to do after an interruption: commands that train are resumed, all others are given again."""
+    command = (sys.argv[1:] if argv is None else argv)[:1]
+    trains = command in (["run"], ["resume"], ["reproduce"])
+    return "; diva resume RUN continues a run at its last whole epoch" if trains else "; give the command again"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -15,7 +15,9 @@ from click.testing import CliRunner
 import diva
 from diva.cli import cli
 
-COMMANDS = ("run", "resume", "reproduce", "list", "show", "init", "split", "data", "verify", "tensorboard", "doctor")
+COMMANDS = (
+    "run", "resume", "reproduce", "list", "show", "init", "split", "analyze", "verify", "data", "tensorboard", "doctor",
+)  # fmt: skip
 
 
 def invoke(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
