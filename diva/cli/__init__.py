@@ -13,6 +13,7 @@ from diva import __version__
 from diva.cli.analyze import analyze
 from diva.cli.data import data
 from diva.cli.doctor import doctor
+from diva.cli.download import download
 from diva.cli.init import init
 from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
@@ -36,7 +37,7 @@ def cli() -> None:
     """Deep-learning experiments that anyone can run again, to the last bit."""
 
 
-for command in (run, resume, reproduce, list_, show, init, split, analyze, verify, data, tensorboard, doctor):
+for command in (run, resume, reproduce, list_, show, init, download, split, analyze, verify, data, tensorboard, doctor):
     cli.add_command(command)
 
 

@@ -33,6 +33,13 @@ class SourceFile(BaseModel):
     split: str | None = None
     optional: bool = False
 
+    @field_validator("name")
+    @classmethod
+    def _no_name_of_ours(cls, name: str) -> str:
+        if name.endswith((".part", ".note.json")):
+            raise ValueError(f"{name}: .part and .note.json mark unfinished files")
+        return name
+
     @field_validator("urls")
     @classmethod
     def _known_schemes(cls, urls: list[str]) -> list[str]:
