@@ -56,7 +56,7 @@ def write(
             for item in group:
                 if isinstance(item, Text):
                     content = item.content.encode() if isinstance(item.content, str) else item.content
-                    _write_file(names.new(item.target), content)
+                    _write_new(names.new(item.target), content)
                     report(1)
                 elif isinstance(item, Block):
                     parts = names.parts(item)
@@ -174,14 +174,12 @@ class _Names:
         return self._folders[relative]
 
 
-def _write_file(path: Path, content: bytes | memoryview) -> None:
-    """A new file with this content; without Python's file objects, which would take longer than the system does."""
-    try:
-        handle = os.open(path, _NEW, 0o666)
-    except FileExistsError:
-        raise DataError(
-            f"{path}: two samples would be written to this file; the source repeats an index or a name"
-        ) from None
+def _write_file(name: str | Path, content: bytes | memoryview, folder: int | None = None) -> None:
+    """A new file with this content; without Python's file objects and paths, which would take longer than the system does.
+
+    `folder` is the handle of an open folder that a name is relative to: the way to it is not looked up for each file.
+    """
+    handle = os.open(name, _NEW, 0o666, dir_fd=folder)
     try:
         while content:
             content = content[os.write(handle, content) :]
@@ -189,12 +187,30 @@ def _write_file(path: Path, content: bytes | memoryview) -> None:
         os.close(handle)
 
 
+def _write_new(path: Path, content: bytes) -> None:
+    try:
+        _write_file(path, content)
+    except FileExistsError:
+        raise _taken(path) from None
+
+
 def _write_images(block: Block, parts: list[tuple[Path, numpy.ndarray]], parent: int) -> None:
     for folder, positions in parts:
-        for i, content in zip(positions, png.encode_all(block.images[positions]), strict=True):
-            if parent and os.getppid() != parent:
-                os._exit(1)  # killed: what is left here belongs to whoever comes next
-            _write_file(folder / f"{block.first + int(i):05}.png", content)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            indices = (block.first + positions).tolist()
+            for index, content in zip(indices, png.encode_all(block.images[positions]), strict=True):
+                if parent and os.getppid() != parent:
+                    os._exit(1)  # killed: what is left here belongs to whoever comes next
+                _write_file(f"{index:05}.png", content, handle)
+        except FileExistsError:
+            raise _taken(folder / f"{index:05}.png") from None
+        finally:
+            os.close(handle)
+
+
+def _taken(path: Path) -> DataError:
+    return DataError(f"{path}: two samples would be written to this file; the source repeats an index or a name")
 
 
 class _Crew:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy
 import pytest
@@ -17,6 +17,13 @@ from diva.data.formats import Block, Placed, Text, deal
 from diva.errors import DataError
 from diva.records.footprint import take
 from tests.data import official
+
+
+@pytest.fixture(autouse=True)
+def synced(monkeypatch):
+    synced: list[Path] = []
+    monkeypatch.setattr(conversion, "sync", synced.append)  # it would wait for what other tests write, too
+    return synced
 
 
 def a_card(**changes):
@@ -119,6 +126,11 @@ def test_progress_counts_every_file(tmp_path):
     items = [block(6), Text(PurePosixPath("train/labels.csv"), "a,b\n"), block(2, "test")]
     conversion.write(items, tmp_path / "out", a_card(), progress=told.append)
     assert sum(told) == 9
+
+
+def test_everything_is_brought_to_the_disk_once_at_the_end(tmp_path, synced):
+    conversion.write([block(), block(first=6), Text(PurePosixPath("x.csv"), "")], tmp_path / "out", a_card())
+    assert synced == [tmp_path / "out"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -224,8 +236,8 @@ from diva.data import conversion
 from diva.data.catalogue import card
 from diva.data.formats import Block
 real = conversion._write_file
-def write(path, content):
-    real(path, content)
+def write(*file):
+    real(*file)
     print(os.getpid(), flush=True)
     os.read(go_on, 1)
 go_on = os.dup(0)

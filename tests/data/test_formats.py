@@ -9,11 +9,16 @@ from typing import Any
 import numpy
 import pytest
 
-from diva.data import formats
+from diva.data import conversion, formats
 from diva.data.catalogue import card
 from diva.data.formats import Block, Placed, Text, deal
 from diva.errors import DataError
 from tests.data import official
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(conversion, "sync", lambda folder: None)  # it would wait for what other tests write, too
 
 
 def read(files, found) -> Any:

@@ -5,11 +5,17 @@ import zipfile
 import numpy
 import pytest
 
+from diva.data import conversion
 from diva.data.catalogue import card
 from diva.data.formats import read
 from diva.errors import DataError
 from tests.data import official
 from tests.data.official import paths, written
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(conversion, "sync", lambda folder: None)  # it would wait for what other tests write, too
 
 
 def test_class_folders_inside_an_archive_inside_an_archive(tmp_path):
