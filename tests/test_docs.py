@@ -306,6 +306,9 @@ def options() -> dict[str, set[str]]:
         name: {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | {"--help"}
         for name, command in cli.commands.items()
     }
+    for name, command in cli.commands.items():
+        for inner in command.commands.values() if isinstance(command, click.Group) else ():
+            found[name] |= {flag for p in inner.params for flag in (*p.opts, *p.secondary_opts)}
     for template in template_names():
         for knob in knobs_of(load_found(find_task(template))):
             found["run"] |= {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}

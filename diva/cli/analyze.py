@@ -55,7 +55,7 @@ def analyze(
     folder = folder.expanduser()
     if not folder.is_dir():
         raise DataError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
-    stated = expectations.stated(folder) + (expectations.read(expect.expanduser()) if expect else [])
+    stated = [*expectations.stated(folder), *(expectations.read(expect.expanduser()) if expect else [])]
     say = console()
     bar: Progress | None = None
     shown = 0

@@ -33,6 +33,7 @@ SCHEMA = 1
 SUFFIX = ".analysis.json"
 MOST_SIZES = 1000  # different sizes that a report lists, the most frequent first
 BINS = 12
+LEAST_SIDE = 16  # pixels; with fewer, images of the same thing are alike without being the same
 
 
 def analyse(
@@ -176,7 +177,8 @@ def _images(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
     mode = found.mode
     mean, std = found.moments([0], mode).mean_and_std()
     sizes = found.sizes()
-    rows = found.rows[found.rows["readable"]]
+    readable = found.rows["readable"].astype(numpy.bool_)
+    height, width = found.rows["height"][readable], found.rows["width"][readable]
     common = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
     splits = {}
     for group, split in enumerate(inventory.splits):
@@ -199,9 +201,9 @@ def _images(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
         "size": list(common[0][0]) if len(common) == 1 else None,
         "sizes": [[height, width, n] for (height, width), n in common[:MOST_SIZES]],
         "n_sizes": len(common),
-        "height": kinds.spread(rows["height"]),
-        "width": kinds.spread(rows["width"]),
-        "histograms": {"height": _histogram(rows["height"]), "width": _histogram(rows["width"])},
+        "height": kinds.spread(height),
+        "width": kinds.spread(width),
+        "histograms": {"height": _histogram(height), "width": _histogram(width)},
         "values": found.moments([0], mode).counts.tolist(),
         "formats": found.tally("format"),
         "modes": found.tally("mode"),
@@ -211,21 +213,24 @@ def _images(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
     }
 
 
-def _histogram(values: NDArray[Any]) -> dict[str, list[int]]:
-    """Counts in at most 12 bins of the same whole width; `edges` has one more."""
-    if not len(values):
+def _histogram(values: NDArray[Any], among: NDArray[Any] | None = None) -> dict[str, list[int]]:
+    """Counts in at most 12 bins of the same whole width, which cover all of `among` (None: the values); `edges` has one more."""
+    among = values if among is None else among
+    if not len(among):
         return {"edges": [], "counts": []}
-    low, high = int(values.min()), int(values.max())
+    low, high = int(among.min()), int(among.max())
     width = -(-(high - low + 1) // BINS)
-    counts = numpy.bincount((values.astype(numpy.int64) - low) // width)
-    return {"edges": [low + width * i for i in range(len(counts) + 1)], "counts": counts.tolist()}
+    n_bins = (high - low) // width + 1
+    counts = numpy.bincount((values.astype(numpy.int64) - low) // width, minlength=n_bins)
+    return {"edges": [low + width * i for i in range(n_bins + 1)], "counts": counts.tolist()}
 
 
 def _duplicates(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
     readable = found.rows["readable"].astype(numpy.bool_)
     groups = duplicates.exact_groups(found.rows["sha256"], readable)
     known = {index: number for number, group in enumerate(groups) for index in group}
-    pairs = duplicates.similar_pairs(found.rows["rows"], found.rows["columns"], readable) if way.similar else []
+    large = readable & (numpy.minimum(found.rows["height"], found.rows["width"]) >= LEAST_SIDE)
+    pairs = duplicates.similar_pairs(found.rows["rows"], found.rows["columns"], large) if way.similar else []
     complete = len(pairs) < duplicates.MOST_CANDIDATES
     pairs = [pair for pair in pairs if known.get(pair[1], -1) != known.get(pair[2], -2)]
 
@@ -318,6 +323,7 @@ def _texts(inventory: Inventory) -> dict[str, Any]:
     parts: Any = inventory.samples
     exact, loose = kinds.text_digests(parts.values())
     everyone = numpy.ones(len(inventory), numpy.bool_)
+    lengths = {split: numpy.array([len(text) for text in part.texts], numpy.int64) for split, part in parts.items()}
     groups = duplicates.exact_groups(exact, everyone)
     known = {index: number for number, group in enumerate(groups) for index in group}
     alike = [
@@ -331,8 +337,8 @@ def _texts(inventory: Inventory) -> dict[str, Any]:
     return {
         "splits": {split: {"samples": len(part), **kinds.describe_texts(part)} for split, part in parts.items()},
         "histograms": {
-            split: {"characters": _histogram(numpy.array([len(text) for text in part.texts], numpy.int64))}
-            for split, part in parts.items()
+            split: {"characters": _histogram(lengths[split], numpy.concatenate(list(lengths.values())))}
+            for split in parts
         },
         "duplicates": {
             **_exact(inventory, groups),

@@ -83,9 +83,7 @@ class Names:
 
 def _key(name: str) -> str:
     """Equal for names that a file system may take for the same one: some ignore case, some the form of accents."""
-    return (
-        name.lower() if name.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-    )
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
 
 
 def _alike(other: str) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import IO, TYPE_CHECKING, Final, NamedTuple, NoReturn, final
 
 from diva.data.archive_names import Names
 from diva.data.archive_streams import BLOCK, DAMAGE, Source, damaged, kind_of, refused, shown, stream
@@ -95,21 +95,24 @@ def read_members(path: Path, names: Iterable[str], limits: Limits = LIMITS) -> I
 
 
 def read_once(path: Path, wanted: Callable[[str], bool], limits: Limits = LIMITS) -> Iterator[tuple[str, IO[bytes]]]:
-    """The wanted members with their contents, in the order of the archive; a tar is not checked beforehand.
+    """The wanted members with their contents, in the order of the archive; a tar is checked while it is read.
 
-    So it is decompressed once, not twice. Only for readers to whom no member's name becomes a path.
+    So it is decompressed once, not twice. Only for readers to whom no member's name becomes a path, and who write nothing
+    that stays when a DataError comes late.
     """
     if kind_of(path) != "tar":
         for member, content in read_members(path, [m.name for m in members(path) if wanted(m.name)], limits):
             yield member.name, content
         return
+    names, tally = _names_of(path), _Tally(path, path.stat().st_size, limits)
     with _tar(path, limits) as entries:
-        for info, tar in entries:
-            name = Names.normal(info.name)
-            if info.isreg() and wanted(name):
+        for member, info, tar in _plain(path, names, entries):
+            tally.add(member)
+            if wanted(member.name):
                 file = tar.extractfile(info)
                 assert file is not None
-                yield name, stream(path, name, file.read, info.size)
+                yield member.name, stream(path, member.name, file.read, info.size)
+    names.check_parents()
 
 
 def extract(path: Path, targets: Mapping[str, Sequence[Path]], report: Callable[[int], None] | None = None) -> None:
@@ -153,25 +156,43 @@ def _checked(path: Path, size: int, mtime_ns: int, inode: int, limits: Limits) -
     kind = kind_of(path)
     if kind == "single":
         return (Member(stem_of(path.name), None),)
-    names = Names(lambda name, why: _refuse(path, name, why))
-    total, most = 0, limits.total_bytes(size)
+    names, tally = _names_of(path), _Tally(path, size, limits)
     found: list[Member] = []
     for member in _list_zip(path, names) if kind == "zip" else _list_tar(path, names, limits):
-        n_bytes = member.size or 0
-        total += n_bytes
-        if n_bytes > limits.member_bytes:
-            raise refused(path, member.name, f"says that it has {n_bytes:,} bytes, more than {limits.member_bytes:,}")
-        if total > most:
-            raise refused(
-                path, member.name, f"brings the unpacked size to {total:,} bytes, too many for {size:,} packed ones"
-            )
-        if len(found) == limits.n_members:
-            raise refused(path, member.name, f"is one of more than {limits.n_members:,} members")
+        tally.add(member)
         found.append(member)
     names.check_parents()
     if not found:
         raise DataError(f"{path}: holds no files; delete it and get it again")
     return tuple(found)
+
+
+def _names_of(path: Path) -> Names:
+    return Names(lambda name, why: _refuse(path, name, why))
+
+
+@final
+class _Tally:
+    """What the members of an archive add up to, held against the limits."""
+
+    def __init__(self, path: Path, size: int, limits: Limits) -> None:
+        self._path, self._size, self._limits = path, size, limits
+        self._n, self._total, self._most = 0, 0, limits.total_bytes(size)
+
+    def add(self, member: Member) -> None:
+        """Count a member; DataError when it is one too many or too large."""
+        n_bytes = member.size or 0
+        self._n += 1
+        self._total += n_bytes
+        if n_bytes > self._limits.member_bytes:
+            why = f"says that it has {n_bytes:,} bytes, more than {self._limits.member_bytes:,}"
+        elif self._total > self._most:
+            why = f"brings the unpacked size to {self._total:,} bytes, too many for {self._size:,} packed ones"
+        elif self._n > self._limits.n_members:
+            why = f"is one of more than {self._limits.n_members:,} members"
+        else:
+            return
+        raise refused(self._path, member.name, why)
 
 
 def _refuse(path: Path, name: str, why: str) -> NoReturn:
@@ -281,24 +302,32 @@ def _tar(path: Path, limits: Limits) -> Iterator[Iterator[tuple[tarfile.TarInfo,
 
 def _list_tar(path: Path, names: Names, limits: Limits) -> Iterator[Member]:
     with _tar(path, limits) as entries:
-        for info, _ in entries:
-            name = info.name
-            if info.issym():
-                _refuse_link(path, name, info.linkname)
-            if info.islnk():
-                raise refused(path, name, f"is a hard link to {shown(info.linkname)}; data sets need none")
-            if info.isdev():
-                raise refused(path, name, "is a device or a pipe, not a file")
-            if info.issparse():
-                raise refused(path, name, "is a sparse file, whose size says nothing about the archive's")
-            if info.isdir():
-                names.add_folder(name)
-            elif not info.isreg() or info.type not in tarfile.REGULAR_TYPES:
-                raise refused(path, name, f"is of the unknown type {info.type!r}")
-            elif info.size < 0:
-                raise refused(path, name, f"says that it has {info.size} bytes")
-            else:
-                yield Member(names.add_file(name), info.size)
+        for member, _, _ in _plain(path, names, entries):
+            yield member
+
+
+def _plain(
+    path: Path, names: Names, entries: Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]
+) -> Iterator[tuple[Member, tarfile.TarInfo, tarfile.TarFile]]:
+    """The plain files among the entries of a tar, their names taken; anything that is neither file nor folder is refused."""
+    for info, tar in entries:
+        name = info.name
+        if info.issym():
+            _refuse_link(path, name, info.linkname)
+        if info.islnk():
+            raise refused(path, name, f"is a hard link to {shown(info.linkname)}; data sets need none")
+        if info.isdev():
+            raise refused(path, name, "is a device or a pipe, not a file")
+        if info.issparse():
+            raise refused(path, name, "is a sparse file, whose size says nothing about the archive's")
+        if info.isdir():
+            names.add_folder(name)
+        elif not info.isreg() or info.type not in tarfile.REGULAR_TYPES:
+            raise refused(path, name, f"is of the unknown type {info.type!r}")
+        elif info.size < 0:
+            raise refused(path, name, f"says that it has {info.size} bytes")
+        else:
+            yield Member(names.add_file(name), info.size), info, tar
 
 
 def _refuse_link(path: Path, name: str, target: str) -> NoReturn:

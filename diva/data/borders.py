@@ -250,7 +250,7 @@ def _contents(folder: Path, taken: Footprint, record: Mapping[str, Any]) -> stag
     tables = _tables(folder, [entry.path for entry in taken.files], record["cropped"])
     rest = [entry for entry in taken.files if entry.path not in {*record["cropped"], *tables, RECORD}]
     return staging.Contents(
-        {entry.path: folder / entry.path for entry in rest},
+        {entry.path: str(folder / entry.path) for entry in rest},
         {entry.path: entry.sha256 for entry in rest},
         {**tables, RECORD: staging.as_bytes(record)},
     )

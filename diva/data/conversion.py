@@ -56,7 +56,7 @@ def write(
             for item in group:
                 if isinstance(item, Text):
                     content = item.content.encode() if isinstance(item.content, str) else item.content
-                    _write_file(names.new(item.target), content)
+                    _write_new(names.new(item.target), content)
                     report(1)
                 elif isinstance(item, Block):
                     parts = names.parts(item)
@@ -84,6 +84,30 @@ def sync(folder: Path) -> None:
     os.sync()
 
 
+def check_names(card: Card) -> None:
+    """Refuse class names that are unsafe, that some file system takes for one, or that are there twice."""
+    seen: dict[str, str] = {}
+    for name in card.classes or ():
+        _check_name(name, card)
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(
+                f"{card.name}: the classes {other!r} and {name!r} would share a folder on a file system "
+                "that ignores case; rename one in the card"
+            )
+    if len(seen) != len(card.classes or ()):
+        raise DataError(f"{card.name}: a class is named twice in the card")
+
+
+def _check_name(part: str, card: Card) -> None:
+    wrong = not part or is_ignored(part) or "/" in part or "\\" in part or not part.isprintable()
+    if wrong or part != part.strip() or part.endswith(".") or len(os.fsencode(part)) > 255:
+        raise DataError(
+            f"{card.name}: {printable(part)!r} is no safe name of a class or file; allowed: printable characters "
+            "without / and \\, no dot in front, no dot or blank at the end, nothing that a footprint ignores"
+        )
+
+
 class _Names:
     """The names given so far, so that no two samples get one name, not even on a file system that ignores case."""
 
@@ -92,35 +116,14 @@ class _Names:
         self._targets: set[str] = set()
         self._folders: dict[PurePosixPath, Path] = {}
         self._spelled: dict[str, str] = {}  # a folder without regard to case -> as it was first written
-        self._check_classes()
-
-    def _check_classes(self) -> None:
-        seen: dict[str, str] = {}
-        for name in self._card.classes or ():
-            self._check(name)
-            other = seen.setdefault(name.casefold(), name)
-            if other != name:
-                raise DataError(
-                    f"{self._card.name}: the classes {other!r} and {name!r} would share a folder on a file system "
-                    "that ignores case; rename one in the card"
-                )
-        if len(seen) != len(self._card.classes or ()):
-            raise DataError(f"{self._card.name}: a class is named twice in the card")
-
-    def _check(self, part: str) -> None:
-        wrong = not part or is_ignored(part) or "/" in part or "\\" in part or not part.isprintable()
-        if wrong or part != part.strip() or part.endswith(".") or len(os.fsencode(part)) > 255:
-            raise DataError(
-                f"{self._card.name}: {printable(part)!r} is no safe name of a class or file; allowed: printable characters "
-                "without / and \\, no dot in front, no dot or blank at the end, nothing that a footprint ignores"
-            )
+        check_names(card)
 
     def new(self, target: PurePosixPath) -> Path:
         """The place of a new file, its folder made; DataError when the name leads outside, is unsafe or taken."""
         if target.is_absolute() or not target.parts:
             raise DataError(f"{self._card.name}: {printable(str(target))} is not a place inside the data set's folder")
         for part in target.parts:
-            self._check(part)
+            _check_name(part, self._card)
         key = str(target).casefold()
         if key in self._targets:
             raise DataError(
@@ -171,14 +174,12 @@ class _Names:
         return self._folders[relative]
 
 
-def _write_file(path: Path, content: bytes | memoryview) -> None:
-    """A new file with this content; without Python's file objects, which would take longer than the system does."""
-    try:
-        handle = os.open(path, _NEW, 0o666)
-    except FileExistsError:
-        raise DataError(
-            f"{path}: two samples would be written to this file; the source repeats an index or a name"
-        ) from None
+def _write_file(name: str | Path, content: bytes | memoryview, folder: int | None = None) -> None:
+    """A new file with this content; without Python's file objects and paths, which would take longer than the system does.
+
+    `folder` is the handle of an open folder that a name is relative to: the way to it is not looked up for each file.
+    """
+    handle = os.open(name, _NEW, 0o666, dir_fd=folder)
     try:
         while content:
             content = content[os.write(handle, content) :]
@@ -186,12 +187,30 @@ def _write_file(path: Path, content: bytes | memoryview) -> None:
         os.close(handle)
 
 
+def _write_new(path: Path, content: bytes) -> None:
+    try:
+        _write_file(path, content)
+    except FileExistsError:
+        raise _taken(path) from None
+
+
 def _write_images(block: Block, parts: list[tuple[Path, numpy.ndarray]], parent: int) -> None:
     for folder, positions in parts:
-        for i, content in zip(positions, png.encode_all(block.images[positions]), strict=True):
-            if parent and os.getppid() != parent:
-                os._exit(1)  # killed: what is left here belongs to whoever comes next
-            _write_file(folder / f"{block.first + int(i):05}.png", content)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            indices = (block.first + positions).tolist()
+            for index, content in zip(indices, png.encode_all(block.images[positions]), strict=True):
+                if parent and os.getppid() != parent:
+                    os._exit(1)  # killed: what is left here belongs to whoever comes next
+                _write_file(f"{index:05}.png", content, handle)
+        except FileExistsError:
+            raise _taken(folder / f"{index:05}.png") from None
+        finally:
+            os.close(handle)
+
+
+def _taken(path: Path) -> DataError:
+    return DataError(f"{path}: two samples would be written to this file; the source repeats an index or a name")
 
 
 class _Crew:

@@ -31,15 +31,15 @@ LEAST_CORRELATION = 98  # hundredths
 def exact_groups(digests: NDArray[numpy.uint8], use: NDArray[numpy.bool_]) -> list[list[int]]:
     """The groups of two and more samples with the same digest (N, 32), among those to be used (N,); all in ascending order."""
     chosen = numpy.flatnonzero(use)
-    if not len(chosen):
-        return []
-    words = numpy.ascontiguousarray(digests[chosen]).view(numpy.uint64)  # (n, 4)
-    order = numpy.lexsort(words.T)  # stable: within a group by index
-    ordered = words[order]
-    starts = numpy.flatnonzero(numpy.r_[True, (ordered[1:] != ordered[:-1]).any(1)])
-    lengths = numpy.diff(numpy.r_[starts, len(ordered)])
-    groups = (chosen[order[s : s + n]] for s, n in zip(starts, lengths, strict=True) if n > 1)
-    return sorted([int(i) for i in group] for group in groups)
+    words = numpy.ascontiguousarray(digests[chosen, :8]).view(numpy.uint64)[:, 0]  # 8 bytes find, 32 decide
+    order = numpy.argsort(words, kind="stable")
+    words = words[order]
+    again = numpy.zeros(len(words) + 1, numpy.bool_)
+    again[1:-1] = words[1:] == words[:-1]
+    groups: dict[bytes, list[int]] = {}
+    for index in numpy.sort(chosen[order[again[:-1] | again[1:]]]).tolist():
+        groups.setdefault(digests[index].tobytes(), []).append(index)
+    return sorted(group for group in groups.values() if len(group) > 1)
 
 
 def similar_pairs(rows: Hashes, columns: Hashes, use: NDArray[numpy.bool_]) -> list[tuple[int, int, int]]:
@@ -70,13 +70,17 @@ def confirmed(
     """The pairs whose thumbnails (N, pixels) correlate by at least 0.98: with few pixels or strokes, equal hashes say little."""
     wanted = sorted({index for _, *both in pairs for index in both})
     place = {index: number for number, index in enumerate(wanted)}
-    grey = thumbnails(wanted).astype(numpy.int64)
+    grey = thumbnails(wanted)
     n = grey.shape[1]
-    sums, squares = grey.sum(1).tolist(), (grey * grey).sum(1).tolist()
+
+    def product(a: int, b: int) -> int:
+        return int((grey[a].astype(numpy.int64) * grey[b]).sum())
+
+    sums, squares = grey.sum(1, numpy.int64).tolist(), [product(a, a) for a in range(len(grey))]
 
     def correlate(one: int, two: int) -> bool:
         a, b = place[one], place[two]
-        shared = n * int((grey[a] * grey[b]).sum()) - sums[a] * sums[b]
+        shared = n * product(a, b) - sums[a] * sums[b]
         spreads = (n * squares[a] - sums[a] ** 2) * (n * squares[b] - sums[b] ** 2)
         return bool(shared > 0 and 10_000 * shared * shared >= LEAST_CORRELATION**2 * spreads)
 

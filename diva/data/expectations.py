@@ -23,7 +23,7 @@ A limit is a number, or a mapping with `min`, `max` or both.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import DataError, nearest
@@ -51,12 +51,12 @@ LISTS = ("size", "modes", "mean", "std", "codes", "features")
 TOLERANCE = 1e-3
 SPLITS = ("train", "val", "test", "all")
 
-Stated = list[tuple[str, Mapping[str, Any]]]
+Stated = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 def stated(folder: Path, card: tuple[str, Mapping[str, Any] | None] | None = None) -> Stated:
     """What is said of a data set, each with the place where it is: in its catalogue card (place, expectations), in its `dataset.yaml`."""
-    found: Stated = []
+    found: list[tuple[str, Mapping[str, Any]]] = []
     if card is not None and card[1]:
         found.append((card[0], card[1]))
     from diva.data.layouts import DESCRIPTION, describe
@@ -122,7 +122,7 @@ def validate(expectations: Mapping[str, Any], where: str) -> None:
             raise DataError(f"{where}: size must be [height, width], it is {value!r}")
         if key == "tolerance" and not (_is_number(value) and value >= 0):
             raise DataError(f"{where}: tolerance must be a number from 0 on, it is {value!r}")
-        for place, limit in _limits(key, value):
+        for place, limit in _limits(key, value, where):
             keys = set(limit) if isinstance(limit, Mapping) else {"min"}
             bounds = list(limit.values()) if isinstance(limit, Mapping) else [limit]
             if not keys or keys - {"min", "max"} or not all(_is_number(bound) for bound in bounds):
@@ -131,7 +131,7 @@ def validate(expectations: Mapping[str, Any], where: str) -> None:
                 )
 
 
-def _limits(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _limits(key: str, value: Any, where: str) -> Iterator[tuple[str, Any]]:
     """(place, limit) of every limit in an expectation."""
     if key in ("leaks", "duplicates", "unreadable") or (key == "classes" and not isinstance(value, list)):
         yield key, value
@@ -143,7 +143,7 @@ def _limits(key: str, value: Any) -> Iterator[tuple[str, Any]]:
             return
         for split, limit in value.items():
             if split not in SPLITS:
-                raise DataError(f"{key}: {split!r} is no split; {nearest(str(split), SPLITS)}")
+                raise DataError(f"{where}: {key}: {split!r} is no split; {nearest(str(split), SPLITS)}")
             if key == "samples_per_class" and isinstance(limit, Mapping) and not set(limit) <= {"min", "max"}:
                 yield from ((f"{key}.{split}.{name}", one) for name, one in limit.items())
             else:

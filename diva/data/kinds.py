@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections import Counter
 from fractions import Fraction
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from diva.data.layouts.clips import frames_of
-from diva.data.statistics import MOST_AT_ONCE, ROW, Measured, Turn, reason_of
+from diva.data.statistics import MOST_AT_ONCE, ROW, Measured, Turn, content_of, reason_of
 from diva.data.workers import over_ranges
 from diva.errors import DataError
 
@@ -79,7 +80,7 @@ def code_order(code: str) -> tuple[int, int, str]:
 def _codes(path: str, size: tuple[int, int]) -> dict[str, int]:
     from PIL import Image
 
-    with Image.open(path) as mask:
+    with Image.open(io.BytesIO(content_of(path))) as mask:
         if size != (0, 0) and (mask.height, mask.width) != size:
             raise DataError(f"is {mask.width} x {mask.height}, its image {size[1]} x {size[0]}")
         image = mask if mask.mode in ("1", "L", "P", "RGB") or mask.mode.startswith("I") else mask.convert("RGB")
@@ -125,7 +126,7 @@ def measure_clips(clips: Mapping[str, Samples], way: Way, progress: Callable[[in
 
 def _relative_reason(message: str, paths: Sequence[Path]) -> str:
     for path in paths:
-        message = message.replace(f"{path}: ", f"{path.name}: ")
+        message = message.replace(str(path), path.name)
     return message.replace("; mend or remove it", "")
 
 

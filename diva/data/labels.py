@@ -102,8 +102,8 @@ def _splits(folder: Path, layout: layouts.Layout) -> dict[str, layouts.Samples]:
 
 
 def _whole(folder: Path, split: str, samples: layouts.Samples, layout: layouts.Layout) -> Whole:
-    items, header = items_of(samples, folder / split, layout)
-    return Whole(folder / split, layout, samples.classes, tuple(items), header)
+    items, header = items_of(samples, folder / split, layout, f"{split}/")
+    return Whole(folder, layout, samples.classes, tuple(items), header)
 
 
 def _shuffled(train: Whole, share: Fraction, seed: int, how: How) -> tuple[list[str], dict[str, tuple[int, ...]]]:
@@ -136,19 +136,23 @@ def _placed(train: Whole, now: Mapping[str, Sequence[int]]) -> tuple[Item, ...]:
                 f"{label}/{number:06}-{place.partition('/')[2]}" if train.layout == "clips" else f"{label}/{place}"
                 for place, _ in item.files
             ]
-            paths = [path for _, path in item.files]
-            made.append(replace(item, targets=targets, files=tuple(zip(places, paths, strict=True))))
+            sources = [source for _, source in item.files]
+            made.append(replace(item, targets=targets, files=tuple(zip(places, sources, strict=True))))
     return tuple(made)
 
 
 def _contents(
     folder: Path, splits: Mapping[str, Whole], record: Mapping[str, Any], digests: Mapping[str, str]
 ) -> staging.Contents:
-    placed: dict[str, Path] = {}
+    placed: dict[str, str] = {}
     texts = {RECORD: staging.as_bytes(record)}
     for split, whole in splits.items():
-        placed |= {f"{split}/{place}": path for item in whole.items for place, path in item.files}
+        placed |= {f"{split}/{place}": source for item in whole.items for place, source in item.files}
         texts |= {f"{split}/{name}": content for name, content in tables(whole, whole.items).items()}
-    texts[layouts.DESCRIPTION] = description_of(replace(splits["train"], folder=folder), record, "labels")
-    sha256 = {name: digest_of(path, folder, digests) for name, path in placed.items()}
-    return staging.Contents(dict(sorted(placed.items(), key=lambda pair: os.fsencode(pair[0]))), sha256, texts)
+    texts[layouts.DESCRIPTION] = description_of(splits["train"], record, "labels")
+    order = sorted(placed, key=os.fsencode)
+    return staging.Contents(
+        {name: os.path.join(folder, placed[name]) for name in order},  # noqa: PTH118
+        {name: digest_of(placed[name], folder, digests) for name in order},
+        texts,
+    )

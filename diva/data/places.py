@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
+import secrets
 import shutil
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
@@ -75,11 +77,12 @@ def _lock(path: Path, *, wait: bool) -> IO[str]:
 def made(folder: Path) -> Iterator[Path]:
     """A hidden sibling to write into, which becomes `folder` at the end; on an error it is removed. To be used under the lock.
 
-    What a killed process left there is removed first, so that nothing of it can enter the folder. The files are not flushed one
-    by one: what a power cut takes shows in their sizes, which the footprint knows.
+    What a killed process left is removed first. The name is new each time: workers of a killed process may still be
+    writing into theirs. The files are not flushed: what a power cut takes shows in their sizes, which the footprint knows.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    remove(partial)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.partial-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(6)}")
     try:
         yield partial
         partial.rename(folder)

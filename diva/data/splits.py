@@ -5,6 +5,8 @@ What is divided never changes: its files are linked, copied or only listed.
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from diva.errors import DataError, RecordError, UsageError
 from diva.records import files, footprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from fractions import Fraction
 
     from diva.data.items import Item
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 RECORD = "split.json"
 SEED = 42
 LEAKS_NAMED = 1000  # in split.json
+
+FOLDER = re.compile(r"(fold-\d+/)?(train|val|test)", re.ASCII)
 
 Mode = Literal["link", "copy", "list"]
 
@@ -66,7 +70,7 @@ def split(
     staging.check_place(folder, out)
     taken = footprint_of(folder, hashing)
     whole = read_items(folder, layout, merge)
-    contents = contents_of(whole, taken)
+    contents = contents_of(whole, {entry.path: entry.sha256 for entry in taken.files})
     grouping = groups.parse(by)
     if by == "class" and not any(item.targets for item in whole.items):
         raise UsageError(f"--by class: {whole.layout} have no class to go by; leave it out, or give --by group=PATTERN")
@@ -146,8 +150,26 @@ def like(
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What a `split.json` says; RecordError when it is damaged, altered or of a newer diva."""
-    return staging.read_record(path, "split")
+    """What a `split.json` says; RecordError when it is damaged, altered or of a newer diva, or no split at all."""
+    record = staging.read_record(path, "split")
+    try:
+        samples = [name for part in record["parts"].values() for name in part["samples"]]
+        ways: list[tuple[Any, type]] = [
+            (record["source"][key], str) for key in ("footprint", "layout", "name", "samples")
+        ]
+        ways += [(record["options"]["merge"], bool), *((name, str) for name in samples)]
+        known = all(set(parts) <= set(record["parts"]) for parts in record["folders"].values())
+        whole = bool(samples) and known and all(isinstance(value, kind) for value, kind in ways)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole or not all(FOLDER.fullmatch(folder) for folder in record["folders"]):
+        raise RecordError(
+            f"{path}: is no split.json of diva split, or a damaged one; make it anew, or take the original"
+        )
+    twice = [name for name, n in Counter(samples).items() if n > 1]
+    if twice:
+        raise RecordError(f"{path}: names samples twice, hence divides nothing: {files.some_of(twice)}")
+    return record
 
 
 def footprint_of(folder: Path, hashing: Callable[[int, int], None] | None) -> footprint.Footprint:
@@ -239,9 +261,11 @@ def _folders(parts: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _digest_of_samples(whole: Whole, names: Iterable[str], taken: footprint.Footprint) -> str:
+def _digest_of_samples(whole: Whole, names: Container[str], taken: footprint.Footprint) -> str:
     """The footprint digest over the files of these samples alone: a changed README does not change it."""
-    chosen = set(source_files(whole, names))
+    chosen = source_files(whole, names)
+    if len(chosen) == taken.n_files:
+        return taken.digest
     return footprint.Footprint(tuple(entry for entry in taken.files if entry.path in chosen)).digest
 
 
@@ -270,17 +294,19 @@ def _put(
 def _contents(whole: Whole, record: Mapping[str, Any], taken: footprint.Footprint) -> staging.Contents:
     """Everything that the folder is to hold."""
     digests = {entry.path: entry.sha256 for entry in taken.files}
-    placed: dict[str, Path] = {}
+    placed: dict[str, str] = {}
     texts = {RECORD: staging.as_bytes(record)}
     description = description_of(whole, record, "split")
     for folder, parts in record["folders"].items():
         names = {name for part in parts for name in record["parts"][part]["samples"]}
         items = [item for item in whole.items if item.name in names]
-        placed |= {f"{folder}/{place}": path for item in items for place, path in item.files}
+        placed |= {f"{folder}/{place}": source for item in items for place, source in item.files}
         texts |= {f"{folder}/{name}": content for name, content in tables(whole, items).items()}
         texts[f"{folder.rpartition('/')[0]}/{layouts.DESCRIPTION}".lstrip("/")] = description
     return staging.Contents(
-        placed, {name: digest_of(path, whole.folder, digests) for name, path in placed.items()}, texts
+        {name: os.path.join(whole.folder, source) for name, source in placed.items()},  # noqa: PTH118 - ten times as fast
+        {name: digest_of(source, whole.folder, digests) for name, source in placed.items()},
+        texts,
     )
 
 

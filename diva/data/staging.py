@@ -32,7 +32,7 @@ _NO_HARD_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EO
 class Contents:
     """What a folder is to hold, by POSIX relative path: files from elsewhere with the SHA-256 of each, and small files by their bytes."""
 
-    files: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -66,36 +66,37 @@ def fill(
     place: Path, out: Path, contents: Contents, mode: Mode, progress: Callable[[int, int], None] | None = None
 ) -> None:
     """Put files and texts into the folder `place`, which will be `out`."""
-    made: set[Path] = set()
+    made: set[str] = set()
     for number, (name, source) in enumerate(contents.files.items(), 1):
-        target = place / name
-        if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
+        target = os.path.join(place, name)  # noqa: PTH118 - text, not Path objects: a third of the time
+        parent = os.path.dirname(target)  # noqa: PTH120
+        if parent not in made:
+            os.makedirs(parent, exist_ok=True)  # noqa: PTH103
+            made.add(parent)
         if mode == "copy":
             shutil.copyfile(source, target)
         else:
-            link(source, target, out / name)
+            link(source, target, os.path.join(out, name))  # noqa: PTH118
         if progress is not None:
             progress(number, len(contents.files))
     for name, content in contents.texts.items():
-        target = place / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as file:
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
 
 
-def link(source: Path, target: Path, final: Path) -> None:
+def link(source: str, target: str, final: str) -> None:
     """A hard link, or where there can be none a relative symbolic link that holds once `target` has become `final`."""
-    real = source.resolve(strict=True)
     try:
-        target.hardlink_to(real)
+        os.link(os.path.realpath(source) if os.path.islink(source) else source, target)  # noqa: PTH114
     except OSError as error:
         if error.errno not in _NO_HARD_LINK:
             raise
-        target.symlink_to(os.path.relpath(real, final.parent.resolve()))
+        real = os.path.realpath(source, strict=True)
+        os.symlink(os.path.relpath(real, os.path.realpath(os.path.dirname(final))), target)  # noqa: PTH120, PTH211
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +165,8 @@ def unlike(then: Mapping[str, Any], now: Mapping[str, Any], what: str = "") -> s
 def differences(out: Path, contents: Contents) -> footprint.Differences:
     """What was added to, removed from and changed in `out` since it was made of `contents`; reads every file."""
     wanted = {**contents.digests, **{name: sha256_bytes(content) for name, content in contents.texts.items()}}
-    then = footprint.Footprint(tuple(footprint.FileEntry(name, 0, 0, digest) for name, digest in wanted.items()))
+    order = sorted(wanted, key=lambda name: name.encode("utf-8", "surrogateescape"))
+    then = footprint.Footprint(tuple(footprint.FileEntry(name, 0, 0, wanted[name]) for name in order))
     return footprint.compare(then, footprint.take(out))
 
 

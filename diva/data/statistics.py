@@ -12,10 +12,12 @@ import json
 import math
 import os
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, final
 
 import numpy
@@ -130,8 +132,8 @@ class Measured:
 
     def sizes(self) -> Counter[tuple[int, int]]:
         """How many images have which (height, width)."""
-        seen = self.rows[self.rows["readable"]]
-        pairs = (seen["height"].astype(numpy.uint64) << numpy.uint64(32)) | seen["width"]
+        pairs = (self.rows["height"].astype(numpy.uint64) << numpy.uint64(32)) | self.rows["width"]
+        pairs = pairs[self.rows["readable"]]
         values, counts = numpy.unique(pairs, return_counts=True)
         return Counter({(v >> 32, v & 0xFFFFFFFF): n for v, n in zip(values.tolist(), counts.tolist(), strict=True)})
 
@@ -163,7 +165,7 @@ def measure(
 
     mode: what images are decoded to; None: "L" what is grey, "RGB" the rest.
     """
-    starts = numpy.cumsum([0, *groups])
+    ends = list(accumulate(groups))
     rows = numpy.zeros(len(files), ROW)
     counts = numpy.zeros((len(groups), 2, 3, 256), numpy.uint64)
     bad: list[tuple[int, str]] = []
@@ -174,10 +176,8 @@ def measure(
         turn = Turn(stop - start, way.similar)
         reasons = []
         for index in range(start, stop):
-            group = int(starts.searchsorted(index, "right")) - 1
             try:
-                with open(files.path(index), "rb") as file:  # noqa: PTH123 - no Path objects in the loop
-                    turn.add(index - start, group, file.read(), mode)
+                turn.add(index - start, bisect_right(ends, index), content_of(files.path(index)), mode)
             except Exception as error:  # Pillow's decoders raise a dozen kinds
                 reasons.append((index, reason_of(error)))
         return start, *turn.end(), reasons
@@ -190,6 +190,19 @@ def measure(
         if progress is not None:
             progress(len(part))
     return Measured(rows, counts, sorted(bad))
+
+
+def content_of(path: str) -> bytes:
+    """The bytes of a file, with as few calls of the system as there can be."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        size, parts = os.fstat(descriptor).st_size, []
+        while size > 0 and (part := os.read(descriptor, size)):
+            parts.append(part)
+            size -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def read_modes(files: Files, kind: Kind) -> set[str]:
@@ -233,7 +246,8 @@ class Turn:
     def __init__(self, n: int, similar: bool) -> None:
         self.rows = numpy.zeros(n, ROW)
         self.counts: dict[int, NDArray[numpy.uint64]] = {}
-        self._grids = bytearray(n * GRID * GRID) if similar else None
+        self._grids = numpy.zeros((n, GRID * GRID), numpy.uint8) if similar else None
+        self._coloured: list[tuple[int, bytes]] = []
         self._small: dict[tuple[int, int], list[bytes]] = {}
 
     def add(self, place: int, group: int, content: bytes, mode: Mode | None) -> None:
@@ -245,8 +259,7 @@ class Turn:
             image = decoded(opened, mode or ("L" if is_grey(own_mode) else "RGB"))
             sha256 = self.count(group, image)
             width, height = image.size
-            if self._grids is not None:
-                self._grids[place * GRID * GRID : (place + 1) * GRID * GRID] = grid_of(image)
+            self._look(place, image)
         facts = (0, 0, len(content), height, width, 1, own_mode.encode(), own_format.encode(), True)
         self.rows[place] = (numpy.frombuffer(sha256, numpy.uint8), *facts)
 
@@ -257,8 +270,7 @@ class Turn:
         for frame in frames:
             if not digests:
                 size = frame.height, frame.width
-                if self._grids is not None:
-                    self._grids[place * GRID * GRID : (place + 1) * GRID * GRID] = grid_of(frame)
+                self._look(place, frame)
             digests.append(self.count(group, frame))
         sha256 = hashlib.sha256(b"".join(digests)).digest()
         facts = (0, 0, n_bytes, *size, len(digests), b"RGB", b"", True)
@@ -275,13 +287,25 @@ class Turn:
             self._add(group, n_channels, numpy.array(image.histogram(), numpy.uint64).reshape(n_channels, 256))
         return hashlib.sha256(_shape(shape) + pixels).digest()
 
+    def _look(self, place: int, image: Image.Image) -> None:
+        """Note an image as 9 x 9 pixels, for its difference hashes; colours become grey levels later, all at once."""
+        if self._grids is None:
+            return
+        grid = shrunk(image, GRID).tobytes()
+        if image.mode == "L":
+            self._grids[place] = numpy.frombuffer(grid, numpy.uint8)
+        else:
+            self._coloured.append((place, grid))
+
     def end(self) -> tuple[NDArray[Any], dict[int, NDArray[numpy.uint64]]]:
         """The rows and the counts."""
         for (group, n_channels), images in self._small.items():
             pixels = numpy.frombuffer(b"".join(images), numpy.uint8).reshape(-1, n_channels)
             self._add(group, n_channels, numpy.stack([numpy.bincount(c, minlength=256) for c in pixels.T]))
         if self._grids is not None:
-            self.rows["rows"], self.rows["columns"] = difference_hashes(bytes(self._grids))
+            colours = numpy.frombuffer(b"".join(grid for _, grid in self._coloured), numpy.uint8)
+            self._grids[[place for place, _ in self._coloured]] = grey_levels(colours.reshape(-1, GRID * GRID, 3))
+            self.rows["rows"], self.rows["columns"] = difference_hashes(self._grids)
         return self.rows, self.counts
 
     def _add(self, group: int, n_channels: int, values: NDArray[Any]) -> None:
@@ -299,7 +323,8 @@ def thumbnails(paths: Sequence[str], way: Way) -> NDArray[numpy.uint8]:
         grids = bytearray()
         for path in paths[start:stop]:
             with Image.open(path) as opened:
-                grids += grid_of(decoded(opened, "L" if is_grey(opened.mode) else "RGB"), THUMBNAIL)
+                image = decoded(opened, "L" if is_grey(opened.mode) else "RGB")
+                grids += shrunk(image, THUMBNAIL).convert("L").tobytes()
         return start, bytes(grids)
 
     for start, grids in over_ranges(work, len(paths), MOST_AT_ONCE, way.jobs, way.kind):
@@ -308,20 +333,27 @@ def thumbnails(paths: Sequence[str], way: Way) -> NDArray[numpy.uint8]:
     return found
 
 
+@lru_cache(maxsize=4096)
 def _shape(shape: tuple[int, ...]) -> bytes:
     return json.dumps(shape).encode()
 
 
-def grid_of(image: Image.Image, side: int = GRID) -> bytes:
-    """The image as `side` x `side` grey levels, each a mean of its part; whole-number arithmetic of Pillow."""
+def shrunk(image: Image.Image, side: int) -> Image.Image:
+    """The image as `side` x `side` pixels, each a mean of its part; whole-number arithmetic of Pillow."""
     from PIL import Image
 
-    return image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=4.0).convert("L").tobytes()
+    return image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=4.0)
 
 
-def difference_hashes(grids: bytes) -> tuple[NDArray[numpy.uint64], NDArray[numpy.uint64]]:
-    """Two hashes of 64 bits for each grid of 9 x 9 grey levels: where the right, and where the lower neighbour is clearly brighter."""
-    grey = numpy.frombuffer(grids, numpy.uint8).reshape(-1, GRID, GRID).astype(numpy.int16)
+def grey_levels(colours: NDArray[numpy.uint8]) -> NDArray[numpy.uint8]:
+    """RGB (..., 3) to grey, rounded as Pillow's `convert("L")` does."""
+    weighted = colours.astype(numpy.uint32) * numpy.array([19595, 38470, 7471], numpy.uint32)
+    return numpy.asarray((weighted.sum(-1, dtype=numpy.uint32) + 0x8000) >> 16, numpy.uint8)
+
+
+def difference_hashes(grids: NDArray[numpy.uint8]) -> tuple[NDArray[numpy.uint64], NDArray[numpy.uint64]]:
+    """Two hashes of 64 bits for each grid of 9 x 9 grey levels (N, 81): where the right, where the lower neighbour is clearly brighter."""
+    grey = grids.reshape(-1, GRID, GRID).astype(numpy.int16)
     right = grey[:, :-1, 1:] >= grey[:, :-1, :-1] + MARGIN
     below = grey[:, 1:, :-1] >= grey[:, :-1, :-1] + MARGIN
     pack = partial(numpy.packbits, axis=1)

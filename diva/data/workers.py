@@ -110,9 +110,8 @@ def _serve(work: Callable[[int, int], Any], connection: Connection, others: tupl
     """A worker: ends when it is told to, and when the process that it works for has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for (
-        other
-    ) in others:  # else the end of the main process would go unnoticed: its ends of the pipes would live on here
+    # Else the end of the main process would go unnoticed: its ends of the pipes would live on here.
+    for other in others:
         other.close()
     with suppress(EOFError, ConnectionError):
         while True:

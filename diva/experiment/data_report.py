@@ -70,7 +70,7 @@ def _of_images(folder: Path, report: dict[str, Any]) -> Iterator[tuple[str, Figu
         yield "means", image_grid(*pictures.means(folder, report), title=f"Mean of {where}")
     images, captions = pictures.alike(folder, report)
     if images:
-        yield "duplicates", image_grid(images, captions, title="Equal and alike, side by side: leaks first", columns=4)
+        yield "duplicates", image_grid(images, captions, title="Equal and alike, side by side: leaks first")
 
 
 def _points(folder: Path, report: dict[str, Any]) -> Figure:

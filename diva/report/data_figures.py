@@ -82,7 +82,7 @@ def image_sizes(sizes: Sequence[tuple[int, int, int]], n_sizes: int) -> Figure:
     found = np.asarray(sizes, np.int64).reshape(-1, 3)
     with _style():
         figure, axes = _canvas(82, 58, 460, 460, above=64, right=MARGIN + 12)
-        area = 14 + 260 * found[:, 2] / max(found[:, 2].max(initial=0), 1)
+        area = 14 + 260 * found[:, 2] / max(found[:, 2].max(initial=0), 20)
         axes.scatter(found[:, 1], found[:, 0], s=area, color=LINES[0], alpha=0.45, linewidths=0.6, edgecolors=LINES[0])
         limit = max(found[:, :2].max(initial=1) * 1.08, 1)
         axes.plot([0, limit], [0, limit], color=RULE, linewidth=1, zorder=0)
@@ -120,7 +120,7 @@ def pixel_values(counts: Sequence[Sequence[int]], where: str) -> Figure:
 def lengths(histograms: Mapping[str, tuple[Sequence[int], Sequence[int]]], what: str) -> Figure:
     """Histograms of whole numbers, a panel's height each, over one axis. histograms: split -> (edges, counts)."""
     with _style():
-        figure, axes = _canvas(82, 58, 600, 340, above=82, right=MARGIN + 12)
+        figure, axes = _canvas(92, 58, 600, 340, above=82, right=MARGIN + 12)
         for index, (split, (edges, counts)) in enumerate(histograms.items()):
             share = np.asarray(counts, np.float64) / max(sum(counts), 1)
             style: Any = {

@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import io
 import lzma
 import os
 import stat
@@ -14,41 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from diva.data.archives import Limits, extract, is_foreign, members, open_member, read_members, stem_of
+from diva.data.archive_streams import stream
+from diva.data.archives import Limits, extract, is_foreign, members, open_member, read_members, read_once, stem_of
 from diva.errors import DataError
-
-FILES = {"a/1.txt": b"one", "a/b/2.bin": bytes(range(256)) * 5000, "c.txt": b""}
-
-
-def tar_of(path: Path, entries, mode="w:gz", **kwargs) -> Path:
-    """A tar with (name or TarInfo, content) in this order."""
-    with tarfile.open(path, mode, **kwargs) as tar:
-        for entry, content in entries:
-            info = entry if isinstance(entry, tarfile.TarInfo) else tarfile.TarInfo(entry)
-            if info.isreg():
-                info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
-def zip_of(path: Path, entries, method=zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for entry, content in entries:
-            archive.writestr(entry, content)
-    return path
-
-
-def entry(name, kind=tarfile.REGTYPE, link=""):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, link
-    return info
-
-
-def zip_entry(name, mode=stat.S_IFREG | 0o644):
-    info = zipfile.ZipInfo(name)
-    info.create_system, info.external_attr = 3, mode << 16
-    return info
-
+from tests.data.hostile import (
+    FILES,
+    entry,
+    flagged,
+    huge_header,
+    negative,
+    overlapping,
+    refuse_utf8_zip,
+    sparse,
+    tar_of,
+    with_zeros,
+    zip_entry,
+    zip_of,
+)
 
 PACKED = {
     "zip": lambda path: zip_of(path, FILES.items()),
@@ -95,6 +76,12 @@ def test_many_members_come_in_the_archives_order_in_one_pass(archive):
     wanted = [order[2], order[0]]
     read = [(member.name, content.read()) for member, content in read_members(archive, wanted)]
     assert read == [(name, FILES[name]) for name in order if name in wanted]
+
+
+def test_members_are_read_once_as_they_come(archive):
+    order = [member.name for member in members(archive)]
+    read = [(name, content.read()) for name, content in read_once(archive, lambda name: name != "a/1.txt")]
+    assert read == [(name, FILES[name]) for name in order if name != "a/1.txt"]
 
 
 def test_members_are_copied_to_where_they_belong(archive, tmp_path):
@@ -194,67 +181,6 @@ BAD_NAMES = {
 }
 
 
-def refuse_utf8_zip(path: Path) -> Path:
-    zip_of(path, [("good", b""), ("é" * 4, b"evil")])
-    path.write_bytes(path.read_bytes().replace("é".encode() * 4, b"\xff" * 8))
-    return path
-
-
-def with_zeros(path: Path) -> Path:
-    zip_of(path, [("good", b""), ("evil@.png", b"evil")])
-    path.write_bytes(path.read_bytes().replace(b"evil@", b"evil\0"))
-    return path
-
-
-def flagged(path: Path, *, flag=0, method=None) -> Path:
-    """A zip whose second member has a flag set or a method changed, in both of its headers."""
-    zip_of(path, [("good", b""), ("evil", b"evil" * 10)])
-    data = bytearray(path.read_bytes())
-    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        place = data.rindex(signature) + offset
-        data[place] |= flag
-        if method is not None:
-            data[place + 2] = method
-    path.write_bytes(data)
-    return path
-
-
-def overlapping(path: Path) -> Path:
-    """A zip whose central directory names the same bytes twice, as a zip bomb without nesting does."""
-    zip_of(path, [("evil1", b"\0" * 1000), ("evil2", b"\0" * 1000)])
-    data = path.read_bytes()
-    first, second = (place for place in range(len(data)) if data[place : place + 4] == b"PK\x01\x02")
-    path.write_bytes(data[: second + 42] + data[first + 42 : first + 46] + data[second + 46 :])
-    return path
-
-
-def sparse(path: Path) -> Path:
-    info = tarfile.TarInfo("evil")
-    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    header[156:157] = b"S"
-    header[386:398], header[398:410] = b"00000000000\0", b"00000000000\0"
-    header[483:495] = b"77777777777\0"
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    path.write_bytes(bytes(header) + bytes(1024))
-    return path
-
-
-def huge_header(path: Path) -> Path:
-    """A name that is 2 MB long, in a header that is read into memory at once."""
-    return tar_of(path, [("good", b"good"), ("x" * 2_000_000, b"evil")], format=tarfile.GNU_FORMAT)
-
-
-def negative(path: Path) -> Path:
-    info = tarfile.TarInfo("evil")
-    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    header[124:136] = b"\xff" * 12  # base 256, two's complement: -1
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    path.write_bytes(bytes(header) + bytes(1024))
-    return path
-
-
 GOOD = ("good", b"good")
 
 
@@ -315,7 +241,11 @@ def test_a_hostile_archive_is_refused_with_its_own_message_and_nothing_is_writte
     inner.mkdir(parents=True)
     path = make(inner / "bad.archive")
     before = tree(tmp_path)
-    for use in (members, lambda p: extract(p, {"good": [inner / "good"]})):
+    for use in (
+        members,
+        lambda p: extract(p, {"good": [inner / "good"]}),
+        lambda p: list(read_once(p, lambda name: True)),
+    ):
         with pytest.raises(DataError, match=said) as raised:
             use(path)
         assert str(path) in str(raised.value) and str(raised.value).isprintable()
@@ -369,6 +299,27 @@ def test_an_archive_cut_anywhere_is_refused_or_gives_every_byte(tmp_path, kind):
         else:
             assert read == FILES  # only what fills up the last block was cut off
     assert refused > 20
+
+
+def test_a_tar_that_ends_between_two_members_was_cut_off(tmp_path):
+    whole = tar_of(tmp_path / "whole", FILES.items(), "w").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[:1024])
+    with pytest.raises(DataError, match="is damaged or was cut off"):
+        members(tmp_path / "cut")
+
+
+def test_a_damaged_header_does_not_pass_for_the_end(tmp_path):
+    whole = tar_of(tmp_path / "whole", FILES.items(), "w").read_bytes()
+    (tmp_path / "damaged").write_bytes(whole[:1030] + b"?" + whole[1031:])
+    with pytest.raises(DataError, match=r"is damaged or was cut off \(bad checksum\)"):
+        members(tmp_path / "damaged")
+
+
+@pytest.mark.parametrize("blocks", [[b"abc", b""], [b"abcdef", b""]])
+def test_a_content_that_is_not_as_long_as_declared_is_told(tmp_path, blocks):
+    left = list(blocks)
+    with pytest.raises(DataError, match=r"'a' is damaged or was cut off \(it has \d bytes, its header says 4\)"):
+        stream(tmp_path / "x", "a", lambda n: left.pop(0), 4).read()
 
 
 @pytest.mark.parametrize("kind", PACKED)

@@ -61,6 +61,20 @@ def test_the_lock_of_a_dead_process_is_nobodys(tmp_path):
     assert _ask_another_process(tmp_path / "cells") == "locked"
 
 
+def test_a_lock_that_was_taken_away_while_we_waited_is_no_lock(tmp_path, monkeypatch):
+    path, calls = tmp_path / ".cells.lock", []
+
+    def lockf(file, how):
+        calls.append(how)
+        if len(calls) == 1:  # its holder is done, and another process has begun
+            path.unlink()
+            path.write_text("")
+
+    monkeypatch.setattr("fcntl.lockf", lockf)
+    with locked(tmp_path / "cells", wait=True):
+        assert len(calls) == 2
+
+
 def test_a_lock_in_a_place_that_cannot_be_written_is_refused_by_name(tmp_path):
     with pytest.raises(DataError, match="cannot be written"), locked(tmp_path / "none" / "cells", wait=False):
         pass
@@ -70,13 +84,13 @@ def test_a_made_folder_appears_at_the_end(tmp_path):
     with made(tmp_path / "cells") as partial:
         partial.mkdir()
         (partial / "a").write_text("1")
-        assert [path.name for path in tmp_path.iterdir()] == [".cells.partial"]
+        assert [path.name[:15] for path in tmp_path.iterdir()] == [".cells.partial-"]
     assert [path.name for path in tmp_path.iterdir()] == ["cells"]
 
 
 def test_what_fails_leaves_nothing_and_what_a_dead_process_left_does_not_stay(tmp_path):
-    (tmp_path / ".cells.partial").mkdir()
-    (tmp_path / ".cells.partial" / "left").write_text("")
+    (tmp_path / ".cells.partial-0a").mkdir()
+    (tmp_path / ".cells.partial-0a" / "left").write_text("")
 
     def interrupted():
         with made(tmp_path / "cells") as partial:

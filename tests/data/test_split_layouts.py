@@ -8,14 +8,15 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from diva.cli import main
-from diva.data import layouts
+from diva.data import layouts, staging
 from diva.data.layouts.listing import read_table
-from diva.data.splits import split
-from diva.errors import DataError, UsageError
+from diva.data.splits import like, split
+from diva.errors import DataError, RecordError, UsageError
 
 LABELS = ("red", "round", "rare")
 
@@ -165,6 +166,27 @@ def test_rows_of_a_table_that_is_split_are_merged(tmp_path: Path) -> None:
     write(tmp_path / "set" / "val", "points.csv", "y,label\n1,1\n")
     with pytest.raises(DataError, match=r"val: its columns y,label are not train's, x,label"):
         split(tmp_path / "set", tmp_path / "other", merge=True)
+
+
+FORGED: list[tuple[dict[str, Any], str]] = [
+    ({"folders": {"../../train": ["train"]}}, "is no split.json"),
+    ({"folders": {"train": ["other"]}}, "is no split.json"),
+    ({"parts": {"train": {"samples": [1]}}}, "is no split.json"),
+    ({"parts": []}, "is no split.json"),
+    ({"parts": {"train": {"samples": ["bee/0.png"]}, "val": {"samples": ["bee/0.png"]}, "test": {"samples": []}}}, "names samples twice"),
+    ({"schema": 9}, "has schema 9"),
+    ({"kind": "other"}, "is no record of a split"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changed", "said"), FORGED)
+def test_a_forged_split_writes_nothing_anywhere(place: Path, changed: dict[str, Any], said: str) -> None:
+    split(place / "set", place / "list", mode="list")
+    published = place / "list/split.json"
+    published.write_bytes(staging.as_bytes(staging.sealed({**json.loads(published.read_text()), **changed})))
+    with pytest.raises(RecordError, match=said):
+        like(place / "set", place / "in/out", published)
+    assert sorted(path.name for path in place.iterdir()) == ["list", "set"]
 
 
 # --- The command -------------------------------------------------------------------------------------------------------

@@ -103,10 +103,10 @@ def test_images_of_one_name_in_folders_of_one_class_are_all_kept(tmp_path: Path)
 def test_links_hold_when_made_from_a_relative_path_and_when_all_is_moved(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(self: Path, target: Path) -> None:
+    def refused(source: str, target: str) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
-    monkeypatch.setattr(Path, "hardlink_to", refused)
+    monkeypatch.setattr(os, "link", refused)
     monkeypatch.chdir(tmp_path)
     split(Path("photos"), Path("made/deep/out"))
     moved = tmp_path / "elsewhere"
@@ -137,6 +137,8 @@ def test_the_split_depends_on_the_seed_and_the_names_alone(
     for number, typed in enumerate(("photos/", "../copy/./photos", str(tmp_path / "alias"))):
         assert split(Path(typed), tmp_path / f"out{number}").record == made.record
         assert content(tmp_path / f"out{number}") == content(tmp_path / "out")
+    monkeypatch.chdir(other)
+    assert split(Path(), tmp_path / "out3").record == made.record
     assert names(split(photos, tmp_path / "other", seed=43), "test") != names(made, "test")
     assert made.record["options"]["seed"] == 42
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from diva.data import archives
 from diva.data.formats import Placed, deal
 from diva.data.formats.streams import by_split, one, option
-from diva.data.images import SUFFIXES
+from diva.data.layouts.listing import IMAGES
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed]:
     for split, paths in by_split(files, card).items():
         for archive in paths:
             names = [member.name for member in archives.members(archive)]
-            pages = {PurePosixPath(n).name: n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES}
+            pages = {PurePosixPath(n).name: n for n in names if PurePosixPath(n).suffix.lower() in IMAGES}
             table = one(names, lambda name: name.lower().endswith(".csv"), archive, "table (.csv)")
             labels = _labels(archive, table, column, card)
             alone = sorted((set(pages) ^ set(labels)) - unmatched)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from diva.data import archives
 from diva.data.formats import Placed, Text, deal
 from diva.data.formats.streams import only, option, unpacked
-from diva.data.images import SUFFIXES
+from diva.data.layouts.listing import IMAGES
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _targets(names: list[str], card: Card, archive: str) -> dict[str, PurePosixP
     by_class: dict[tuple[str, str], dict[str, str]] = {}  # (official split or "", class) -> name inside it -> member
     for name in names:
         path = PurePosixPath(name)
-        if path.suffix.lower() not in SUFFIXES or not path.is_relative_to(prefix):
+        if path.suffix.lower() not in IMAGES or not path.is_relative_to(prefix):
             continue
         parts = path.relative_to(prefix).parts
         split, parts = (splits.get(parts[0]), parts[1:]) if splits else ("", parts)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from diva.data import archives
 from diva.data.formats import Text
 from diva.data.formats.streams import one, only, option, unpacked
-from diva.data.images import SUFFIXES
+from diva.data.layouts.listing import IMAGES
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,6 +55,6 @@ def _place(name: str, target: str) -> PurePosixPath | None:
     """Where a page goes: by the folder it lies in; ground truth of the private test part ends in `_gt`."""
     path = PurePosixPath(name)
     split = next((_SPLITS[part] for part in path.parts[:-1] if part in _SPLITS), None)
-    if split is None or path.suffix.lower() not in SUFFIXES:
+    if split is None or path.suffix.lower() not in IMAGES:
         return None
     return PurePosixPath(split, target, (re.sub(r"_gt$", "", path.stem) if target == "gt" else path.stem) + path.suffix)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy
 
@@ -17,6 +17,7 @@ from diva.data.formats.streams import BLOCK, Source, by_split, only, opened, opt
 from diva.errors import DataError
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
@@ -37,13 +38,17 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
         if members:
             archive = only(files, card)
             pairs = {
-                split: [Source(stack.enter_context(archives.open_member(archive, name)), name) for name in names]
+                split: [Source(_member(stack, archive, name), name) for name in names]
                 for split, names in members.items()
             }
         else:
             pairs = {s: [stack.enter_context(opened(p)) for p in paths] for s, paths in by_split(files, card).items()}
         for split, pair in pairs.items():
             yield from _read_split(split, pair, card)
+
+
+def _member(stack: ExitStack, archive: Path, name: str) -> io.BufferedReader:
+    return cast("io.BufferedReader", stack.enter_context(archives.open_member(archive, name)))
 
 
 def _read_split(split: str, pair: list[Source], card: Card) -> Iterator[Block]:

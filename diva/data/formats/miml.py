@@ -15,7 +15,7 @@ from diva.data import archives
 from diva.data.formats import Placed, Text, deal
 from diva.data.formats.matlab import load
 from diva.data.formats.streams import one, only, option
-from diva.data.images import SUFFIXES
+from diva.data.layouts.listing import IMAGES
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
     classes = [_text(cell) for cell in found["class_name"].reshape(-1)]
     targets = found["targets"]
     images = {
-        int(p.stem): n for n in names if (p := PurePosixPath(n)).suffix.lower() in SUFFIXES and p.stem.isdecimal()
+        int(p.stem): n for n in names if (p := PurePosixPath(n)).suffix.lower() in IMAGES and p.stem.isdecimal()
     }
     if classes != card.classes or targets.shape != (len(classes), len(images)):
         raise DataError(
@@ -60,7 +60,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
 
 
 def _text(cell: Any) -> str:
-    """The text in a cell, which scipy gives as an array within an array."""
-    while getattr(cell, "size", 0) == 1 and hasattr(cell, "reshape"):
+    """The text in a cell, which scipy gives as an array of one text, perhaps within another array."""
+    while type(cell) is numpy.ndarray and cell.size == 1:
         cell = cell.reshape(-1)[0]
     return str(cell).strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import tempfile
 import zlib
 from contextlib import contextmanager
@@ -25,14 +26,11 @@ BLOCK = 10_000  # samples to a block at most: enough to share out between proces
 class Source:
     """Bytes of one file, gzip or not, that says where it is when they do not suffice."""
 
-    def __init__(self, stream: IO[bytes], name: str) -> None:
+    def __init__(self, stream: io.BufferedReader, name: str) -> None:
         self.name, self.offset = name, 0
         self._stream: IO[bytes] = stream
-        if stream.read(2) == b"\x1f\x8b":
-            stream.seek(0)
+        if stream.peek(2)[:2] == b"\x1f\x8b":
             self._stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
-        else:
-            stream.seek(0)
 
     def take(self, n: int) -> bytes:
         """The next n bytes, exactly."""

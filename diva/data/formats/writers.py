@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from diva.data import archives
 from diva.data.formats import Placed, deal
 from diva.data.formats.streams import by_split
-from diva.data.images import SUFFIXES
+from diva.data.layouts.listing import IMAGES
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed]:
     seen: dict[str, str] = {}
     for split, paths in by_split(files, card).items():
         for archive in paths:
-            pages = [m.name for m in archives.members(archive) if PurePosixPath(m.name).suffix.lower() in SUFFIXES]
+            pages = [m.name for m in archives.members(archive) if PurePosixPath(m.name).suffix.lower() in IMAGES]
             by_writer: dict[str, list[str]] = {}
             for name in pages:
                 writer, dash, _ = PurePosixPath(name).name.partition("-")
