@@ -71,7 +71,7 @@ def shuffle_labels(
     from diva.data import labels, staging
 
     told = console(quiet=quiet)
-    with bar(told, "hashing", 1 << 20) as hashing, bar(told, "placing", 1) as placing:
+    with bar(told, "hashing", "B") as hashing, bar(told, "placing") as placing:
         made = labels.shuffle_labels(
             folder,
             out,
@@ -124,7 +124,7 @@ def trim_borders(
     from diva.data import borders, staging
 
     told = console(quiet=quiet)
-    with bar(told, "hashing", 1 << 20) as hashing, bar(told, "trimming", 1) as placing:
+    with bar(told, "hashing", "B") as hashing, bar(told, "trimming") as placing:
         made = borders.trim_borders(
             folder,
             out,

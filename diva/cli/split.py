@@ -98,7 +98,7 @@ def split(
 
     given = {name: value for name, value in (("train", train), ("val", val), ("test", test)) if value is not None}
     told = console(quiet=quiet)
-    with bar(told, "hashing", 1 << 20) as hashing, bar(told, "placing", 1) as placing:
+    with bar(told, "hashing", "B") as hashing, bar(told, "placing") as placing:
         if like is not None:
             others = {"--train/--val/--test": given, "--seed": seed is not None, "--by": by, "--kfold": kfold,
                       "--layout": layout, "--merge": merge, "--allow-empty": allow_empty, "--scatter-duplicates": not together}  # fmt: skip
@@ -166,18 +166,17 @@ def _place(part: str) -> tuple[int, str]:
 
 
 @contextmanager
-def bar(told: Console, label: str, unit: int) -> Iterator[Callable[[int, int], None]]:
-    """A function of (done, total) that draws a bar from its first call on; `unit` is what the bar counts in."""
+def bar(told: Console, label: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """A function of (done, total) that draws a bar from its first call on; the unit is "B" for bytes."""
     shown: list[Progress] = []
     done = 0
 
     def step(now: int, total: int) -> None:
         nonlocal done
         if not shown:
-            shown.append(told.progress(-(-total // unit), f"{label} (MiB)" if unit > 1 else label))
-        if now // unit > done:
-            shown[0].update(now // unit - done)
-            done = now // unit
+            shown.append(told.progress(total, label, unit=unit))
+        shown[0].update(now - done)
+        done = now
         if now >= total:
             shown[0].close()
 

@@ -149,11 +149,15 @@ def warnings(checked: Mapping[str, Any], whole: Whole) -> tuple[str, ...]:
     leaks, identical = checked["identical_in_two_parts"], checked["identical_samples"]
     if leaks["n"]:
         told.append(
-            f"{leaks['n']} sets of identical samples are in more than one split, as {', '.join(leaks['samples'][0][:3])}: "
+            f"{_sets(leaks['n'])} in more than one split, as {files.some_of(leaks['samples'][0])}: "
             "what is learned by heart counts as known there"
         )
     targets = {item.name: item.targets for item in whole.items}
     unlike = [names for names in identical["samples"] if len({targets.get(name) for name in names}) > 1]
     if unlike:
-        told.append(f"{len(unlike)} sets of identical samples differ in class, as {', '.join(unlike[0][:3])}")
+        told.append(f"{_sets(len(unlike))} of more than one class, as {files.some_of(unlike[0])}")
     return tuple(told)
+
+
+def _sets(n: int) -> str:
+    return f"{n} {'set' if n == 1 else 'sets'} of identical samples {'is' if n == 1 else 'are'}"

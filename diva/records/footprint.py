@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
 from heapq import merge
 from itertools import groupby, islice
 from pathlib import Path
@@ -43,23 +41,32 @@ class Totals(NamedTuple):
     n_bytes: int
 
 
-@dataclass(frozen=True)
+@final
 class Footprint:
-    """The content of a folder: its files, sorted by the bytes of their paths. Equal when the files are.
+    """The content of a folder: its files, sorted by the bytes of their paths. Equal when the files are. Never changed.
 
     The files may stand in a file and are then read anew each time they are gone through. `counted`: their totals, when
-    these are known already.
+    these are known already. (No dataclass, nor any below: importing those takes as long as checking a thousand files.)
     """
 
-    files: Sequence[FileEntry]
-    counted: Totals | None = field(default=None, compare=False, repr=False)
+    __hash__ = None  # type: ignore[assignment]
 
-    @cached_property
+    def __init__(self, files: Sequence[FileEntry], counted: Totals | None = None) -> None:
+        self.files = files
+        self._counted = counted
+
+    def __eq__(self, other: object) -> bool:
+        return self.files == other.files if isinstance(other, Footprint) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"Footprint({self.digest}, {self.n_files} files)"
+
+    @property
     def totals(self) -> Totals:
         """Digest, number of files and number of bytes."""
-        if self.counted is not None:
-            return self.counted
-        return _counted(self.files)
+        if self._counted is None:
+            self._counted = _counted(self.files)
+        return self._counted
 
     @property
     def digest(self) -> str:
@@ -83,8 +90,7 @@ class Footprint:
         return self.totals.n_bytes
 
 
-@dataclass(frozen=True)
-class Differences:
+class Differences(NamedTuple):
     """The paths at which two footprints differ; false when they do not."""
 
     added: tuple[str, ...]
@@ -267,7 +273,7 @@ def _take(
     progress: Progress | None,
 ) -> Footprint:
     """The lines are spooled, to memory while they are few, so that what this needs does not grow with the folder."""
-    from tempfile import SpooledTemporaryFile
+    from tempfile import SpooledTemporaryFile, gettempdir
 
     listing = Listing(folder)
     sources = [_known(known)] if known is not None else []
@@ -276,10 +282,16 @@ def _take(
     count = _Count()
     tell = None if progress is None else lambda n_bytes: progress(n_bytes, max(n_bytes, listing.n_bytes))
     batches = hashing.hashed(folder, listing, merge(*sources, key=lambda one: one.path), journal, jobs, tell)
-    with closing(batches):
-        for batch in batches:
-            count.add([file.path for file in batch.found], sum(file.size for file in batch.found), batch.sha256s)
-            lines.write(b",\n".join([*batch.lines, b""]))
+    try:
+        with closing(batches):
+            for batch in batches:
+                count.add([file.path for file in batch.found], sum(file.size for file in batch.found), batch.sha256s)
+                lines.write(b",\n".join([*batch.lines, b""]))
+    except OSError as error:
+        raise DataError(
+            f"the footprint of {folder} has no place in {gettempdir()} while it is made: {error.strerror}. Make room "
+            "there, or set TMPDIR to another folder."
+        ) from error
     totals = count.totals()
     return Footprint(Entries(lines, 0, max(0, lines.tell() - 2), totals.n_files), totals)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diva.data import partition
 from diva.data.partition import Unit, grouped, iterated, key_of, quotas, stratified
 
 RATIOS = [Fraction(1, 5), Fraction(1, 5), Fraction(3, 5)]
@@ -134,3 +135,10 @@ def test_every_label_of_a_multi_label_set_is_divided_in_proportion() -> None:
     for label, row in enumerate(table(units, parts, 4)):
         total = sum(row)
         assert all(n >= 1 and abs(n - total * ratio) <= 2 for n, ratio in zip(row, RATIOS, strict=True)), (label, row)
+
+
+def test_the_rarest_label_is_divided_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "PASSES", 0)  # nothing is mended afterwards
+    for seed in range(10):
+        units = [Unit(key_of(seed, f"{i}"), 1, ((0, 1), (1, 1)) if i < 5 else ((0, 1),)) for i in range(100)]
+        assert table(units, iterated(units, RATIOS), 2)[1] == [1, 1, 3]

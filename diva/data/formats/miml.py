@@ -36,9 +36,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
         found = load(io.BytesIO(content.read()), {"targets": "", "class_name": "cell"}, table)
     classes = [_text(cell) for cell in found["class_name"].reshape(-1)]
     targets = found["targets"]
-    images = {
-        int(p.stem): n for n in names if (p := PurePosixPath(n)).suffix.lower() in IMAGES and p.stem.isdecimal()
-    }
+    images = {int(p.stem): n for n in names if (p := PurePosixPath(n)).suffix.lower() in IMAGES and p.stem.isdecimal()}
     if classes != card.classes or targets.shape != (len(classes), len(images)):
         raise DataError(
             f"{archive.name}: {table} has targets {targets.shape} for the classes {', '.join(classes)}; expected "
