@@ -34,6 +34,18 @@ class Seeds:
         path = json.dumps([self.seed, *name], separators=(",", ":")).encode()
         return int.from_bytes(hashlib.blake2b(path, digest_size=16, person=b"diva-stream").digest(), "little")
 
+    def branch(self, *name: str | int) -> Callable[[int], int]:
+        """The key of the stream (*name, i) as a function of i: what these names have in common is hashed once."""
+        path = json.dumps([self.seed, *name], separators=(",", ":")).encode()[:-1]
+        shared = hashlib.blake2b(path, digest_size=16, person=b"diva-stream")
+
+        def key(i: int) -> int:
+            whole = shared.copy()
+            whole.update(b",%d]" % i)
+            return int.from_bytes(whole.digest(), "little")
+
+        return key
+
     def keys(self, n: int, *name: str | int) -> list[int]:
         """The first `n` words of the stream `name`, each in [0, 2**63): one seed per step, made at once."""
         return (self._philox(*name).random_raw(n) >> 1).tolist()  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from mkdocs.exceptions import PluginError
 
 from diva import errors
 from diva.cli import INTERRUPTED, TERMINATED, cli
+from diva.data.catalogue import Card, card, names
 from diva.experiment.find import find_task, load_found, template_names
 from diva.kernels import reference
 from diva.params import Param, knobs_of
@@ -36,8 +37,13 @@ def _generated(mark: re.Match[str]) -> str:
 
 
 def commands() -> dict[str, click.Command]:
-    """Every command of `diva` by name."""
-    return dict(sorted(cli.commands.items()))
+    """Every command of `diva` by name, those of a group after it."""
+    found = {}
+    for name, command in sorted(cli.commands.items()):
+        found[name] = command
+        if isinstance(command, click.Group):
+            found |= {f"{name} {inner}": command.commands[inner] for inner in sorted(command.commands)}
+    return found
 
 
 def command_line() -> str:
@@ -140,6 +146,27 @@ def _table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def datasets() -> str:
+    """Two tables of the cards in `datasets/`: sets that are downloaded, and those that are not."""
+    cards = [card(name) for name in names()]
+    fetched = [_dataset_row(found, _size(found.n_bytes)) for found in cards if not found.bundled]
+    made = [_dataset_row(found, "yes" if found.footprint else "no") for found in cards if found.bundled]
+    head = ("name", "what it is", "layout", "classes", "licence")
+    return "\n\n".join([
+        "## To be downloaded", _table((*head, "download"), fetched),
+        "## Without a network", _table((*head, "same bytes everywhere"), made),
+    ])  # fmt: skip
+
+
+def _dataset_row(found: Card, last: str) -> tuple[str, ...]:
+    classes = str(len(found.classes)) if found.classes else ""
+    return f"`{found.name}`", f"{found.title}. {found.about}", found.layout, classes, found.licence, last
+
+
+def _size(n_bytes: int | None) -> str:
+    return "not published" if n_bytes is None else f"{n_bytes / 1e6:,.0f} MB"
+
+
 PARTS: dict[str, Callable[[], str]] = {
-    "command-line": command_line, "knobs": knobs, "exit-codes": exit_codes, "numerics": numerics,
+    "command-line": command_line, "knobs": knobs, "exit-codes": exit_codes, "numerics": numerics, "datasets": datasets,
 }  # fmt: skip

@@ -52,9 +52,7 @@ SETUP = {
 LEAST_COMMAND_BLOCKS = 50
 PAGE_LIMIT_S = 420
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / ".git").exists(), reason="needs a git checkout: this is an unpacked source archive"
-)
+pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout, not an unpacked archive")
 
 
 @dataclass(frozen=True)
@@ -301,11 +299,12 @@ def test_blocks_parse(page: Path):
 
 
 def options() -> dict[str, set[str]]:
-    """The flags of every command; those of `run` with the knobs of every template."""
-    found = {
-        name: {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | {"--help"}
-        for name, command in cli.commands.items()
-    }
+    """The flags of every command, a group's with those of its members; those of `run` with the knobs of every template."""
+    found = {}
+    for name, command in cli.commands.items():
+        members = command.commands.values() if isinstance(command, click.Group) else ()
+        params = [param for each in (command, *members) for param in each.params]
+        found[name] = {flag for param in params for flag in (*param.opts, *param.secondary_opts)} | {"--help"}
     for template in template_names():
         for knob in knobs_of(load_found(find_task(template))):
             found["run"] |= {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}

@@ -175,6 +175,12 @@ def test_streams_are_the_same_in_another_thread():
     assert found == [Seeds(9).order(50, "shuffle", 4).tolist()]
 
 
+@given(seed=st.integers(0, MAX_SEED), name=NAMES, i=st.integers(-9, 10**18))
+def test_a_branch_has_the_keys_of_its_streams(seed, name, i):
+    key = Seeds(seed).branch(*name)
+    assert [key(i), key(i + 1), key(i)] == [Seeds(seed).key(*name, j) for j in (i, i + 1, i)]
+
+
 def test_drawn_seeds_are_short_and_differ():
     drawn = {draw_seed() for _ in range(20)}
     assert len(drawn) > 15 and all(0 <= seed < 2**31 for seed in drawn)

@@ -11,12 +11,15 @@ import click
 
 from diva import __version__
 from diva.cli.analyze import analyze
+from diva.cli.data import data
 from diva.cli.doctor import doctor
+from diva.cli.download import download
 from diva.cli.init import init
 from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
 from diva.cli.resume import resume
 from diva.cli.run import run
+from diva.cli.split import split
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
 from diva.errors import DivaError
@@ -34,7 +37,7 @@ def cli() -> None:
     """Deep-learning experiments that anyone can run again, to the last bit."""
 
 
-for command in (run, resume, reproduce, list_, show, init, analyze, verify, tensorboard, doctor):
+for command in (run, resume, reproduce, list_, show, init, download, split, analyze, verify, data, tensorboard, doctor):
     cli.add_command(command)
 
 
@@ -65,14 +68,21 @@ def _exit_code(argv: list[str] | None) -> int:
         _complain("diva", str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _complain("diva", "interrupted; diva resume RUN continues a run at its last whole epoch")
+        _complain("diva", f"interrupted{_way_on(argv)}")
         return INTERRUPTED
     except Terminated:
-        _complain("diva", "terminated; diva resume RUN continues a run at its last whole epoch")
+        _complain("diva", f"terminated{_way_on(argv)}")
         return TERMINATED
     except BrokenPipeError:  # the reader of our output has gone, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _way_on(argv: list[str] | None) -> str:
+    """What to do after an interruption: commands that train are resumed, all others are given again."""
+    command = (sys.argv[1:] if argv is None else argv)[:1]
+    trains = command in (["run"], ["resume"], ["reproduce"])
+    return "; diva resume RUN continues a run at its last whole epoch" if trains else "; give the command again"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -20,15 +20,22 @@ from diva.cli.options import complete_run, console
     envvar="DIVA_OUTPUT",
     help="where runs are  [default: runs]",
 )
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    envvar="DIVA_DATA",
+    help="where named data sets are kept  [default: data]",
+)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON list")
-def list_(what: str, output: Path, as_json: bool) -> None:
+def list_(what: str, output: Path, data_root: Path, as_json: bool) -> None:
     """List runs, tasks, data sets or models."""
     from diva.experiment import listing
 
     rows: list[dict[str, Any]] = {
         "runs": lambda: listing.runs(output),
         "tasks": listing.tasks,
-        "datasets": listing.datasets,
+        "datasets": lambda: listing.datasets(data_root),
         "models": listing.models,
     }[what]()
     say = console()

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 @click.option("--deep", is_flag=True, help="hash every file, also those that look untouched")
 @click.option("--update", is_flag=True, help="accept the folder as it is now")
 @click.option(
-    "--against", type=click.Path(path_type=Path), help="another footprint to compare with, as footprint.json of a run"
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="FILE|RUN",
+    help="compare, hashing every file, with another footprint, or with that of a run; nothing is stored",
 )
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object, with every path that differs")
 def verify(folder: Path, deep: bool, update: bool, against: Path | None, as_json: bool) -> None:
@@ -41,6 +44,10 @@ def verify(folder: Path, deep: bool, update: bool, against: Path | None, as_json
         )
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
+    if against is not None and against.is_dir():
+        from diva.records.run_folder import RunFolder
+
+        against = RunFolder(against).footprint_file
     with ExitStack() as shown:
         now, outcome, differences = footprint.inspect(folder, deep, update, against, progress=_bar(shown))
     _print(now, outcome, differences, as_json)

@@ -118,10 +118,10 @@ class _Reader(Dataset[Any]):
 
     def batch(self, epoch: int, indices: list[int]) -> Any:
         """A batch. An index beyond the data set is a repetition: the sample is found by what is left after division by n."""
-        n, reseed = len(self.dataset), reseeder()  # type: ignore[arg-type]
+        n, reseed, key = len(self.dataset), reseeder(), self.seeds.branch("augment", epoch)  # type: ignore[arg-type]
 
         def seed(k: int) -> None:
-            reseed(self.seeds.key("augment", epoch, indices[k]) >> 65)
+            reseed(key(indices[k]) >> 65)
 
         return _read_batch(self.dataset, [index % n for index in indices], seed)
 

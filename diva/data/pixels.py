@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 
-from diva.data.images import open_image
+from diva.data.images import decoded, unreadable
 from diva.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from PIL import Image
-
     from diva.data.images import Mode
 
 Cache = Literal["auto", "on", "off"]
 SHARE = 4  # `auto` takes at most one part in so many of the memory that is available
-WORTH_A_THREAD_S = 1e-3  # smaller images are decoded faster by one thread: they hold Python's lock most of the time
+WORTH_A_THREAD_S = 1e-3  # of computing: small images hold Python's lock most of the time, and threads slow them down
 
 
 class Pixels:
@@ -61,11 +59,19 @@ class Pixels:
         """Whether decoded images stay in memory."""
         return self._kept is not None
 
-    def decode(self, index: int) -> Image.Image:
-        """One image, decoded from its file and resized."""
-        image = open_image(self.paths[index], self.mode)
-        height, width = self.size
-        return image if image.size == (width, height) else image.resize((width, height), 2)
+    def decode(self, index: int) -> numpy.ndarray:
+        """One image, decoded from its file and resized, whatever is kept: uint8 (height, width, channels)."""
+        from PIL import Image
+
+        path, (height, width) = self.paths[index], self.size
+        try:
+            with Image.open(path) as opened:
+                image = decoded(opened, self.mode)
+                if image.size != (width, height):
+                    image = image.resize((width, height), Image.Resampling.BILINEAR)
+                return numpy.asarray(image).reshape(self.shape)
+        except Exception as error:  # Pillow's decoders raise a dozen kinds
+            raise unreadable(path, error) from None
 
     def read(self, indices: Sequence[int]) -> numpy.ndarray:
         """A batch, uint8 (B, height, width, channels), in an array of its own."""
@@ -90,13 +96,13 @@ class Pixels:
 
         def decode(pair: tuple[int, int]) -> None:
             place, index = pair
-            target[place] = numpy.asarray(self.decode(index)).reshape(self.shape)
+            target[place] = self.decode(index)
 
         pairs = list(zip(places, indices, strict=True))
         while pairs:
-            started = time.perf_counter()
+            started = time.thread_time()
             decode(pairs.pop(0))
-            if time.perf_counter() - started > WORTH_A_THREAD_S and len(pairs) > 1 and _free_cores() > 1:
+            if time.thread_time() - started > WORTH_A_THREAD_S and len(pairs) > 1 and _free_cores() > 1:
                 for _ in self._threads().map(
                     decode, pairs
                 ):  # the first error in the order of the batch is the one raised

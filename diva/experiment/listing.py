@@ -55,11 +55,24 @@ def tasks() -> list[dict[str, Any]]:
     ]
 
 
-def datasets() -> list[dict[str, Any]]:
-    """A row per card of the catalogue."""
-    from diva.data.catalogue import card, names
+def datasets(data_root: Path) -> list[dict[str, Any]]:
+    """A row per card of the catalogue: whether it is here, and what a download takes."""
+    from diva.data.catalogue import card, names, whereabouts
 
-    return [{"dataset": name, "title": card(name)["title"], "licence": card(name)["licence"]} for name in names()]
+    return [
+        {
+            "dataset": name,
+            "where": whereabouts(name, data_root),
+            "download": _size_of(card(name).n_bytes),
+            "licence": card(name).licence,
+            "title": card(name).title,
+        }
+        for name in names()
+    ]
+
+
+def _size_of(n_bytes: int | None) -> str:
+    return "unknown" if n_bytes is None else f"{n_bytes / 1e6:,.1f} MB" if n_bytes else "none"
 
 
 def models() -> list[dict[str, Any]]:

@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import zip_longest
 from json.encoder import encode_basestring_ascii
-from typing import IO, TYPE_CHECKING, Any, final, overload
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, final, overload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,8 +23,7 @@ _HEAD_AT_MOST = 1 << 16  # bytes; the head of a footprint has seven short fields
 _LINE = re.compile(rb'\{"mtime_ns":(-?\d+),"path":("(?:[^"\\]|\\.)*"),"sha256":"([0-9a-f]{64})","size":(\d+)\}')
 
 
-@dataclass(frozen=True, slots=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """One file: path relative to the folder with `/` (undecodable bytes as surrogates), size in bytes, sha256 in hex.
 
     `mtime_ns` only tells whether the content must be looked at again; it is no part of any digest.
@@ -61,6 +60,8 @@ class Entries(Sequence[FileEntry]):
         return tuple(self)[index]
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, Entries):
+            return all(mine == theirs for mine, theirs in zip_longest(self.lines(), other.lines()))
         if not isinstance(other, Sequence):
             return NotImplemented
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))

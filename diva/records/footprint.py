@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 import os
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import islice
+from heapq import merge
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
 
@@ -43,23 +41,32 @@ class Totals(NamedTuple):
     n_bytes: int
 
 
-@dataclass(frozen=True)
+@final
 class Footprint:
-    """The content of a folder: its files, sorted by the bytes of their paths. Equal when the files are.
+    """The content of a folder: its files, sorted by the bytes of their paths. Equal when the files are. Never changed.
 
     The files may stand in a file and are then read anew each time they are gone through. `counted`: their totals, when
-    these are known already.
+    these are known already. (No dataclass, nor any below: importing those takes as long as checking a thousand files.)
     """
 
-    files: Sequence[FileEntry]
-    counted: Totals | None = field(default=None, compare=False, repr=False)
+    __hash__ = None  # type: ignore[assignment]
 
-    @cached_property
+    def __init__(self, files: Sequence[FileEntry], counted: Totals | None = None) -> None:
+        self.files = files
+        self._counted = counted
+
+    def __eq__(self, other: object) -> bool:
+        return self.files == other.files if isinstance(other, Footprint) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"Footprint({self.digest}, {self.n_files} files)"
+
+    @property
     def totals(self) -> Totals:
         """Digest, number of files and number of bytes."""
-        if self.counted is not None:
-            return self.counted
-        return _counted(self.files)
+        if self._counted is None:
+            self._counted = _counted(self.files)
+        return self._counted
 
     @property
     def digest(self) -> str:
@@ -83,8 +90,7 @@ class Footprint:
         return self.totals.n_bytes
 
 
-@dataclass(frozen=True)
-class Differences:
+class Differences(NamedTuple):
     """The paths at which two footprints differ; false when they do not."""
 
     added: tuple[str, ...]
@@ -195,10 +201,13 @@ def inspect(
 
 
 def location(folder: Path) -> Path:
-    """Where a folder's footprint lives: beside it, or in the user's cache when nothing can be written there."""
+    """Where a folder's footprint lives: beside it, or in the user's cache when nothing can be written there.
+
+    Beside a part of a data set that has a footprint itself, as data/digits/train, is inside: it would count as a change.
+    """
     real = folder.resolve()
     beside = real.with_name(real.name + SUFFIX)
-    if beside.exists() or _writable(real.parent):
+    if beside.exists() or (_writable(real.parent) and not any(map(_has_footprint, real.parents))):
         return beside
     cache = os.environ.get("XDG_CACHE_HOME", "")
     root = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
@@ -228,7 +237,7 @@ def read(path: Path) -> Footprint:
     try:
         if head["algorithm"] != "sha256" or schema != SCHEMA:
             raise ValueError("unknown algorithm or schema")
-        totals = _counted(listed)
+        totals = _counted(_in_order(listed))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"{path} is not a footprint, or a damaged one. {_way_out(path)}") from error
     if not _says(head, totals):
@@ -264,8 +273,7 @@ def _take(
     progress: Progress | None,
 ) -> Footprint:
     """The lines are spooled, to memory while they are few, so that what this needs does not grow with the folder."""
-    from heapq import merge
-    from tempfile import SpooledTemporaryFile
+    from tempfile import SpooledTemporaryFile, gettempdir
 
     listing = Listing(folder)
     sources = [_known(known)] if known is not None else []
@@ -274,49 +282,64 @@ def _take(
     count = _Count()
     tell = None if progress is None else lambda n_bytes: progress(n_bytes, max(n_bytes, listing.n_bytes))
     batches = hashing.hashed(folder, listing, merge(*sources, key=lambda one: one.path), journal, jobs, tell)
-    with closing(batches):
-        for found, sha256s in batches:
-            count.add([file.path for file in found], sum(file.size for file in found), sha256s)
-            texts = [entries.line(*file[:3], sha256) for file, sha256 in zip(found, sha256s, strict=True)]
-            lines.write(b",\n".join([*texts, b""]))
+    try:
+        with closing(batches):
+            for batch in batches:
+                count.add([file.path for file in batch.found], sum(file.size for file in batch.found), batch.sha256s)
+                lines.write(b",\n".join([*batch.lines, b""]))
+    except OSError as error:
+        raise DataError(
+            f"the footprint of {folder} has no place in {gettempdir()} while it is made: {error.strerror}. Make room "
+            "there, or set TMPDIR to another folder."
+        ) from error
     totals = count.totals()
     return Footprint(Entries(lines, 0, max(0, lines.tell() - 2), totals.n_files), totals)
 
 
 def _known(footprint: Footprint) -> Iterator[hashing.Known]:
-    return (
-        hashing.Known(entries.encoded(entry.path), entry.size, entry.mtime_ns, entry.sha256)
-        for entry in footprint.files
-    )
+    return (hashing.Known(path, entry.size, entry.mtime_ns, entry.sha256) for path, entry in _by_path(footprint.files))
 
 
 def _counted(listed: Iterable[FileEntry]) -> Totals:
-    """The totals of entries; ValueError when they are not in the order of their paths, or one stands twice."""
     count = _Count()
-    before = b""
     to_come = iter(listed)
     while some := list(islice(to_come, _AT_ONCE)):
         paths = [entries.encoded(entry.path) for entry in some]
-        if not all(map(operator.lt, [before, *paths], paths)):
-            raise ValueError(f"out of order: {paths[0]!r}")
-        before = paths[-1]
         count.add(paths, sum(entry.size for entry in some), [entry.sha256 for entry in some])
     return count.totals()
 
 
+def _in_order(listed: Iterable[FileEntry]) -> Iterator[FileEntry]:
+    """The same entries; ValueError when they are not in the order of their paths, or one stands twice."""
+    before = b""
+    for entry in listed:
+        path = entries.encoded(entry.path)
+        if path <= before:
+            raise ValueError(f"out of order: {entry.path}")
+        before = path
+        yield entry
+
+
+def _by_path(listed: Sequence[FileEntry]) -> Iterator[tuple[bytes, FileEntry]]:
+    """Entries in the order of their paths, in which those that stand in a file are already."""
+    pairs = ((entries.encoded(entry.path), entry) for entry in listed)
+    return pairs if isinstance(listed, Entries) else iter(sorted(pairs, key=lambda pair: pair[0]))
+
+
 def _side_by_side(
-    then: Iterable[FileEntry], now: Iterable[FileEntry]
+    then: Sequence[FileEntry], now: Sequence[FileEntry]
 ) -> Iterator[tuple[FileEntry | None, FileEntry | None]]:
     """What two footprints say of each path that one of them has."""
-    olds, news = iter(then), iter(now)
-    old, new = next(olds, None), next(news, None)
-    while old is not None or new is not None:
-        left = None if old is None else entries.encoded(old.path)
-        right = None if new is None else entries.encoded(new.path)
-        first = min(path for path in (left, right) if path is not None)
-        yield (old if left == first else None), (new if right == first else None)
-        old = next(olds, None) if left == first else old
-        new = next(news, None) if right == first else new
+    pairs = merge(
+        ((path, 0, entry) for path, entry in _by_path(then)),
+        ((path, 1, entry) for path, entry in _by_path(now)),
+        key=lambda pair: pair[:2],
+    )
+    for _, same in groupby(pairs, key=lambda pair: pair[0]):
+        found: list[FileEntry | None] = [None, None]
+        for _, which, entry in same:
+            found[which] = entry
+        yield found[0], found[1]
 
 
 def _untouched(folder: Path, stored_at: Path) -> Footprint | None:
@@ -389,6 +412,10 @@ def _write(path: Path, footprint: Footprint, name: str, temporary: Path | None) 
 def _writable(folder: Path) -> bool:
     """Whether a file can be made in a folder; a function of its own because root, as whom tests run, always can."""
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _has_footprint(folder: Path) -> bool:
+    return folder.name != "" and folder.with_name(folder.name + SUFFIX).exists()
 
 
 def _way_out(path: Path) -> str:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from diva.records.listing import Found
 
-    Hashed = tuple[list[Found], list[str]]
-
 SUFFIX = ".part"
 _SMALL = 1 << 16  # bytes; a file up to this size is read at once
 _BLOCK = 1 << 18  # bytes; larger ones through one buffer of this size, which stays in the core's own cache
@@ -33,6 +31,7 @@ _BATCH_FILES = 256  # files to a thread's turn: the cost of handing over one sma
 _BATCH_BYTES = 1 << 24
 _TELL_EVERY_S = 0.2
 _OLDEST_S = 86_400  # a journal that nobody continued for a day is dropped
+_READ = os.O_RDONLY | os.O_CLOEXEC
 _BEGUN = b'{"begun_ns":'
 
 
@@ -49,6 +48,15 @@ class Known(NamedTuple):
     before_ns: int = 0
 
 
+class Hashed(NamedTuple):
+    """Some files, with their SHA-256 in hex and their lines, and the lines of those among them that were read."""
+
+    found: list[Found]
+    sha256s: list[str]
+    lines: list[bytes]
+    fresh: list[bytes]
+
+
 def hashed(
     folder: Path,
     found: Iterable[Found],
@@ -57,7 +65,7 @@ def hashed(
     jobs: int | None = None,
     tell: Callable[[int], None] | None = None,
 ) -> Generator[Hashed, None, None]:
-    """Batch after batch of files and their SHA-256 in hex, in the order of `found`; only what is not `known` is read.
+    """The files with their SHA-256, in the order of `found`, some at a time; only what is not `known` is read.
 
     `found` and `known` are sorted by path. `jobs` threads, by default one per core, at most 8: a few batches at a time,
     so that memory does not grow with the folder. `tell` gets the bytes done, of known files too.
@@ -66,15 +74,15 @@ def hashed(
     from concurrent.futures import ThreadPoolExecutor
 
     n_threads = jobs or min(8, os.cpu_count() or 1)
-    work = _Work(os.fsencode(folder))
+    work = _Work(os.path.join(os.fsencode(folder), b""))  # noqa: PTH118
     threads = ThreadPoolExecutor(n_threads)
-    waiting: deque[Future[_Batch]] = deque()
+    waiting: deque[Future[Hashed]] = deque()
 
     def next_one() -> Hashed:
         batch = _outcome(waiting.popleft(), work, tell)
         if journal is not None and batch.fresh:
             journal.append(batch.fresh)
-        return batch.found, batch.sha256s
+        return batch
 
     try:
         for batch in _batches(_matched(found, known)):
@@ -208,7 +216,7 @@ def tidy(footprint_path: Path) -> None:
 
 @final
 class _Work:
-    """What the threads share: where to read, how much was read, whether to stop."""
+    """What the threads share: where to read (with a slash at its end), how much was read, whether to stop."""
 
     def __init__(self, root: bytes) -> None:
         self.root = root
@@ -221,13 +229,7 @@ class _Work:
             self.n_bytes += n_bytes
 
 
-class _Batch(NamedTuple):
-    found: list[Found]
-    sha256s: list[str]
-    fresh: list[bytes]  # lines of those that were read
-
-
-def _outcome(future: Future[_Batch], work: _Work, tell: Callable[[int], None] | None) -> _Batch:
+def _outcome(future: Future[Hashed], work: _Work, tell: Callable[[int], None] | None) -> Hashed:
     while tell is not None:
         with suppress(TimeoutError):
             future.exception(timeout=_TELL_EVERY_S)
@@ -263,49 +265,47 @@ def _batches(matched: Iterable[tuple[Found, str | None]]) -> Iterator[list[tuple
         yield batch
 
 
-def _hash_batch(work: _Work, batch: list[tuple[Found, str | None]]) -> _Batch:
-    sha256s: list[str] = []
-    fresh: list[bytes] = []
-    for file, known in batch:
-        sha256 = known or _hash_file(work, file)
-        sha256s.append(sha256)
-        if known is None:
-            fresh.append(entries.line(file.path, file.size, file.mtime_ns, sha256))
-        else:
-            work.add(file.size)
-    return _Batch([file for file, _ in batch], sha256s, fresh)
+def _hash_batch(work: _Work, batch: list[tuple[Found, str | None]]) -> Hashed:
+    found = [file for file, _ in batch]
+    sha256s = [known or _hash_file(work, file) for file, known in batch]
+    lines = [entries.line(*file[:3], sha256) for file, sha256 in zip(found, sha256s, strict=True)]
+    fresh = [line for line, (_, known) in zip(lines, batch, strict=True) if known is None]
+    work.add(sum(file.size for file, known in batch if known is not None or file.size <= _SMALL))
+    return Hashed(found, sha256s, lines, fresh)
 
 
 def _hash_file(work: _Work, file: Found) -> str:
     try:
-        descriptor = os.open(work.root + b"/" + file.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(work.root + file.path, _READ)
         try:
-            sha256, n_bytes = _hash_open(work, descriptor, file.size)
+            if file.size <= _SMALL:
+                content = os.read(descriptor, file.size + 1)
+                if len(content) == file.size:
+                    return hashlib.sha256(content).hexdigest()
+            sha256 = _hash_blocks(work, descriptor, file.size)
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise DataError(f"{shown(work.root)}: {shown(file.path)} cannot be read: {error.strerror}.") from error
-    if n_bytes != file.size and not work.stopped:
+        raise DataError(f"{shown(work.root[:-1])}: {shown(file.path)} cannot be read: {error.strerror}.") from error
+    if sha256 is None:
         raise DataError(
-            f"{shown(work.root)}: {shown(file.path)} changed while it was read. Wait until nothing writes there, and "
+            f"{shown(work.root[:-1])}: {shown(file.path)} changed while it was read. Wait until nothing writes there, and "
             "try again."
         )
     return sha256
 
 
-def _hash_open(work: _Work, descriptor: int, size: int) -> tuple[str, int]:
-    """The SHA-256 of an open file, and how many bytes it had."""
-    if size <= _SMALL:
-        content = os.read(descriptor, size + 1)
-        if len(content) == size:
-            work.add(size)
-            return hashlib.sha256(content).hexdigest(), size
-        os.lseek(descriptor, 0, os.SEEK_SET)
+def _hash_blocks(work: _Work, descriptor: int, size: int) -> str | None:
+    """The SHA-256 of an open file, read from its start; None when it is not of this size."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
     buffer = bytearray(_BLOCK)
     view = memoryview(buffer)
     state, n_bytes = hashlib.sha256(), 0
-    while (n_read := os.readv(descriptor, [buffer])) and not work.stopped:
+    while n_read := os.readv(descriptor, [buffer]):
+        if work.stopped:
+            return ""
         state.update(view[:n_read])
         n_bytes += n_read
-        work.add(n_read)
-    return state.hexdigest(), n_bytes
+        if size > _SMALL:  # of the others a batch counts together
+            work.add(n_read)
+    return state.hexdigest() if n_bytes == size else None

@@ -131,16 +131,24 @@ def _is_file(name: bytes) -> bool:
 
 
 def _plain_files(root: bytes, inner: bytes, names: list[bytes], problems: _Problems) -> list[Found]:
+    """Look at the files `names` of one folder, by way of its descriptor: the system need not find the folder each time."""
     found = []
-    for name in names:
-        path = inner + name
-        try:
-            facts = os.stat(root + path)  # noqa: PTH116
-            if facts.st_mode & _KIND != stat.S_IFREG:
-                raise OSError(errno.EINVAL, "not a plain file")
-            found.append(Found(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
-        except OSError as error:
-            problems.add(root, path, error)
+    try:
+        folder = os.open(root + inner, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        problems.add(root, inner.rstrip(b"/") or b".", error)
+        return []
+    try:
+        for name in names:
+            try:
+                facts = os.stat(name, dir_fd=folder)
+                if facts.st_mode & _KIND != stat.S_IFREG:
+                    raise OSError(errno.EINVAL, "not a plain file")
+                found.append(Found(inner + name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
+            except OSError as error:
+                problems.add(root, inner + name, error)
+    finally:
+        os.close(folder)
     return found
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import unicodedata
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, final
+from typing import TYPE_CHECKING, Any, Final, TextIO, final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +17,8 @@ LABEL_WIDTH: Final = 24
 NARROWEST_COLUMN: Final = 6
 REDRAW_EVERY_S: Final = 0.1
 BAR_FORMAT: Final = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-BYTES_FORMAT: Final = (
-    "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-)
+BYTES_FORMAT: Final = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
+BYTES_COUNT_FORMAT: Final = "{desc} {n_fmt} [{elapsed}, {rate_fmt}]"
 COUNT_FORMAT: Final = "{desc} {n_fmt} [{elapsed}{postfix}]"
 ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
@@ -53,10 +52,10 @@ class Console:
         """Write what scripts rely on, and nothing else, to stdout."""
         self._write(self._stdout, line, line)
 
-    def progress(self, total: int | None, label: str, unit: Literal["", "B"] = "") -> Progress:
+    def progress(self, total: int | None, label: str, unit: str = "") -> Progress:
         """A bar of `total` units (None: unknown) on a terminal, otherwise nothing; a context manager with `update`.
 
-        unit "B": they are bytes, shown as kB, MB, ..., with the rate.
+        With a unit, "B" for bytes, the bar shows kilo, mega and giga of it and the rate.
         """
         if self._quiet or not self._stderr.isatty():
             return Progress(None, self._bars)
@@ -127,8 +126,10 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], width: int |
     return "\n".join(line for row in (wrapped[0], rule, *wrapped[1:]) for line in _aligned(row, widths, right))
 
 
-def _bar(stream: TextIO, total: int | None, label: str, unit: str) -> Any:
+def _bar(stream: TextIO, total: int | None, label: str, unit: str = "") -> Any:
     from tqdm import tqdm
+
+    counted, uncounted = (BYTES_FORMAT, BYTES_COUNT_FORMAT) if unit else (BAR_FORMAT, COUNT_FORMAT)
 
     class Bar(tqdm):  # type: ignore[type-arg]
         monitor_interval = 0  # no watching thread: miniters=1 looks at the clock at each update instead
@@ -138,8 +139,8 @@ def _bar(stream: TextIO, total: int | None, label: str, unit: str) -> Any:
         desc=label if len(label) <= LABEL_WIDTH else label[: LABEL_WIDTH - 1] + "…",
         file=stream,
         ncols=min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns) - 1,
-        bar_format=COUNT_FORMAT if total is None else BYTES_FORMAT if unit else BAR_FORMAT,
-        unit=unit,
+        bar_format=uncounted if total is None else counted,
+        unit=unit or "it",
         unit_scale=bool(unit),
         mininterval=REDRAW_EVERY_S,
         miniters=1,

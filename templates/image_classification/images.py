@@ -45,14 +45,17 @@ class Augmentation:
         return image[:, ::-1] if self.flip and float(torch.rand(1)) < 0.5 else image
 
 
+NOTHING = Augmentation()
+
+
 class Images(Dataset[tuple["Tensor", int]]):
     """One split as (image, label) pairs: float32 (channels, H, W) and an int. Its `pixels` are what `--cache` keeps in memory."""
 
     def __init__(self, folder: ImageFolder, mode: Literal["L", "RGB"], size: Sequence[int], mean: Sequence[float], std: Sequence[float],
-                 augmentation: Augmentation | None = None, *, balanced: bool = False) -> None:  # fmt: skip
+                 augmentation: Augmentation = NOTHING, *, balanced: bool = False) -> None:  # fmt: skip
         self.folder, self.mean, self.std = folder, mean, std
         self.pixels = Pixels(folder.paths, mode, size)
-        self.augmentation, self.balanced = augmentation or Augmentation(), balanced
+        self.augmentation, self.balanced = augmentation, balanced
 
     @property
     def labels(self) -> Sequence[int]:
@@ -68,30 +71,29 @@ class Images(Dataset[tuple["Tensor", int]]):
 
     def read_batch(self, indices: Sequence[int], seed: Callable[[int], None]) -> tuple[Tensor, Tensor]:
         """Images float32 (B, channels, H, W) and labels (B,). `seed(k)` seeds the generators for the k-th image."""
-        pixels = self.pixels.read(indices)  # (B, H, W, channels)
-        steps = self.augmentation
-        draws = steps != Augmentation()
-        erased = []
-        for k in range(len(indices) if draws else 0):
-            seed(k)
-            image = steps.crop_and_flip(pixels[k])
+        pixels, steps = self.pixels.read(indices), self.augmentation  # (B, H, W, channels)
+        height, width, channels = self.pixels.shape
+        images = numpy.empty((len(indices), channels, height, width), numpy.float32)
+        for k, image in enumerate(pixels):
+            if steps != NOTHING:
+                seed(k)
+                image = steps.crop_and_flip(image)
             if steps.transform:
                 image = numpy.asarray(steps.transform(_to_pil(image))).reshape(image.shape)
-            pixels[k] = image
+            images[k] = image.transpose(2, 0, 1)
             if steps.erase:
-                erased.append(steps.erase(self._normalise(pixels[k : k + 1])[0]))
-        labels = torch.tensor([self.folder.labels[index] for index in indices])
-        return (torch.stack(erased) if erased else self._normalise(pixels)), labels
+                self._normalise(images[k])
+                images[k] = steps.erase(torch.from_numpy(images[k]))
+        if not steps.erase:
+            self._normalise(images)
+        return torch.from_numpy(images), torch.tensor([self.folder.labels[index] for index in indices])
 
-    def _normalise(self, pixels: numpy.ndarray) -> Tensor:
-        """From uint8 (B, H, W, channels) to float32 (B, channels, H, W), less the mean and by the standard deviation."""
-        numbers = pixels.transpose(0, 3, 1, 2).astype(numpy.float32, order="C")
-        numbers /= numpy.float32(255)
-        numbers -= numpy.array(self.mean, numpy.float32).reshape(-1, 1, 1)
-        numbers /= numpy.array([s or 1.0 for s in self.std], numpy.float32).reshape(
-            -1, 1, 1
-        )  # a constant channel has no spread
-        return torch.from_numpy(numbers)
+    def _normalise(self, images: numpy.ndarray) -> None:
+        """From 0..255 to shares of it, less the mean and by the standard deviation, in place: float32 (..., channels, H, W)."""
+        images /= numpy.float32(255)
+        std = [value or 1.0 for value in self.std]  # a constant channel has no spread to divide by
+        images -= numpy.array(self.mean, numpy.float32).reshape(-1, 1, 1)
+        images /= numpy.array(std, numpy.float32).reshape(-1, 1, 1)
 
     def epoch_order(self, seeds: Seeds, epoch: int) -> numpy.ndarray:
         """Which images an epoch of training reads, in which order."""

@@ -15,7 +15,10 @@ from click.testing import CliRunner
 import diva
 from diva.cli import cli
 
-COMMANDS = ("run", "resume", "reproduce", "list", "show", "init", "analyze", "verify", "tensorboard", "doctor")
+COMMANDS = (
+    "run", "resume", "reproduce", "list", "show", "init", "download", "split", "analyze", "verify", "data", "tensorboard",
+    "doctor",
+)  # fmt: skip
 
 
 def invoke(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -68,7 +71,14 @@ def test_a_damaged_run_is_listed_as_such(finished: Path, tmp_path: Path) -> None
 def test_tasks_and_datasets_are_listed() -> None:
     assert "image_classification" in invoke("list", "tasks").stdout
     rows = json.loads(invoke("list", "datasets", "--json").stdout)
-    assert {"dataset": "digits", "licence": "CC BY 4.0"}.items() <= rows[0].items()
+    (digits,) = [row for row in rows if row["dataset"] == "digits"]
+    assert {"where": "bundled", "download": "none", "licence": "CC BY 4.0"}.items() <= digits.items()
+
+
+def test_data_sets_that_are_here_are_listed_as_such(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "digits").mkdir(parents=True)
+    rows = json.loads(invoke("list", "datasets", "--json", "--data-root", str(tmp_path / "mine")).stdout)
+    assert {row["dataset"]: row["where"] for row in rows}["digits"] == "here"
 
 
 def test_models_are_those_that_the_task_takes() -> None:

@@ -1,17 +1,28 @@
-"""The digits are the real ones, dealt to the splits by a rule that depends on no generator, in the same bytes everywhere."""
+"""Bundled sets: real or made by rules, dealt to the splits by a rule that depends on no generator, in the same bytes everywhere."""
 
+import csv
 import hashlib
+import math
 import random
+from typing import Any
 
 import numpy
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from diva.data.bundled import WRITERS, write_digits
+from diva.data import layouts
+from diva.data.bundled import SHAPES, TABLES, WRITERS, write_digits
+from diva.data.bundled.number_words import LANGUAGES
+from diva.data.bundled.random import Stream, circle
 from diva.data.catalogue import card, names
 from diva.data.layouts.class_folders import read_image_folders
 from diva.records.footprint import take
+
+
+def splits_of(folder) -> dict[str, Any]:
+    """Samples by split; which fields they have depends on the layout."""
+    return dict(layouts.read_splits(folder))
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +67,119 @@ def test_the_split_follows_the_hash_of_the_index(digits):
 def test_the_bytes_are_those_published_and_depend_on_no_generator(digits, tmp_path):
     random.seed(1), numpy.random.seed(1)
     write_digits(tmp_path / "again")
-    assert take(tmp_path / "again").digest == take(digits).digest == card("digits")["footprint"]
+    assert take(tmp_path / "again").digest == take(digits).digest == card("digits").footprint
 
 
 def test_the_licence_comes_with_the_images(digits):
     assert "CC BY 4.0" in (digits / "LICENCE.txt").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    root = tmp_path_factory.mktemp("all")
+    for name, write in WRITERS.items():
+        write(root / name)
+    return root
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_a_bundled_set_has_the_layout_classes_and_footprint_of_its_card(written, name):
+    found = card(name)
+    splits = splits_of(written / name)
+    assert set(splits) == {"train", "val", "test"} and layouts.layout_of(written / name) == found.layout
+    if found.classes is not None:
+        assert splits["train"].classes == tuple(found.classes)
+    if found.footprint is not None:
+        assert take(written / name).digest == found.footprint
+
+
+@pytest.mark.parametrize("name", [*(f"shapes_{shape}" for shape in SHAPES), *TABLES])
+def test_points_are_dealt_sixty_twenty_twenty_within_each_class(written, name):
+    splits = splits_of(written / name)
+    for label in range(len(splits["train"].classes)):
+        counts = [splits[split].labels.count(label) for split in ("train", "val", "test")]
+        assert [round(10 * n / sum(counts)) for n in counts] == [6, 2, 2]
+
+
+def test_shapes_have_a_thousand_points_and_the_classes_that_their_rules_say(written):
+    rows = [
+        row
+        for split in splits_of(written / "shapes_flag").values()
+        for row in zip(split.features, split.labels, strict=True)
+    ]
+    assert len(rows) == 1000
+    for (x, y), label in rows:
+        assert 0 <= x <= 1 and 0 <= y <= 1
+        assert (label == 0) == (0.3 <= x < 0.45 or 0.4 <= y < 0.6) or min(
+            abs(x - 0.3), abs(x - 0.45), abs(y - 0.4), abs(y - 0.6)
+        ) < 1e-6
+
+
+def test_angles_are_those_of_the_circle():
+    for turns in (0.0, 0.125, 0.25, 1 / 3, 0.5, 0.75, 0.999, 2.625, -0.25):
+        inside = int(turns % 1 * (1 << 24)) / (1 << 24)
+        assert circle(turns) == pytest.approx(
+            (math.cos(2 * math.pi * inside), math.sin(2 * math.pi * inside)), abs=1e-15
+        )
+
+
+def test_streams_are_told_apart_by_their_names_and_depend_on_nothing_else():
+    numpy.random.seed(1)
+    assert [Stream("a").below(1000) for _ in range(2)] == [Stream("a").below(1000)] * 2
+    assert [Stream(name).below(1 << 31) for name in "ab"] == [674214581, 1173127057]
+
+
+def test_numbers_are_said_as_the_languages_say_them():
+    assert [say(71) for say in LANGUAGES.values()] == [
+        "seventy-one",
+        "soixante et onze",
+        "einundsiebzig",
+        "settantuno",
+        "setenta y uno",
+    ]
+    assert [say(380) for say in LANGUAGES.values()] == [
+        "three hundred and eighty", "trois cent quatre-vingts", "dreihundertachtzig", "trecentoottanta", "trescientos ochenta",
+    ]  # fmt: skip
+    assert all(len({say(n) for n in range(1000)}) == 1000 for say in LANGUAGES.values())
+
+
+def test_no_number_is_in_two_splits(written):
+    english: dict[str, set[int]] = {split: set() for split in ("train", "val", "test")}
+    said = {say(n): n for say in LANGUAGES.values() for n in range(1000)}
+    for split, part in splits_of(written / "number_words").items():
+        english[split] = {said[text] for text in part.texts}
+    assert (
+        not english["train"] & english["test"]
+        and not english["train"] & english["val"]
+        and not english["val"] & english["test"]
+    )
+
+
+def test_masks_of_pages_name_every_class_and_are_what_was_drawn(written):
+    counts = numpy.zeros(5, int)
+    for split in splits_of(written / "pages").values():
+        for image, mask in zip(split.images, split.masks, strict=True):
+            pixels, classes = numpy.asarray(Image.open(image)), numpy.asarray(Image.open(mask))
+            assert pixels.shape == (256, 192, 3) and classes.shape == (256, 192)
+            counts += numpy.bincount(classes.reshape(-1), minlength=5)
+            ink = classes > 0
+            assert pixels[ink][:, 1].max() < 200 and pixels[ink][:, 1].mean() < pixels[~ink][:, 1].mean() - 60
+    assert (counts > 2000).all() and len(counts) == 5
+
+
+def test_words_are_tested_in_fonts_that_were_not_seen_and_on_words_that_were_not_seen(written):
+    rows = {}
+    for split in ("train", "val", "test", "unseen"):
+        with (written / "words" / split / "transcriptions.csv").open(newline="") as table:
+            rows[split] = list(csv.DictReader(table))
+        assert {row["image"] for row in rows[split]} == {
+            p.relative_to(written / "words" / split).as_posix() for p in (written / "words" / split).rglob("*.png")
+        }
+    fonts, words = ({split: {row[key] for row in rows[split]} for split in rows} for key in ("font", "word"))
+    assert words["train"] == words["val"] == words["test"] and len(words["train"]) == 40
+    assert not words["train"] & words["unseen"] and len(words["unseen"]) == 20
+    assert not fonts["train"] & fonts["test"] and fonts["test"] == fonts["unseen"]
+
+
 def test_every_bundled_data_set_has_a_card_and_the_reverse():
-    assert {card(name)["bundled"] for name in names() if "bundled" in card(name)} == set(WRITERS)
+    assert {card(name).bundled for name in names() if card(name).bundled} == set(WRITERS)

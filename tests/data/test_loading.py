@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 import numpy
 import pytest
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from diva.data.loading import Batches, collate_of, to_device
 from diva.errors import DataError
@@ -212,6 +212,39 @@ def test_a_data_set_may_make_its_batches_itself(workers):
     assert collate_of(Own())([{"index": 3}]) == [3]
 
 
+class Whole(Noisy):
+    """The same samples, read a batch at a time."""
+
+    def read_batch(self, indices, seed):
+        rows = []
+        for k, index in reversed(list(enumerate(indices))):  # in any order: each sample is seeded for itself
+            seed(k)
+            rows.append(super().__getitem__(index))
+        return default_collate(rows[::-1])
+
+    def __getitem__(self, index):
+        raise AssertionError("samples are not asked for one by one")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_that_reads_whole_batches_gives_the_same_ones(workers):
+    alone = epochs(Batches(Noisy(), SEEDS, 3, shuffle=True), 1, 2)
+    assert epochs(Batches(Whole(), SEEDS, 3, shuffle=True, workers=workers), 1, 2) == alone
+
+
+def test_a_subset_of_whole_batches_is_seeded_by_the_place_in_the_subset():
+    chosen = [7, 3, 3, 10, 3]
+    one, two = (epochs(Batches(Subset(data, chosen), SEEDS, 2), 4) for data in (Noisy(), Whole()))
+    assert one == two
+    noise = [tuple(pair) for batch in one[0] for pair in zip(*batch["noise"][:2], strict=True)]
+    assert len(set(noise)) == 5
+
+
+class UnreadableWhole(Whole):
+    def read_batch(self, indices, seed):
+        raise DataError(f"image {indices[0]} cannot be read")
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_samples_may_be_tuples_dicts_or_numbers(workers):
     pairs = [(torch.ones(2) * i, i) for i in range(3)]
@@ -223,10 +256,11 @@ def test_samples_may_be_tuples_dicts_or_numbers(workers):
     assert plain(batch) == [4, 5]
 
 
+@pytest.mark.parametrize("kind", [Unreadable, UnreadableWhole])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_a_user_can_mend_reads_the_same_from_a_worker(workers):
+def test_an_error_a_user_can_mend_reads_the_same_from_a_worker(workers, kind):
     with pytest.raises(DataError) as raised:
-        list(Batches(Unreadable(), SEEDS, 2, workers=workers).epoch(1))
+        list(Batches(kind(), SEEDS, 2, workers=workers).epoch(1))
     assert str(raised.value) == "image 0 cannot be read"
 
 

@@ -101,7 +101,7 @@ def test_the_first_batch_of_the_digits_is_golden(root):
 
 
 def test_the_digits_footprint_is_golden(root):
-    assert take(root / "digits").digest == card("digits")["footprint"] == EVERYWHERE["footprint"]
+    assert take(root / "digits").digest == card("digits").footprint == EVERYWHERE["footprint"]
 
 
 def test_decoded_pixels_and_their_statistics_are_golden(root, tmp_path):

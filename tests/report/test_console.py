@@ -90,6 +90,16 @@ def test_colours_only_on_a_terminal_that_wants_them_and_never_in_the_log(stream,
     assert log.getvalue() == "warning: careful\nbold\n"
 
 
+@pytest.mark.parametrize(("total", "said"), [(4_000_000, "/4.00M ["), (None, "3.00M [")])
+def test_a_bar_of_bytes_shows_their_amount_and_rate(monkeypatch, total, said):
+    monkeypatch.setattr(console, "REDRAW_EVERY_S", 0.0)
+    err = Terminal()
+    with Console(io.StringIO(), err).progress(total, "a file", "B") as bar:
+        for _ in range(3):
+            bar.update(1_000_000)
+    assert said in err.getvalue() and "B/s]" in err.getvalue()
+
+
 def test_no_bar_without_a_terminal():
     err = io.StringIO()
     with Console(io.StringIO(), err).progress(100, "epoch 1") as bar:

@@ -95,6 +95,11 @@ def describe(folder: Path) -> Description:
         if said.get(key) is not None and not isinstance(said[key], kind):
             raise DataError(f"{path}: {key} must be a {'list' if kind is list else 'mapping'}")
     classes = said.get("classes")
+    for name in classes or ():
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            raise DataError(
+                f"{path}: the class {name!r} is no name; YAML reads yes, no and dates otherwise: put it in quotes"
+            )
     return Description(
         layout,
         tuple(map(str, classes)) if classes else None,
@@ -105,8 +110,12 @@ def describe(folder: Path) -> Description:
 
 
 def is_split(folder: Path) -> bool:
-    """Whether a folder is a data set with splits, at least a `train/`, rather than data in one piece."""
-    return (folder / "train").is_dir()
+    """Whether a folder is a data set with splits rather than data in one piece, of which `train` may be a class.
+
+    It has `train/`, and beside it `val/` or `test/` or no other folder.
+    """
+    named = class_names(folder)
+    return "train" in named and ("val" in named or "test" in named or len(named) == 1)
 
 
 def detect(folder: Path) -> Layout:
@@ -123,7 +132,7 @@ def detect(folder: Path) -> Layout:
     if (folder / texts.TABLE).is_file():
         return "texts"
     named = class_names(folder)
-    if named and texts.has_texts(folder / named[0]):
+    if named and texts.has_texts(folder / named[0]) and not images_under(folder / named[0]):
         return "texts"
     if named:
         return "class folders"

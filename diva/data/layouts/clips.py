@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ ANIMATED = frozenset({".gif", ".webp", ".tif", ".tiff", ".png"})
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of one split: the frames' files of each in the order of their names, or one file that holds all frames."""
+    """The clips of one split: the frames' files of each, numbers in names by value, or one file that holds all frames."""
 
     places: tuple[Path, ...]
     frames: tuple[tuple[Path, ...], ...]
@@ -54,6 +56,7 @@ def read(folder: Path, classes: tuple[str, ...] | None = None) -> Clips:
             raise DataError(
                 f"{place}: holds no clip; expected folders of frames, or {' '.join(sorted(ANIMATED))} files"
             )
+        found.sort(key=lambda clip: os.fsencode(clip[0].name))
         clips += [(path, frames, label) for path, frames in found]
     return Clips(tuple(c[0] for c in clips), tuple(c[1] for c in clips), tuple(c[2] for c in clips), names, folder)
 
@@ -61,7 +64,7 @@ def read(folder: Path, classes: tuple[str, ...] | None = None) -> Clips:
 def _clips_of(place: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
     inside = class_names(place)
     for name in inside:
-        frames = tuple(images_under(place / name))
+        frames = tuple(sorted(images_under(place / name), key=lambda path: _in_time(relative(path, place))))
         if not frames:
             raise DataError(f"{place / name}: this clip has no frames")
         yield place / name, frames
@@ -72,6 +75,12 @@ def _clips_of(place: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
                     f"{path}: is a still image, not a clip; put the frames of a clip into a folder of their own"
                 )
             yield path, (path,)
+
+
+def _in_time(name: str) -> tuple[list[tuple[bytes, int]], bytes]:
+    """Order of frames: numbers in their names by value, so that 10.png comes after 2.png; the rest by bytes."""
+    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
+    return [(os.fsencode(text), int(digits or -1)) for text, digits in parts], os.fsencode(name)
 
 
 def frames_of(files: tuple[Path, ...]) -> Iterator[Image.Image]:

@@ -25,17 +25,35 @@ def class_names(folder: Path) -> list[str]:
 
 
 def files_under(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Files at any depth whose suffix is one of `suffixes`; as in a footprint, links count and what it ignores does not."""
+    """Files at any depth whose suffix is one of `suffixes`; as in a footprint, links count and what it ignores does not.
+
+    DataError for a folder that cannot be read, and for a link that leads back to a folder above it.
+    """
     top = os.path.join(folder, "")  # noqa: PTH118 - text, not Path objects: a tenth of the time
     found: list[str] = []
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         folders[:] = [name for name in folders if not is_ignored(name)]
+        for name in folders:
+            _refuse_loop(place, name)
         found += [
             os.path.join(place, name)  # noqa: PTH118
             for name in names
             if os.path.splitext(name)[1].lower() in suffixes and not is_ignored(name)  # noqa: PTH122
         ]
     return [Path(path) for path in sorted(found, key=lambda path: os.fsencode(path[len(top) :]))]
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # a folder that is not there holds nothing
+        raise DataError(f"{os.fsdecode(error.filename)}: cannot be read ({error.strerror})") from None
+
+
+def _refuse_loop(place: str, name: str) -> None:
+    path = os.path.join(place, name)  # noqa: PTH118
+    if os.path.islink(path):  # noqa: PTH114
+        target, here = os.path.realpath(path), os.path.realpath(place)
+        if os.path.commonpath([target, here]) == target:
+            raise DataError(f"{path}: a link that leads back to a folder above it")
 
 
 def images_under(folder: Path) -> list[Path]:
@@ -60,26 +78,35 @@ def class_number(path: Path, classes: tuple[str, ...]) -> dict[str, int]:
 def folders_by_class(
     folder: Path, classes: tuple[str, ...] | None, what: str
 ) -> Iterator[tuple[int, Path, tuple[str, ...]]]:
-    """(class number, class folder, all classes) of each class folder; with `classes` given, of those only, and none other may be there."""
+    """(class number, class folder, all classes) of each class folder, in the order of the paths' bytes.
+
+    With `classes` given, no other may be there, and some may be missing.
+    """
     found = class_names(folder)
     if not found:
         raise DataError(
             f"{folder}: has no class folders, hence no {what.split('>')[0]}; expected {folder.name}/<class>/<{what}>"
         )
-    strange = sorted(set(found) - set(classes)) if classes is not None else []
-    if strange and classes is not None:
+    if classes is None:
+        all_classes = tuple(found)
+    else:
+        all_classes = classes
         shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-        raise DataError(f"{folder / strange[0]}: this class has no folder in train/; its classes are {shown}")
-    all_classes = classes if classes is not None else tuple(found)
-    for number, name in enumerate(all_classes):
-        if (folder / name).is_dir():
-            yield number, folder / name, all_classes
+        for name in found:
+            if name not in classes:
+                raise DataError(f"{folder / name}: this class has no folder in train/; its classes are {shown}")
+    numbers = class_number(folder, all_classes)
+    for name in sorted(
+        found, key=lambda name: os.fsencode(name) + b"/"
+    ):  # hence images in the order of their names' bytes
+        yield numbers[name], folder / name, all_classes
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of a CSV file (UTF-8, comma, as RFC 4180); DataError names a row with another number of cells."""
     try:
         content = path.read_bytes().decode("utf-8-sig")
+        csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # 131,072 by default: a text may be longer
         rows = [tuple(row) for row in csv.reader(io.StringIO(content, newline=""), strict=True) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV file in UTF-8 ({error})") from None

@@ -63,5 +63,5 @@ def read(folder: Path, classes: tuple[str, ...] | None = None) -> Points:
 
 
 def natural(label: str) -> tuple[int, float, bytes]:
-    """Order of labels: whole numbers by value, then names by their bytes."""
-    return (0, int(label), b"") if label.isdecimal() and label.isascii() else (1, 0, label.encode())
+    """Order of labels: whole numbers by value (01 just before 1: no two are equal), then names by their bytes."""
+    return (0, int(label), label.encode()) if label.isdecimal() and label.isascii() else (1, 0, label.encode())

@@ -1,4 +1,4 @@
-"""Data sets that come with the dependencies, written out in the standard folder layout; the same bytes on every machine."""
+"""Handwritten digits that come with scikit-learn, as images in class folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 NOTICE = """Optical recognition of handwritten digits, the copy that scikit-learn bundles (the test part of the UCI set, 13 writers).
@@ -35,6 +34,3 @@ def write_digits(folder: Path) -> None:
             for i in part:  # stored, not compressed: compressors differ in their bytes
                 Image.fromarray(grey[i]).save(folder / split / str(digit) / f"{i:04}.png", compress_level=0)
     (folder / "LICENCE.txt").write_text(NOTICE, encoding="utf-8")
-
-
-WRITERS: dict[str, Callable[[Path], None]] = {"digits": write_digits}

@@ -1,0 +1,296 @@
+"""Borders: white margins of scanned images cropped off, into a new folder; white rows and columns inside an image stay."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from diva.data import layouts, staging
+from diva.data.images import decoder
+from diva.data.items import table_of
+from diva.data.layouts import multi_label
+from diva.data.layouts.listing import IMAGES, read_table, relative
+from diva.data.splits import Made, footprint_of
+from diva.errors import DataError, UsageError
+from diva.records.files import sha256_file, some_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from diva.records.footprint import Footprint
+
+RECORD = "borders.json"
+KIND = "data set with trimmed borders"
+# Formats that lose nothing, and how each is written. What is of another format, JPEG above all, becomes PNG where it is cropped.
+LOSSLESS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG"},
+    ".bmp": {"format": "BMP"},
+    ".tif": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+    ".tiff": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+    ".ppm": {"format": "PPM"},
+    ".pgm": {"format": "PPM"},
+    ".pbm": {"format": "PPM"},
+}
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class _Trimmed:
+    """What became of one image: its size, the box with all that is not white, and the SHA-256 of the files that were written."""
+
+    size: tuple[int, int]
+    box: Box | None
+    n_frames: int
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+def trim_borders(
+    folder: Path,
+    out: Path,
+    *,
+    threshold: int = 255,
+    margin: int = 0,
+    layout: str | None = None,
+    mode: staging.Mode = "link",
+    jobs: int | None = None,
+    hashing: Callable[[int, int], None] | None = None,
+    placing: Callable[[int, int], None] | None = None,
+) -> Made:
+    """The folder `folder` in `out`, each image without the rows and columns at its borders in which every pixel is white.
+
+    threshold: a pixel is white when all its channels are at least this, of 255. margin: white pixels to keep around what is not white.
+    A mask is cropped with its image. Paths and names stay, but for a cropped image in a format that would lose something (JPEG, WebP, GIF),
+    which becomes PNG: `a.jpg` -> `a.png`, or `a.jpg.png` when there is an `a.png`. Images that are white all over, have several frames or
+    no white border, and all other files, are linked or copied as they are. DataError names an image that cannot be read.
+    """
+    out, folder = Path(out).expanduser().absolute(), Path(folder).expanduser()
+    if not 0 <= threshold <= 255:
+        raise UsageError(f"--threshold {threshold}: 0 to 255")
+    if margin < 0:
+        raise UsageError(f"--margin {margin}: 0 or more")
+    staging.check_place(folder, out)
+    taken = footprint_of(folder, hashing)
+    options = {"margin": margin, "threshold": threshold}
+    source = {"footprint": taken.digest, "name": folder.resolve().name}
+    if staging.is_there(out):
+        return _found(folder, out, taken, {"options": options, "source": source})
+    try:
+        with staging.appearing(out) as place:
+            record = _trimmed(folder, place, taken, options, layout, jobs, placing)
+            staging.fill(place, out, _contents(folder, taken, record), mode)
+    except FileExistsError:  # another process was first: then it must have made the same
+        return _found(folder, out, taken, {"options": options, "source": source})
+    return Made(out, record, False, _warnings(record))
+
+
+def _trimmed(
+    folder: Path,
+    place: Path,
+    taken: Footprint,
+    options: Mapping[str, int],
+    layout: str | None,
+    jobs: int | None,
+    placing: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Write every image that loses a border to its place; returns the record."""
+    names = [entry.path for entry in taken.files]
+    mask_of = _masks(folder, layout)
+    masks = set(mask_of.values())
+    images = [name for name in names if PurePosixPath(name).suffix.lower() in IMAGES and name not in masks]
+    if not images:
+        raise DataError(f"{folder}: holds no image; known kinds are {' '.join(sorted(IMAGES))}")
+    renamed = _new_names(names, {*images, *masks})
+    cropped: dict[str, dict[str, Any]] = {}
+    kept: dict[str, list[str]] = {"several_frames": [], "white": []}
+
+    def trim(name: str) -> _Trimmed:
+        pair = [name, *([mask_of[name]] if name in mask_of else [])]
+        return _trim(folder, place, {one: renamed[one] for one in pair}, **options)
+
+    with ThreadPoolExecutor(jobs or min(8, os.cpu_count() or 1)) as threads:
+        for number, (name, done) in enumerate(zip(images, threads.map(trim, images), strict=True), 1):
+            if done.n_frames > 1:
+                kept["several_frames"].append(name)
+            elif done.box is None:
+                kept["white"].append(name)
+            for one, digest in done.digests.items():
+                cropped[one] = {
+                    "box": list(done.box or ()),
+                    "sha256": digest,
+                    "size": list(done.size),
+                    "to": renamed[one],
+                }
+            if placing is not None:
+                placing(number, len(images))
+    return staging.sealed(
+        {
+            "cropped": cropped,
+            "decoder": decoder(),
+            "kept": kept,
+            "kind": KIND,
+            "n_images": len(images),
+            "options": dict(options),
+            "schema": staging.SCHEMA,
+            "source": {"footprint": taken.digest, "name": folder.resolve().name},
+        }
+    )
+
+
+def _trim(folder: Path, place: Path, renamed: Mapping[str, str], threshold: int, margin: int) -> _Trimmed:
+    """Crop one image, and its mask with it, when it has a white border."""
+    image, *masks = renamed
+    with _opened(folder / image) as opened:
+        size, n_frames = opened.size, int(getattr(opened, "n_frames", 1))
+        box = None if n_frames > 1 else content_box(opened, threshold, margin)
+    if box is None or box == (0, 0, *size):
+        return _Trimmed(size, box, n_frames)
+    for mask in masks:
+        with _opened(folder / mask) as opened:
+            if opened.size != size:
+                raise DataError(
+                    f"{folder / mask}: is {opened.width} x {opened.height} pixels, its image {size[0]} x {size[1]}: "
+                    "which pixels belong together cannot be told"
+                )
+    digests = {}
+    for name, to in renamed.items():
+        target = place / to
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _opened(folder / name) as opened:
+            content = opened.crop(box)
+        _save(content, target)
+        digests[name] = sha256_file(target)
+    return _Trimmed(size, box, n_frames, digests)
+
+
+def content_box(image: Image.Image, threshold: int = 255, margin: int = 0) -> Box | None:
+    """The smallest box (left, upper, right, lower) with every pixel that is not white, and `margin` around it; None when all are white."""
+    dark = ~_white(image, threshold)  # (H, W)
+    rows, columns = numpy.flatnonzero(dark.any(1)), numpy.flatnonzero(dark.any(0))
+    if not len(rows):
+        return None
+    left, upper = max(0, int(columns[0]) - margin), max(0, int(rows[0]) - margin)
+    return left, upper, min(image.width, int(columns[-1]) + 1 + margin), min(image.height, int(rows[-1]) + 1 + margin)
+
+
+def _white(image: Image.Image, threshold: int) -> NDArray[numpy.bool_]:
+    """Which pixels are white, (H, W); transparency is dropped, as it is for training."""
+    if image.mode.startswith("I"):  # 16 bits
+        return numpy.asarray(numpy.asarray(image) >= threshold * 257)
+    if image.mode == "F":
+        return numpy.asarray(numpy.asarray(image) >= threshold)
+    pixels = numpy.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+    return numpy.asarray(pixels >= threshold if pixels.ndim == 2 else (pixels >= threshold).all(2))
+
+
+def _save(image: Image.Image, target: Path) -> None:
+    how = dict(LOSSLESS[target.suffix.lower()])
+    if how["format"] == "PNG":
+        image = image.convert("RGB") if image.mode in ("CMYK", "YCbCr", "HSV", "LAB") else image
+        how |= {key: image.info[key] for key in ("dpi", "exif", "icc_profile", "transparency") if key in image.info}
+    image.save(target, **how)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            yield image
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise a dozen kinds
+        raise DataError(f"{path}: cannot be read as an image ({error}); mend or remove it") from None
+
+
+def _masks(folder: Path, layout: str | None) -> dict[str, str]:
+    """The mask of each image that has one, both relative to the folder."""
+    try:
+        if layouts.layout_of(folder, layout) != "pairs":
+            return {}
+    except DataError:
+        return {}  # any folder with images will do
+    if layouts.is_split(folder):
+        splits = list(layouts.read_splits(folder, "pairs", required=("train",)).values())
+    else:
+        splits = [layouts.read_whole(folder, "pairs")]
+    pairs = (samples.files(i) for samples in splits for i in range(len(samples)))
+    return {relative(image, folder): relative(mask, folder) for image, mask in pairs}
+
+
+def _new_names(names: Collection[str], images: Collection[str]) -> dict[str, str]:
+    """What each image is called once it is cropped; never the name of another file, nor of another that was renamed."""
+    made: dict[str, str] = {}
+    taken = set(names)
+    for name in sorted(images, key=os.fsencode):
+        path = PurePosixPath(name)
+        if path.suffix.lower() in LOSSLESS:
+            made[name] = name
+            continue
+        wanted = str(path.with_suffix(".png"))
+        while wanted in taken:
+            wanted = f"{name}.png" if f"{name}.png" not in taken else f"{wanted}.png"
+        taken.add(wanted)
+        made[name] = wanted
+    return made
+
+
+def _contents(folder: Path, taken: Footprint, record: Mapping[str, Any]) -> staging.Contents:
+    """What the folder holds besides the cropped images: all that was not cropped, tables with the new names, and the record."""
+    tables = _tables(folder, [entry.path for entry in taken.files], record["cropped"])
+    rest = [entry for entry in taken.files if entry.path not in {*record["cropped"], *tables, RECORD}]
+    return staging.Contents(
+        {entry.path: str(folder / entry.path) for entry in rest},
+        {entry.path: entry.sha256 for entry in rest},
+        {**tables, RECORD: staging.as_bytes(record)},
+    )
+
+
+def _tables(folder: Path, names: Collection[str], cropped: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+    """The tables of labels that name an image which has another name now, with that name."""
+    found = {}
+    for name in names:
+        place = PurePosixPath(name)
+        if place.name != multi_label.TABLE:
+            continue
+        images = place.parent / "images"
+        new = {old: facts["to"] for old, facts in cropped.items() if old != facts["to"]}
+        header, rows = read_table(folder / name)
+        mended = [
+            (PurePosixPath(new[str(images / image)]).relative_to(images).as_posix(), *cells)
+            if str(images / image) in new
+            else (image, *cells)
+            for image, *cells in rows
+        ]
+        if mended != rows:
+            found[name] = table_of([header, *mended]).encode()
+    return found
+
+
+def _found(folder: Path, out: Path, taken: Footprint, wanted: Mapping[str, Any]) -> Made:
+    """What is there already, when it was made as is wanted now and nobody changed it."""
+    record = staging.stored_record(out, RECORD, KIND)
+    staging.refuse_other(out, staging.unlike(record, {**record, **wanted}))
+    contents = _contents(folder, taken, record)
+    cropped = {facts["to"]: facts["sha256"] for facts in record["cropped"].values()}
+    staging.refuse_changed(out, staging.Contents(contents.files, {**contents.digests, **cropped}, contents.texts))
+    return Made(out, record, True, _warnings(record))
+
+
+def _warnings(record: Mapping[str, Any]) -> tuple[str, ...]:
+    told = (("white", "white all over"), ("several_frames", "of several frames"))
+    return tuple(
+        f"{len(record['kept'][key])} images are {what} and were kept whole: {some_of(record['kept'][key])}"
+        for key, what in told
+        if record["kept"][key]
+    )
