@@ -15,7 +15,7 @@ from diva.data import duplicates, kinds
 from diva.data.images import decoder
 from diva.data.inventory import WHOLE, masks_of, take_inventory
 from diva.data.layouts import describe, layout_of
-from diva.data.statistics import Way, measure, thumbnails
+from diva.data.statistics import Way, measure
 from diva.errors import DataError, RecordError
 from diva.records import footprint
 from diva.records.files import read_json, sha256_bytes, write_json
@@ -234,12 +234,9 @@ def _duplicates(inventory: Inventory, found: Measured, way: Way) -> dict[str, An
     complete = len(pairs) < duplicates.MOST_CANDIDATES
     pairs = [pair for pair in pairs if known.get(pair[1], -1) != known.get(pair[2], -2)]
 
-    def small(chosen: list[int]) -> NDArray[numpy.uint8]:
-        return thumbnails([inventory.image(index) for index in chosen], way)
-
     candidates = [
         {"samples": [inventory.name(one), inventory.name(two)], "bits": bits, "leak": _leaks(inventory, [one, two])}
-        for bits, one, two in duplicates.confirmed(pairs, small)
+        for bits, one, two in duplicates.confirmed(pairs, found.rows["grid"])
     ]
     return {
         **_exact(inventory, groups),

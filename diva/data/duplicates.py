@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -25,7 +25,7 @@ BANDS = ((0, 11), (11, 11), (22, 11), (33, 11), (44, 10), (54, 10))  # first bit
 EQUAL_BANDS = 3  # 3 bits lie in at most 3 of 6 bands: the other 3 are equal
 WINDOW = 32  # where very many hashes share their bands, each is compared with the next so many
 MOST_CANDIDATES = 10_000
-LEAST_CORRELATION = 98  # hundredths
+LEAST_CORRELATION = 99  # hundredths
 
 
 def exact_groups(digests: NDArray[numpy.uint8], use: NDArray[numpy.bool_]) -> list[list[int]]:
@@ -64,24 +64,17 @@ def similar_pairs(rows: Hashes, columns: Hashes, use: NDArray[numpy.bool_]) -> l
     return sorted(found)[:MOST_CANDIDATES]
 
 
-def confirmed(
-    pairs: list[tuple[int, int, int]], thumbnails: Callable[[list[int]], NDArray[numpy.uint8]]
-) -> list[tuple[int, int, int]]:
-    """The pairs whose thumbnails (N, pixels) correlate by at least 0.98: with few pixels or strokes, equal hashes say little."""
-    wanted = sorted({index for _, *both in pairs for index in both})
-    place = {index: number for number, index in enumerate(wanted)}
-    grey = thumbnails(wanted)
-    n = grey.shape[1]
+def confirmed(pairs: list[tuple[int, int, int]], grids: NDArray[numpy.uint8]) -> list[tuple[int, int, int]]:
+    """The pairs whose grids (N, grey levels) correlate by at least 0.99: with few pixels or strokes, equal hashes say little."""
+    n = grids.shape[1]
 
-    def product(a: int, b: int) -> int:
-        return int((grey[a].astype(numpy.int64) * grey[b]).sum())
-
-    sums, squares = grey.sum(1, numpy.int64).tolist(), [product(a, a) for a in range(len(grey))]
+    def product(one: int, two: int) -> int:
+        return int((grids[one].astype(numpy.int64) * grids[two]).sum())
 
     def correlate(one: int, two: int) -> bool:
-        a, b = place[one], place[two]
-        shared = n * product(a, b) - sums[a] * sums[b]
-        spreads = (n * squares[a] - sums[a] ** 2) * (n * squares[b] - sums[b] ** 2)
+        sums = int(grids[one].sum(dtype=numpy.int64)), int(grids[two].sum(dtype=numpy.int64))
+        shared = n * product(one, two) - sums[0] * sums[1]
+        spreads = (n * product(one, one) - sums[0] ** 2) * (n * product(two, two) - sums[1] ** 2)
         return bool(shared > 0 and 10_000 * shared * shared >= LEAST_CORRELATION**2 * spreads)
 
     return [pair for pair in pairs if correlate(pair[1], pair[2])]

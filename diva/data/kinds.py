@@ -108,7 +108,10 @@ def measure_clips(clips: Mapping[str, Samples], way: Way, progress: Callable[[in
             group = int(starts.searchsorted(index, "right")) - 1
             paths = parts[group].files(index - int(starts[group]))
             try:
-                turn.add_clip(index - start, group, frames_of(paths), sum(path.stat().st_size for path in paths))
+                suffix = paths[0].suffix[1:].upper()
+                turn.add_clip(
+                    index - start, group, frames_of(paths), sum(path.stat().st_size for path in paths), suffix
+                )
             except DataError as error:
                 reasons.append((index, _relative_reason(str(error), paths)))
             except OSError as error:

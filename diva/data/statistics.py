@@ -1,6 +1,6 @@
 """Statistics: one pass over many images, in parallel and in little memory; everything is counted in whole numbers, so order is nothing.
 
-Of each image a row of 90 bytes is kept; of the pixels, how often each of the 256 values occurs in each channel, which gives sums and
+Of each image a row of 170 bytes is kept; of the pixels, how often each of the 256 values occurs in each channel, which gives sums and
 sums of squares exactly.
 """
 
@@ -41,6 +41,7 @@ ROW = numpy.dtype(
         ("sha256", numpy.uint8, 32),  # of JSON's shape and the pixels, as Images stand in memory
         ("rows", numpy.uint64),  # which of 8 x 8 neighbours, left to right, is the brighter one: a difference hash
         ("columns", numpy.uint64),  # the same, top to bottom
+        ("grid", numpy.uint8, 81),  # the image as 9 x 9 grey levels
         ("n_bytes", numpy.uint64),
         ("height", numpy.uint32),
         ("width", numpy.uint32),
@@ -53,7 +54,6 @@ ROW = numpy.dtype(
 MOST_AT_ONCE = 256  # images in a worker's turn
 SMALL = 1 << 14  # bytes of pixels; images up to this size are counted together
 GRID = 9  # the difference hash looks at 9 x 9 grey levels
-THUMBNAIL = 32
 MARGIN = 2  # a neighbour is brighter when it is so by as much: noise in a plain area says nothing
 
 
@@ -241,14 +241,15 @@ def reason_of(error: Exception) -> str:
 
 @final
 class Turn:
-    """What one worker does at a time: a few hundred images, then everything that NumPy does better for many at once."""
+    """What one worker does at a time: a few hundred images, then everything that is cheaper for many at once."""
 
     def __init__(self, n: int, similar: bool) -> None:
+        from PIL import Image
+
         self.rows = numpy.zeros(n, ROW)
         self.counts: dict[int, NDArray[numpy.uint64]] = {}
-        self._grids = numpy.zeros((n, GRID * GRID), numpy.uint8) if similar else None
-        self._coloured: list[tuple[int, bytes]] = []
-        self._small: dict[tuple[int, int], list[bytes]] = {}
+        self._grids = Image.new("RGB", (GRID, GRID * n)) if similar else None
+        self._small: dict[tuple[int, Mode], list[bytes]] = {}
 
     def add(self, place: int, group: int, content: bytes, mode: Mode | None) -> None:
         """Decode one image and note what there is to note."""
@@ -257,13 +258,12 @@ class Turn:
         with Image.open(io.BytesIO(content)) as opened:
             own_mode, own_format = opened.mode, opened.format or ""
             image = decoded(opened, mode or ("L" if is_grey(own_mode) else "RGB"))
-            sha256 = self.count(group, image)
+            sha256 = self._count(group, image)
             width, height = image.size
             self._look(place, image)
-        facts = (0, 0, len(content), height, width, 1, own_mode.encode(), own_format.encode(), True)
-        self.rows[place] = (numpy.frombuffer(sha256, numpy.uint8), *facts)
+        self._note(place, sha256, len(content), (height, width), 1, own_mode, own_format)
 
-    def add_clip(self, place: int, group: int, frames: Iterator[Image.Image], n_bytes: int) -> None:
+    def add_clip(self, place: int, group: int, frames: Iterator[Image.Image], n_bytes: int, suffix: str) -> None:
         """Note the frames of a clip, RGB; it has the size and the hashes of the first."""
         digests: list[bytes] = []
         size = 0, 0
@@ -271,84 +271,59 @@ class Turn:
             if not digests:
                 size = frame.height, frame.width
                 self._look(place, frame)
-            digests.append(self.count(group, frame))
+            digests.append(self._count(group, frame))
         sha256 = hashlib.sha256(b"".join(digests)).digest()
-        facts = (0, 0, n_bytes, *size, len(digests), b"RGB", b"", True)
-        self.rows[place] = (numpy.frombuffer(sha256, numpy.uint8), *facts)
-
-    def count(self, group: int, image: Image.Image) -> bytes:
-        """Count the values of an image; returns the digest of its pixels."""
-        n_channels = 1 if image.mode == "L" else 3
-        shape = (image.height, image.width) if n_channels == 1 else (image.height, image.width, 3)
-        pixels = image.tobytes()
-        if len(pixels) <= SMALL:
-            self._small.setdefault((group, n_channels), []).append(pixels)
-        else:
-            self._add(group, n_channels, numpy.array(image.histogram(), numpy.uint64).reshape(n_channels, 256))
-        return hashlib.sha256(_shape(shape) + pixels).digest()
-
-    def _look(self, place: int, image: Image.Image) -> None:
-        """Note an image as 9 x 9 pixels, for its difference hashes; colours become grey levels later, all at once."""
-        if self._grids is None:
-            return
-        grid = shrunk(image, GRID).tobytes()
-        if image.mode == "L":
-            self._grids[place] = numpy.frombuffer(grid, numpy.uint8)
-        else:
-            self._coloured.append((place, grid))
+        self._note(place, sha256, n_bytes, size, len(digests), "RGB", suffix)
 
     def end(self) -> tuple[NDArray[Any], dict[int, NDArray[numpy.uint64]]]:
         """The rows and the counts."""
-        for (group, n_channels), images in self._small.items():
-            pixels = numpy.frombuffer(b"".join(images), numpy.uint8).reshape(-1, n_channels)
-            self._add(group, n_channels, numpy.stack([numpy.bincount(c, minlength=256) for c in pixels.T]))
-        if self._grids is not None:
-            colours = numpy.frombuffer(b"".join(grid for _, grid in self._coloured), numpy.uint8)
-            self._grids[[place for place, _ in self._coloured]] = grey_levels(colours.reshape(-1, GRID * GRID, 3))
-            self.rows["rows"], self.rows["columns"] = difference_hashes(self._grids)
-        return self.rows, self.counts
-
-    def _add(self, group: int, n_channels: int, values: NDArray[Any]) -> None:
-        counts = self.counts.setdefault(group, numpy.zeros((2, 3, 256), numpy.uint64))
-        counts[0 if n_channels == 1 else 1, :n_channels] += values.astype(numpy.uint64)
-
-
-def thumbnails(paths: Sequence[str], way: Way) -> NDArray[numpy.uint8]:
-    """Images, all of them readable, as 32 x 32 grey levels: (N, 1024)."""
-    found = numpy.zeros((len(paths), THUMBNAIL * THUMBNAIL), numpy.uint8)
-
-    def work(start: int, stop: int) -> tuple[int, bytes]:
         from PIL import Image
 
-        grids = bytearray()
-        for path in paths[start:stop]:
-            with Image.open(path) as opened:
-                image = decoded(opened, "L" if is_grey(opened.mode) else "RGB")
-                grids += shrunk(image, THUMBNAIL).convert("L").tobytes()
-        return start, bytes(grids)
+        for (group, mode), images in self._small.items():
+            pixels = b"".join(images)
+            n_pixels = len(pixels) // (1 if mode == "L" else 3)
+            if n_pixels:
+                self._add(group, Image.frombytes(mode, (n_pixels, 1), pixels))
+        if self._grids is not None:
+            grids = numpy.frombuffer(self._grids.convert("L").tobytes(), numpy.uint8)
+            self.rows["grid"] = grids.reshape(-1, GRID * GRID)
+            self.rows["rows"], self.rows["columns"] = difference_hashes(self.rows["grid"])
+        return self.rows, self.counts
 
-    for start, grids in over_ranges(work, len(paths), MOST_AT_ONCE, way.jobs, way.kind):
-        part = numpy.frombuffer(grids, numpy.uint8).reshape(-1, THUMBNAIL * THUMBNAIL)
-        found[start : start + len(part)] = part
-    return found
+    def _count(self, group: int, image: Image.Image) -> bytes:
+        """Count the values of an image; returns the digest of its pixels."""
+        mode: Mode = "L" if image.mode == "L" else "RGB"
+        shape = (image.height, image.width) if mode == "L" else (image.height, image.width, 3)
+        pixels = image.tobytes()
+        if len(pixels) <= SMALL:
+            self._small.setdefault((group, mode), []).append(pixels)
+        else:
+            self._add(group, image)
+        return hashlib.sha256(_shape(shape) + pixels).digest()
+
+    def _add(self, group: int, image: Image.Image) -> None:
+        counts = self.counts.setdefault(group, numpy.zeros((2, 3, 256), numpy.uint64))
+        n_channels = 1 if image.mode == "L" else 3
+        found = numpy.array(image.histogram(), numpy.uint64).reshape(n_channels, 256)
+        counts[0 if n_channels == 1 else 1, :n_channels] += found
+
+    def _look(self, place: int, image: Image.Image) -> None:
+        """Keep an image as 9 x 9 pixels, each a mean of its part, for its difference hashes; whole-number arithmetic of Pillow."""
+        from PIL import Image
+
+        if self._grids is not None:
+            small = image.resize((GRID, GRID), Image.Resampling.BILINEAR, reducing_gap=4.0)
+            self._grids.paste(small, (0, GRID * place))
+
+    def _note(self, place: int, sha256: bytes, n_bytes: int, size: tuple[int, int], *rest: Any) -> None:
+        n_frames, mode, kind = rest
+        digest = numpy.frombuffer(sha256, numpy.uint8)
+        self.rows[place] = (digest, 0, 0, 0, n_bytes, *size, n_frames, mode.encode(), kind.encode(), True)
 
 
 @lru_cache(maxsize=4096)
 def _shape(shape: tuple[int, ...]) -> bytes:
     return json.dumps(shape).encode()
-
-
-def shrunk(image: Image.Image, side: int) -> Image.Image:
-    """The image as `side` x `side` pixels, each a mean of its part; whole-number arithmetic of Pillow."""
-    from PIL import Image
-
-    return image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=4.0)
-
-
-def grey_levels(colours: NDArray[numpy.uint8]) -> NDArray[numpy.uint8]:
-    """RGB (..., 3) to grey, rounded as Pillow's `convert("L")` does."""
-    weighted = colours.astype(numpy.uint32) * numpy.array([19595, 38470, 7471], numpy.uint32)
-    return numpy.asarray((weighted.sum(-1, dtype=numpy.uint32) + 0x8000) >> 16, numpy.uint8)
 
 
 def difference_hashes(grids: NDArray[numpy.uint8]) -> tuple[NDArray[numpy.uint64], NDArray[numpy.uint64]]:

@@ -11,7 +11,7 @@ from sklearn.datasets import load_sample_images
 
 from diva.data import duplicates
 from diva.data.duplicates import confirmed, exact_groups, similar_pairs
-from diva.data.statistics import GRID, THUMBNAIL, difference_hashes, shrunk
+from diva.data.statistics import Turn, difference_hashes
 
 
 def bits(*places: int) -> int:
@@ -133,9 +133,11 @@ def photographs() -> list[Image.Image]:
     ]
 
 
-def look(images) -> tuple[numpy.ndarray, numpy.ndarray]:
-    grids = b"".join(shrunk(image, GRID).convert("L").tobytes() for image in images)
-    return difference_hashes(numpy.frombuffer(grids, numpy.uint8).reshape(-1, GRID * GRID))
+def grids_of(images) -> numpy.ndarray:
+    turn = Turn(len(images), similar=True)
+    for place, image in enumerate(images):
+        turn._look(place, image)
+    return turn.end()[0]["grid"]
 
 
 def compressed(image: Image.Image, tmp_path) -> Image.Image:
@@ -154,21 +156,14 @@ def test_a_changed_copy_is_found_and_nothing_else(tmp_path, change):
     images = photographs()
     images += [change(image, tmp_path) for image in images]
 
-    def thumbnails(chosen):
-        grids = b"".join(shrunk(images[i], THUMBNAIL).convert("L").tobytes() for i in chosen)
-        return numpy.frombuffer(grids, numpy.uint8).reshape(-1, THUMBNAIL * THUMBNAIL)
-
-    pairs = confirmed(similar_pairs(*look(images), everyone(12)), thumbnails)
+    grids = grids_of(images)
+    pairs = confirmed(similar_pairs(*difference_hashes(grids), everyone(12)), grids)
     assert sorted(pair[1:] for pair in pairs) == [(number, number + 6) for number in range(6)]
 
 
 def test_equal_hashes_of_other_pixels_are_not_confirmed():
-    ramp = numpy.arange(1024, dtype=numpy.int64).reshape(1, -1) // 4
-    steps = numpy.where(ramp < 250, 0, 255)
-    grey = numpy.concatenate([ramp, ramp // 2 + 9, steps, 255 - ramp]).astype(numpy.uint8)
-    pairs = [(0, 10, 20), (0, 10, 30), (0, 10, 40)]
-    assert confirmed(pairs, lambda chosen: grey[[chosen.index(i) for i in (10, 20, 30, 40)]]) == [(0, 10, 20)]
-
-
-def test_no_pairs_need_no_thumbnail():
-    assert confirmed([], lambda chosen: numpy.zeros((len(chosen), 1024), numpy.uint8)) == []
+    ramp = numpy.arange(81, dtype=numpy.int64).reshape(1, -1) * 3
+    steps = numpy.where(ramp < 230, 0, 255)
+    grids = numpy.concatenate([ramp, ramp // 2 + 9, steps, 255 - ramp]).astype(numpy.uint8)
+    assert confirmed([(0, 0, 1), (0, 0, 2), (0, 0, 3)], grids) == [(0, 0, 1)]
+    assert confirmed([], grids) == []

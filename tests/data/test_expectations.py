@@ -222,3 +222,21 @@ def test_the_documented_example_is_understood():
     ]
     validate(example, "docs")
     assert set(example) == {*expectations.COUNTED, *expectations.MEASURED}
+
+
+def test_the_expectations_of_every_card_are_understood():
+    from diva.data import catalogue
+
+    for name in catalogue.names():
+        validate(catalogue.card(name).expectations or {}, f"{name}.yaml")
+
+
+def test_a_run_checks_what_a_card_says(folder, monkeypatch):
+    from diva.data import catalogue
+    from diva.experiment.run import _check_expectations
+
+    digits = catalogue.card("digits").model_copy(update={"expectations": {"samples": 1797}})
+    monkeypatch.setattr(catalogue, "card", lambda name: digits)
+    with pytest.raises(DataError, match=r"there are 9 samples, expected 1,797 \(digits\.yaml\)"):
+        _check_expectations("digits", folder)
+    _check_expectations(str(folder), folder)
