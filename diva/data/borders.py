@@ -13,10 +13,10 @@ import numpy
 
 from diva.data import layouts, staging
 from diva.data.images import decoder
-from diva.data.items import table_of
 from diva.data.layouts import multi_label
 from diva.data.layouts.listing import IMAGES, read_table, relative
 from diva.data.splits import Made, footprint_of
+from diva.data.splits.items import table_of
 from diva.errors import DataError, UsageError
 from diva.records.files import sha256_file, some_of
 

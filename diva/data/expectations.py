@@ -31,7 +31,7 @@ from diva.errors import DataError, nearest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diva.data.workers import Kind
+    from diva.data.analysis.workers import Kind
 
 COUNTED = ("layout", "samples", "samples_per_class", "classes")  # no file needs to be opened
 MEASURED = (

@@ -89,7 +89,7 @@ def image_statistics(folders: Mapping[str, ImageFolder], root: Path, digest: str
 
 
 def _compute_statistics(folders: Mapping[str, ImageFolder], root: Path) -> dict[str, Any]:
-    from diva.data import statistics
+    from diva.data.analysis import statistics
 
     names = (path.relative_to(root).as_posix() for name in SPLITS for path in folders[name].paths)
     files = statistics.Files(root, names)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from diva.data import layouts, staging
-from diva.data.items import Item, Whole, digest_of, items_of, tables
-from diva.data.partition import key_of
 from diva.data.splits import SEED, Made, description_of, footprint_of
+from diva.data.splits.items import Item, Whole, digest_of, items_of, tables
+from diva.data.splits.partition import key_of
 from diva.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -28,13 +28,13 @@ def prepare_root(data_root: Path) -> None:
         raise cannot_write(data_root, error) from None
 
 
-def cannot_write(place: Path, error: OSError) -> DataError:
+def cannot_write(place: Path, error: OSError, option: str = "--data-root") -> DataError:
     """The error for a place where nothing can be written."""
-    return DataError(f"{place}: cannot be written ({error.strerror}); choose another place with --data-root")
+    return DataError(f"{place}: cannot be written ({error.strerror}); choose another place with {option}")
 
 
 @contextmanager
-def locked(folder: Path, *, wait: bool) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool, option: str = "--data-root") -> Iterator[None]:
     """Hold the right to make `folder`: one process at a time. With `wait` the others queue up, else they get a DataError.
 
     The lock goes with the process, however it ends; its file, a hidden sibling, is taken away at the end. A lock of POSIX,
@@ -45,10 +45,10 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
         file = _lock(path, wait=wait)
     except (BlockingIOError, PermissionError) as error:
         if not path.exists():
-            raise cannot_write(folder.parent, error) from None
+            raise cannot_write(folder.parent, error, option) from None
         raise DataError(f"{folder}: another process is making this data set; wait until it is done") from None
     except OSError as error:
-        raise cannot_write(folder.parent, error) from None
+        raise cannot_write(folder.parent, error, option) from None
     with file:
         try:
             yield

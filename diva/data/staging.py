@@ -1,21 +1,20 @@
 """Staging: a folder that appears whole or not at all, made of linked, copied and written files; and whether it is there already.
 
-It is built in a hidden sibling and renamed. Who builds holds a lock on that sibling, so what a killed process left is known and removed.
+It is built in a hidden sibling and renamed, one process at a time (`places`).
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
-import secrets
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from diva.data import places
 from diva.errors import DataError, RecordError, UsageError
 from diva.records import footprint
 from diva.records.files import read_json, sha256_bytes
@@ -172,56 +171,23 @@ def differences(out: Path, contents: Contents) -> footprint.Differences:
 
 @contextmanager
 def appearing(out: Path) -> Iterator[Path]:
-    """A new hidden folder beside `out` that becomes `out` when the block ends; FileExistsError when `out` has come into being since.
+    """A new hidden folder beside `out` that becomes `out` when the block ends; FileExistsError when another process was first.
 
     Nothing stays of a block that fails, nor of processes that were killed. DataError when nothing can be written there.
     """
-    lock = -1
-    place = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out)
-        place, lock = _own_sibling(out)
-        yield place
-        place.rename(out)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # a file is in the way
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
+        with places.locked(out, wait=True, option="--to"):
+            if is_there(out):
+                raise FileExistsError(out)
+            with places.made(out) as place:
+                place.mkdir()
+                yield place
+    except FileExistsError:
+        raise
     except OSError as error:
-        if place is not None and error.errno in (errno.ENOTEMPTY, errno.EEXIST) and is_there(out):
-            raise FileExistsError(out) from None
         what = f" ({Path(os.fsdecode(error.filename)).name})" if error.filename else ""
         raise DataError(f"--to {out}: cannot be written: {error.strerror}{what}; choose another place") from None
-    finally:
-        if place is not None:
-            shutil.rmtree(place, ignore_errors=True)
-        if lock >= 0:
-            os.close(lock)
-
-
-def _own_sibling(out: Path) -> tuple[Path, int]:
-    """A fresh hidden folder, locked. Another process may take it for a leftover until the lock is held: then there is another name."""
-    while True:
-        place = out.parent / f".{out.name}.partial-{secrets.token_hex(6)}"
-        place.mkdir()
-        with suppress(FileNotFoundError):
-            lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if place.is_dir():
-                    return place, lock
-            except BlockingIOError:
-                pass
-            except OSError:  # a file system without locks: nobody can lock it, so nobody removes it
-                return place, lock
-            os.close(lock)
-
-
-def _remove_leftovers(out: Path) -> None:
-    """Remove what processes that no longer live left beside `out`."""
-    start = f".{out.name}.partial-"
-    for place in sorted(entry for entry in out.parent.iterdir() if entry.name.startswith(start) and entry.is_dir()):
-        with suppress(OSError):
-            lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(place, ignore_errors=True)
-            finally:
-                os.close(lock)

@@ -55,7 +55,7 @@ def figures(folder: Path, report: dict[str, Any]) -> Iterator[tuple[str, Figure]
 
 
 def _of_images(folder: Path, report: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
-    from diva.data import pictures
+    from diva.data.analysis import pictures
     from diva.report import data_figures as draw
     from diva.report.figures import image_grid
 
@@ -76,8 +76,8 @@ def _of_images(folder: Path, report: dict[str, Any]) -> Iterator[tuple[str, Figu
 def _points(folder: Path, report: dict[str, Any]) -> Figure:
     import numpy
 
-    from diva.data.inventory import take_inventory
-    from diva.data.pictures import spread_over
+    from diva.data.analysis.inventory import take_inventory
+    from diva.data.analysis.pictures import spread_over
     from diva.report.data_figures import point_scatter
 
     points: Any = take_inventory(folder, "points").samples[report["reference"]]

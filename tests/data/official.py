@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy
 
-from diva.data import conversion, formats
+from diva.data import formats
+from diva.data.download import conversion
 
 
 def idx(array):

@@ -9,7 +9,7 @@ import yaml
 
 from diva.data.catalogue import card
 from diva.data.download import download
-from diva.data.sources import Patience
+from diva.data.download.sources import Patience
 from tests.data.server import Server
 
 PATIENCE = Patience(timeout_s=5, pause=lambda seconds: None)

@@ -12,7 +12,7 @@ from PIL import Image
 from diva.cli import cli
 from diva.data import analysis
 from diva.data.analysis import analyse, places
-from diva.data.inventory import take_inventory, walk_images
+from diva.data.analysis.inventory import take_inventory, walk_images
 from diva.data.layouts.listing import images_under
 from diva.errors import DataError, DivaError
 from diva.records import files, footprint

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from diva.data.archive_streams import stream
 from diva.data.archives import Limits, extract, is_foreign, members, open_member, read_members, read_once, stem_of
+from diva.data.archives.streams import stream
 from diva.errors import DataError
 from tests.data.hostile import (
     FILES,

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from diva.data.catalogue import card, names
-from diva.data.conversion import check_names
+from diva.data.download.conversion import check_names
 from diva.data.formats import READERS
 
 DOWNLOADED = [name for name in names() if not card(name).bundled]

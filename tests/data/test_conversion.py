@@ -11,8 +11,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from diva.data import conversion, png
+from diva.data import png
 from diva.data.catalogue import card
+from diva.data.download import conversion
 from diva.data.formats import Block, Placed, Text, deal
 from diva.errors import DataError
 from diva.records.footprint import take
@@ -232,7 +233,7 @@ def test_a_writer_that_is_killed_is_told(tmp_path, monkeypatch):
 SCRIPT = """
 import numpy, os, signal, sys
 from pathlib import Path
-from diva.data import conversion
+from diva.data.download import conversion
 from diva.data.catalogue import card
 from diva.data.formats import Block
 real = conversion._write_file

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_images
 
-from diva.data import duplicates
-from diva.data.duplicates import confirmed, exact_groups, similar_pairs
-from diva.data.statistics import Turn, difference_hashes
+from diva.data.analysis import duplicates
+from diva.data.analysis.duplicates import confirmed, exact_groups, similar_pairs
+from diva.data.analysis.statistics import Turn, difference_hashes
 
 
 def bits(*places: int) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy
 import pytest
 
-from diva.data import conversion, formats
+from diva.data import formats
 from diva.data.catalogue import card
+from diva.data.download import conversion
 from diva.data.formats import Block, Placed, Text, deal
 from diva.errors import DataError
 from tests.data import official

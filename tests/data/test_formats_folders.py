@@ -5,8 +5,8 @@ import zipfile
 import numpy
 import pytest
 
-from diva.data import conversion
 from diva.data.catalogue import card
+from diva.data.download import conversion
 from diva.data.formats import read
 from diva.errors import DataError
 from tests.data import official

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diva.data import partition
-from diva.data.partition import Unit, grouped, iterated, key_of, quotas, stratified
+from diva.data.splits import partition
+from diva.data.splits.partition import Unit, grouped, iterated, key_of, quotas, stratified
 
 RATIOS = [Fraction(1, 5), Fraction(1, 5), Fraction(3, 5)]
 

@@ -10,7 +10,7 @@ import pytest
 
 import diva
 from diva.data.catalogue import SourceFile
-from diva.data.sources import Patience, fetch, text_of_size
+from diva.data.download.sources import Patience, fetch, text_of_size
 from diva.errors import DataError
 from tests.data import server as serving
 from tests.data.site import Told
@@ -302,7 +302,7 @@ def test_a_redirection_from_https_to_http_is_refused():
     from email.message import Message
     from urllib.request import Request
 
-    from diva.data.web import RefusedError, _Redirects
+    from diva.data.download.web import RefusedError, _Redirects
 
     def redirect(start, end):
         return _Redirects().redirect_request(Request(start), None, 302, "Found", Message(), end)

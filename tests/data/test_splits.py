@@ -419,16 +419,21 @@ def test_an_interrupted_split_leaves_nothing(photos: Path, tmp_path: Path) -> No
 
 def test_two_at_once_both_succeed(photos: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    barrier, outcomes = context.Barrier(2), context.Queue()
+    inside, going, outcomes = context.Event(), context.Event(), context.Queue()
 
-    def run() -> None:
+    def first() -> None:
         def place(number: int, total: int) -> None:
-            if number == 1:
-                barrier.wait(30)  # both have begun before either ends
+            inside.set()
+            assert going.wait(30)
 
         outcomes.put(split(photos, tmp_path / "out", placing=place).was_there)
 
-    children = [context.Process(target=run) for _ in range(2)]
+    def second() -> None:
+        assert inside.wait(30)
+        going.set()  # from here on the first one may end, or still be at work
+        outcomes.put(split(photos, tmp_path / "out").was_there)
+
+    children = [context.Process(target=run) for run in (first, second)]
     for child in children:
         child.start()
     assert sorted(outcomes.get(timeout=60) for _ in children) == [False, True]
@@ -437,10 +442,22 @@ def test_two_at_once_both_succeed(photos: Path, tmp_path: Path) -> None:
     assert listed(tmp_path) == ["out", "photos"]
 
 
-def test_the_unfinished_folder_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_a_living_process_makes_is_waited_for(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+
+    def build() -> None:
+        try:
+            staging.build(tmp_path / "out", staging.Contents(texts={"a": b"b"}), "copy")
+        except FileExistsError:
+            answers.put("was there")
+
     with staging.appearing(tmp_path / "out") as place:
         (place / "a").write_text("a")
-        assert in_a_child(lambda: staging.build(tmp_path / "out", staging.Contents(texts={"a": b"b"}), "copy")) == 0
-        assert (place / "a").read_text() == "a"
-        shutil.rmtree(tmp_path / "out")
-    assert (tmp_path / "out/a").read_text() == "a"
+        child = context.Process(target=build)
+        child.start()
+        child.join(1)
+        assert child.is_alive() and (place / "a").read_text() == "a"
+    assert answers.get(timeout=60) == "was there"
+    child.join(60)
+    assert (tmp_path / "out/a").read_text() == "a" and listed(tmp_path) == ["out"]

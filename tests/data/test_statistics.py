@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from diva.data import kinds, statistics, workers
+from diva.data.analysis import kinds, statistics, workers
+from diva.data.analysis.statistics import Files, Moments, Way, measure
 from diva.data.images import image_statistics
 from diva.data.layouts.class_folders import read_image_folders
-from diva.data.statistics import Files, Moments, Way, measure
 from diva.errors import DataError, DivaError
 
 ONE = Way(1)
@@ -206,7 +206,7 @@ def test_workers_end_when_the_main_process_is_killed(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     program = (
-        "import os, signal, sys\nfrom diva.data.workers import over_ranges\n"
+        "import os, signal, sys\nfrom diva.data.analysis.workers import over_ranges\n"
         "def work(start, stop):\n"
         f"    end = open({os.fspath(fifo)!r}, 'w')\n    globals().setdefault('ends', []).append(end)\n    return start\n"
         "for count, _ in enumerate(over_ranges(work, 100, 1, 2)):\n"

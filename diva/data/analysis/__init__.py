@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from diva import __version__
-from diva.data import duplicates, kinds
+from diva.data.analysis import duplicates, kinds
+from diva.data.analysis.inventory import WHOLE, masks_of, take_inventory
+from diva.data.analysis.statistics import Way, measure
 from diva.data.images import decoder
-from diva.data.inventory import WHOLE, masks_of, take_inventory
 from diva.data.layouts import describe, layout_of
-from diva.data.statistics import Way, measure
 from diva.errors import DataError, RecordError
 from diva.records import footprint
 from diva.records.files import read_json, sha256_bytes, write_json
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from diva.data.inventory import Inventory
-    from diva.data.statistics import Measured
-    from diva.data.workers import Kind
+    from diva.data.analysis.inventory import Inventory
+    from diva.data.analysis.statistics import Measured
+    from diva.data.analysis.workers import Kind
 
 SCHEMA = 1
 SUFFIX = ".analysis.json"

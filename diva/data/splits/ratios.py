@@ -6,14 +6,14 @@ from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from diva.data import partition
+from diva.data.splits import partition
 from diva.errors import DataError, UsageError
 from diva.records import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from diva.data.items import Item, Whole
+    from diva.data.splits.items import Item, Whole
 
 NAMES = ("train", "val", "test")
 DEFAULT = {"train": Fraction(3, 5), "val": Fraction(1, 5), "test": Fraction(1, 5)}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from diva.data.analysis.inventory import take_inventory
 from diva.data.images import decoded, is_grey
-from diva.data.inventory import take_inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

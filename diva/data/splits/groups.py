@@ -14,7 +14,7 @@ from diva.records import files
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from diva.data.items import Whole
+    from diva.data.splits.items import Whole
 
 CSV = re.compile(r"(?P<file>.+\.csv)(:(?P<column>[^:/]+))?", re.IGNORECASE | re.DOTALL)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diva.data import given as given_files
 from diva.data.archives import is_foreign
 from diva.data.catalogue import write_bundled
+from diva.data.download import given as given_files
+from diva.data.download.sources import PATIENCE, Fetched, fetch, need_room, text_of_size
 from diva.data.places import cannot_write, locked, made, prepare_root, remove
-from diva.data.sources import PATIENCE, Fetched, fetch, need_room, text_of_size
 from diva.errors import DataError, RecordError, UsageError, nearest
 from diva.records import footprint
 from diva.records.files import read_json, write_json
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from diva.data.catalogue import Card, SourceFile
-    from diva.data.given import Given
-    from diva.data.sources import Bar, Listener, Patience
+    from diva.data.download.given import Given
+    from diva.data.download.sources import Bar, Listener, Patience
 
 DESCRIPTION = "dataset.yaml"
 LICENCE = "LICENCE.txt"
@@ -276,7 +276,8 @@ def _kept(source: SourceFile, folder: Path) -> list[Path]:
 
 
 def _convert(card: Card, local: dict[str, Path], partial: Path, scratch: Path, listener: Listener) -> None:
-    from diva.data import conversion, formats
+    from diva.data import formats
+    from diva.data.download import conversion
 
     listener.say(f"{card.name}: written in the standard layout")
     with listener.progress(None, f"write {card.name}") as bar, _temporary_files_in(scratch):

@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, NoReturn, final
 
-from diva.data.archive_names import Names
-from diva.data.archive_streams import BLOCK, DAMAGE, Source, damaged, kind_of, refused, shown, stream
+from diva.data.archives.names import Names
+from diva.data.archives.streams import BLOCK, DAMAGE, Source, damaged, kind_of, refused, shown, stream
 from diva.errors import DataError
 from diva.records.footprint import is_ignored
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from diva.data.analysis.statistics import MOST_AT_ONCE, ROW, Measured, Turn, content_of, reason_of
+from diva.data.analysis.workers import over_ranges
 from diva.data.layouts.clips import frames_of
-from diva.data.statistics import MOST_AT_ONCE, ROW, Measured, Turn, content_of, reason_of
-from diva.data.workers import over_ranges
 from diva.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from diva.data.analysis.statistics import Files, Way
     from diva.data.layouts import Samples
     from diva.data.layouts.points import Points
     from diva.data.layouts.texts import Texts
-    from diva.data.statistics import Files, Way
 
 MOST_CODES = 4096  # colours of one mask; a photograph in gt/ has more
 _SCALE = 1074  # the least positive double is 2 to the power of -1074: times 2 to the power of 1074 every double is a whole number

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy
 
+from diva.data.analysis.workers import over_ranges
 from diva.data.images import decoded, is_grey
-from diva.data.workers import over_ranges
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from diva.data.analysis.workers import Kind
     from diva.data.images import Mode
-    from diva.data.workers import Kind
 
 ROW = numpy.dtype(
     [

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy
 
+from diva.data.analysis.statistics import Files
 from diva.data.layouts import READERS, SPLITS, describe, is_split, layout_of
 from diva.data.layouts.listing import IMAGES, folders_by_class
-from diva.data.statistics import Files
 from diva.errors import DataError
 from diva.records.footprint import is_ignored
 

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 import diva
-from diva.data.web import RefusedError, TransientError, UnreachableError, WholeError, next_block, opened, validator_of
+from diva.data.download.web import (
+    RefusedError,
+    TransientError,
+    UnreachableError,
+    WholeError,
+    next_block,
+    opened,
+    validator_of,
+)
 from diva.errors import DataError, RecordError
 from diva.records.files import read_json, write_json
 

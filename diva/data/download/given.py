@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from diva.data.catalogue import check_url
-from diva.data.sources import Fetched, check, digests
+from diva.data.download.sources import Fetched, check, digests
 from diva.errors import DataError, UsageError
 from diva.records.files import some_of
 from diva.records.footprint import is_ignored
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diva.data.catalogue import Card, SourceFile
-    from diva.data.sources import Listener
+    from diva.data.download.sources import Listener
 
 
 @dataclass

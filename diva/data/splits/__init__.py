@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from diva.data import groups, layouts, partition, staging
-from diva.data.items import Whole, contents_of, digest_of, read_items, source_files, tables
-from diva.data.ratios import counted, refuse_empty, shares_of
+from diva.data import layouts, staging
+from diva.data.splits import groups, partition
+from diva.data.splits.items import Whole, contents_of, digest_of, read_items, source_files, tables
+from diva.data.splits.ratios import counted, refuse_empty, shares_of
 from diva.errors import DataError, RecordError, UsageError
 from diva.records import files, footprint
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
     from fractions import Fraction
 
-    from diva.data.items import Item
+    from diva.data.splits.items import Item
 
 RECORD = "split.json"
 SEED = 42
