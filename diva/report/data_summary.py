@@ -18,7 +18,7 @@ def summarise(report: Mapping[str, Any]) -> Iterator[str]:
     """The lines; numbers of the whole report are in its JSON."""
     yield f"{report['name']}: {report['n_samples']:,} samples, {report['layout']}"
     if report["footprint"]:
-        yield from _wrapped("footprint", report["footprint"])
+        yield report["footprint"]
     yield ""
     yield _splits(report)
     if report["class_counts"] and report["classes"]:
