@@ -81,7 +81,7 @@ def _in_processes(work: Callable[[int, int], T], ranges: Iterator[tuple[int, int
                 yield result
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()  # SIGTERM would be lost on a worker that has just begun and still has our handler of it
         for process in processes:
             process.join()
         for connection in ours:
