@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 def _exit_code(argv: list[str] | None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
+    _open_closed_streams()
     try:
         code: Any = cli.main(argv, prog_name="diva", standalone_mode=False)
         sys.stdout.flush()
@@ -74,8 +76,25 @@ def _exit_code(argv: list[str] | None) -> int:
         _complain("diva", f"terminated{_way_on(argv)}")
         return TERMINATED
     except BrokenPipeError:  # the reader of our output has gone, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _drop_output()
+        _complain("diva", f"the output cannot be written ({error.strerror})")
+        return 1
+
+
+def _open_closed_streams() -> None:
+    """Python has no stream where a shell closed it (`>&-`); what is written there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _way_on(argv: list[str] | None) -> str:

@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from diva.params import Param
     from diva.report.console import Console
 
+
+class _NamedPath(click.Path):
+    """A path that has a name: an empty argument, as of an unset variable, is not the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty", param, context)
+        return super().convert(value, param, context)
+
+
+PATH = _NamedPath(path_type=Path)
+
 Completion: TypeAlias = "Callable[[click.Context, click.Parameter, str], list[CompletionItem] | list[str]]"
 METAVARS = {"int": "INT", "float": "FLOAT", "path": "PATH", "text": "TEXT", "bool": ""}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diva.cli.options import console
+from diva.cli.options import PATH, console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: diva verify data/digits --deep")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--deep", is_flag=True, help="hash every file, also those that look untouched")
 @click.option("--update", is_flag=True, help="accept the folder as it is now")
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE|RUN",
     help="compare, hashing every file, with another footprint, or with that of a run; nothing is stored",
 )
@@ -48,6 +48,8 @@ def verify(folder: Path, deep: bool, update: bool, against: Path | None, as_json
         from diva.records.run_folder import RunFolder
 
         against = RunFolder(against).footprint_file
+    if against is not None:
+        _refuse_other_file(against)
     with ExitStack() as shown:
         now, outcome, differences = footprint.inspect(folder, deep, update, against, progress=_bar(shown))
     _print(now, outcome, differences, as_json)
@@ -55,6 +57,20 @@ def verify(folder: Path, deep: bool, update: bool, against: Path | None, as_json
         raise DataError(f"{folder}: not what {against} says: {differences.text()}")
     if differences:
         raise footprint.difference_error(folder, differences)
+
+
+def _refuse_other_file(against: Path) -> None:
+    """Say what --against takes; the advice for a damaged footprint of diva's own, to delete it, is no good for a user's file."""
+    from diva.errors import DataError, RecordError
+    from diva.records import footprint
+
+    try:
+        footprint.read(against)
+    except RecordError:
+        what = "is no footprint, or a damaged one" if against.exists() else "is not there"
+        raise DataError(
+            f"--against {against}: {what}; name a footprint that diva verify wrote, or the folder of a run"
+        ) from None
 
 
 def _bar(shown: ExitStack) -> Callable[[int, int], None]:

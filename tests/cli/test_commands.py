@@ -194,6 +194,20 @@ def test_a_pipe_that_closes_early_is_no_error() -> None:
     assert errors == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "diva", "list", "datasets"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "diva: error: the output cannot be written (No space left on device)\n"
+
+
+def test_a_closed_stdout_is_no_error() -> None:
+    shell = ["sh", "-c", '"$0" -m diva list tasks >&-', sys.executable]
+    assert subprocess.run(shell, stderr=subprocess.PIPE, text=True).stderr == ""
+
+
 def test_task_names_and_knobs_complete_in_the_shell(tmp_path: Path) -> None:
     def complete(words: str) -> str:
         environment = {

@@ -110,3 +110,16 @@ def test_a_bar_with_bytes_and_rate_is_on_a_terminal_only_and_only_when_there_is_
     monkeypatch.undo()
     monkeypatch.chdir(data.parent)
     assert verify(capsys, "toy", "--deep")[2] == ""
+
+
+def test_a_file_of_the_users_that_is_no_footprint_is_not_to_be_deleted(data, capsys):
+    (data.parent / "split.json").write_text("{}")
+    for given, what in (("split.json", "is no footprint"), ("nowhere.json", "is not there")):
+        code, _, err = verify(capsys, "toy", "--against", given)
+        assert code == 4 and what in err and "name a footprint" in err and "elete" not in err
+
+
+def test_an_empty_argument_is_not_the_current_folder(data, capsys):
+    code, _, err = verify(capsys, "")
+    assert code == 2 and "the path is empty" in err
+    assert not (data.parent.parent / f"{data.parent.name}.footprint.json").exists()
