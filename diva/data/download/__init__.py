@@ -14,6 +14,7 @@ from diva.data.catalogue import write_bundled
 from diva.data.download import given as given_files
 from diva.data.download.sources import PATIENCE, Fetched, fetch, need_room, text_of_size
 from diva.data.places import cannot_write, locked, made, prepare_root, remove
+from diva.data.yaml_files import read_yaml
 from diva.errors import DataError, RecordError, UsageError, nearest
 from diva.records import footprint
 from diva.records.files import read_json, write_json
@@ -127,11 +128,9 @@ def _there_already(card: Card, folder: Path) -> Downloaded:
 
 
 def _names(description: Path, name: str) -> bool:
-    import yaml
-
     try:
-        said = yaml.safe_load(description.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        said = read_yaml(description)
+    except DataError:
         return False
     return isinstance(said, dict) and said.get("name") == name
 
