@@ -106,6 +106,18 @@ def test_the_footprint_of_a_folder_that_was_here_once_is_not_believed(site, monk
     assert not site.get().fresh
 
 
+def test_the_footprint_goes_where_others_look_for_it(site, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(site.folder / "cache"))
+    site.data_root.mkdir()
+    (site.data_root / "whole").write_text("")
+    footprint.check(site.data_root)  # from now on a file beside the cells would be a change of the whole
+    (site.folder / "data" / "whole").unlink()
+    made = site.get()
+    assert footprint.location(site.cells).is_relative_to(site.folder / "cache")
+    assert footprint.read(footprint.location(site.cells)).digest == made.footprint.digest
+    assert site.listing() == ["cells", "cells.download.json"] and not site.get().fresh
+
+
 def test_a_folder_that_is_something_else_is_left_alone(site):
     site.cells.mkdir(parents=True)
     (site.cells / "thesis.tex").write_text("precious")

@@ -80,12 +80,12 @@ def download(
     with locked(folder, wait=False):
         if folder.exists():
             return _there_already(card, folder)
-        if card.bundled is not None:
-            write_bundled(card, folder)
-            found = _note_footprint(folder, footprint.take(folder))
-            remove(workshop_of(folder))
-            return Downloaded(card.name, folder, found, (), fresh=True)
         try:
+            if card.bundled is not None:
+                write_bundled(card, folder)
+                found = _note_footprint(folder, footprint.take(folder))
+                remove(workshop_of(folder))
+                return Downloaded(card.name, folder, found, (), fresh=True)
             return _make(card, folder, listener, given, patience, keep_archive=keep_archive)
         except OSError as error:
             if error.errno is None:  # not the system's, but a library's
@@ -347,7 +347,14 @@ def _note_footprint(folder: Path, found: footprint.Footprint) -> footprint.Footp
 
 
 def _put(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file in the workshop and move it into place: what a killed process leaves of it goes with the workshop."""
+    """Write a file beside the folder by way of the workshop: what a killed process leaves of it goes with the workshop.
+
+    One that lies elsewhere, perhaps on another disk, is written there at once.
+    """
+    if path.parent.resolve() != folder.parent.resolve():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path)
+        return
     workshop_of(folder).mkdir(exist_ok=True)
     write(workshop_of(folder) / path.name)
     (workshop_of(folder) / path.name).replace(path)
