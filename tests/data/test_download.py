@@ -197,6 +197,21 @@ def test_archives_are_kept_on_demand_and_used_by_the_next_download(site):
     assert contents_of(site.data_root / "cells.archives") == site.contents
 
 
+@pytest.mark.parametrize("moment", ["_keep", "_note_footprint"])
+def test_archives_are_kept_whenever_a_download_is_killed(site, monkeypatch, moment):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(f"diva.data.download.{moment}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            site.get(keep_archive=True)
+    site.get(keep_archive=True)
+    assert site.listing() == sorted([*LEFT, "cells.archives"])
+    assert contents_of(site.data_root / "cells.archives") == site.contents
+    assert all(len(site.server.asked(f"pub/{file['name']}")) == 1 for file in site.card["files"])
+
+
 def test_a_kept_archive_that_was_damaged_is_fetched_again(site):
     site.get(keep_archive=True)
     name = site.card["files"][0]["name"]

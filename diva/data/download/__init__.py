@@ -169,10 +169,10 @@ def _make(
         _describe(card, partial)
         found = _checked_footprint(card, partial, listener)
         _write_record(card, folder, files)
+        if keep_archive:  # once the folder is there, nobody asks for them again
+            _keep(folder, fetched)
         footprint.location(folder).unlink(missing_ok=True)  # of a folder that was here once
     _note_footprint(folder, found)
-    if keep_archive:
-        _keep(folder, fetched)
     remove(workshop)
     return Downloaded(card.name, folder, found, files, fresh=True)
 
