@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -85,6 +86,15 @@ class Card(BaseModel):
         if len(set(names)) < len(names):
             raise ValueError("two of its `files:` have the same name")
         return self
+
+    @field_validator("options", "expectations")
+    @classmethod
+    def _plain_values(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            json.dumps(values, default=str)
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError("holds itself, or keys that are no text") from None
+        return values
 
     @property
     def n_bytes(self) -> int | None:
