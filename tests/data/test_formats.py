@@ -24,7 +24,7 @@ def _without_waiting_for_the_disk(monkeypatch):
 
 def read(files, found) -> Any:
     """What a reader yields; of which kind each item is depends on the format."""
-    return formats.read(files, found)
+    return formats.reader_of(found)(files, found)
 
 
 def classes_of(name) -> list[str]:
@@ -362,6 +362,16 @@ def test_every_sample_is_dealt_once_by_the_hash_of_its_name():
     assert deal("cells", reversed(range(100)), 0.2, 0.1) == dealt
     assert deal("other", range(100), 0.2, 0.1) != dealt
     assert deal("cells", range(100), 0.0) == dict.fromkeys(range(100), "train")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize(("val", "test"), [(0.6, 0.0), (0.0, 0.6), (0.9, 0.9), (0.5, 0.5)])
+def test_no_class_is_taken_out_of_train(n, val, test):
+    assert "train" in deal("cells", range(n), val, test).values()
+
+
+def test_what_is_to_be_all_test_is(tmp_path):
+    assert set(deal("cells", range(3), 0.2, 1.0).values()) == {"test"}
 
 
 def test_items_say_where_they_go(tmp_path):
