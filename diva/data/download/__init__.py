@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "dataset.yaml"
 LICENCE = "LICENCE.txt"
+_SCRATCH = ".unpacked"  # in the workshop, where no file of a card has a dot in front
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _make(
         for one in sorted(fetched.values(), key=lambda one: one.name)
     )
     with made(folder) as partial:
-        _convert(card, reader(local, card), partial, workshop / "unpacked", listener)
+        _convert(card, reader(local, card), partial, workshop / _SCRATCH, listener)
         _describe(card, partial)
         found = _checked_footprint(card, partial, listener)
         note = notes.record(card, folder, files)
@@ -356,8 +357,9 @@ def _put(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
         write(path)
         return
     workshop_of(folder).mkdir(exist_ok=True)
-    write(workshop_of(folder) / path.name)
-    (workshop_of(folder) / path.name).replace(path)
+    temporary = workshop_of(folder) / f".{path.name}"
+    write(temporary)
+    temporary.replace(path)
 
 
 def _keep(folder: Path, fetched: dict[str, Fetched]) -> None:
