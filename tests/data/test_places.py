@@ -77,26 +77,19 @@ def test_a_folder_is_made_by_one_thread_at_a_time(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_threads_that_wait_have_it_one_after_the_other(tmp_path):
-    inside, most = 0, 0
-    together = threading.Barrier(8)
+def test_a_thread_that_waits_has_it_next(tmp_path):
+    entered = threading.Event()
 
     def work():
-        nonlocal inside, most
-        together.wait()
-        for _ in range(20):
-            with locked(tmp_path / "cells", wait=True):
-                inside += 1
-                most = max(most, inside)
-                (tmp_path / "made").write_text("")  # gives the others a chance
-                inside -= 1
+        with locked(tmp_path / "cells", wait=True):
+            entered.set()
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
+    other = threading.Thread(target=work)
+    with locked(tmp_path / "cells", wait=True):
+        other.start()
+        assert not entered.wait(0.2)
+    other.join()
+    assert entered.is_set() and list(tmp_path.iterdir()) == []
 
 
 def test_one_who_has_it_does_not_wait_for_itself(tmp_path):
