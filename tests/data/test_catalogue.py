@@ -165,6 +165,7 @@ def test_a_card_of_ones_own_is_called_like_its_file_unless_it_says_otherwise(tmp
         ("    size: 10", "    size: -1", r"files\[0\]\.size: .*greater than or equal to 0"),
         ("http://127", "file:///127", r"files\[0\]\.urls: file:///127.*must begin with https://, http://, ftp://"),
         ("http://127", "http://me:secret@127", r"files\[0\]\.urls: 127.0.0.1: a user name"),
+        ("http://127", "ftp://me:secret@127", r"files\[0\]\.urls: 127.0.0.1: a user name or password"),
         ("[http:", "['http:///x', http:", "is no address"),
         ("name: cells\n", "name: ../cells\n", r"name: '\.\./cells' must match"),
         ("name: cells\n", "name: .cells\n", r"name: '\.cells' must match"),
@@ -246,3 +247,11 @@ def test_the_size_of_a_download_is_known_when_all_sizes_are():
     files = [SourceFile(name="a", size=1), SourceFile(name="b", size=2)]
     assert Card(name="x", title="x", format="y", files=files).n_bytes == 3
     assert Card(name="x", title="x", format="y", files=[*files, SourceFile(name="c")]).n_bytes is None
+
+
+@pytest.mark.parametrize("key", ["options", "expectations"])
+@pytest.mark.parametrize("value", ["&a {b: *a}", "{2024-01-01: 1}"])
+def test_values_that_cannot_be_noted_are_refused_with_their_key(tmp_path, key, value):
+    (tmp_path / "cells.yaml").write_text(f"format: idx\nfiles: [{{name: a}}]\n{key}: {value}\n")
+    with pytest.raises(DataError, match=f"cells.yaml: {key}"):
+        card(tmp_path / "cells.yaml")
