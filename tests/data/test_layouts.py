@@ -15,6 +15,7 @@ from PIL import Image
 
 from diva.data import layouts
 from diva.data.layouts import Samples, clips, describe, detect, is_split, layout_of, read_splits, read_whole
+from diva.data.layouts.class_folders import read_image_folders
 from diva.errors import DataError, DivaError, UsageError
 
 
@@ -37,6 +38,14 @@ def everything(samples: Samples, root: Path) -> list[tuple[str, tuple[int, ...],
         (samples.name(i), samples.targets(i), tuple(path.relative_to(root).as_posix() for path in samples.files(i)))
         for i in range(len(samples))
     ]
+
+
+def test_a_run_reads_the_classes_that_all_other_commands_read(tmp_path: Path) -> None:
+    names = [f"{split}/{label}/1.png" for split in ("train", "val", "test") for label in ("ant", "bee")]
+    folder = fill(tmp_path, *names, "test/cow/1.png", dataset="classes: [cow, bee, ant]\n")
+    read = read_image_folders(folder)
+    assert read == read_splits(folder) and read["train"].classes == ("cow", "bee", "ant")
+    assert read["train"].counts() == [0, 1, 1]
 
 
 MULTI = {"labels": "image,sun,sea\nx/2.png,0,1\n10.png,1,1\nx/1.jpg,0, 0\n"}
