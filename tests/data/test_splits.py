@@ -189,6 +189,34 @@ def test_a_class_that_would_be_empty_is_refused_and_the_advice_works(photos: Pat
     assert all(all(row) for row in counts(made).values())
 
 
+def test_sets_of_identical_files_of_many_sizes_are_divided_at_the_usual_ratios(tmp_path: Path) -> None:
+    for i in range(7):
+        path = tmp_path / "photos/ant" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(min(i, 6) // 3))
+    assert sorted(part[0] for part in counts(split(tmp_path / "photos", tmp_path / "out")).values()) == [1, 3, 3]
+
+
+def test_what_no_ratios_would_mend_is_not_answered_with_the_ratios_given(tmp_path: Path) -> None:
+    lines = (
+        "013",
+        "124",
+        "235",
+        "346",
+        "450",
+        "561",
+        "602",
+    )  # no two colours of the points leave no line of one colour
+    for number, line in enumerate(lines):
+        for point in line:
+            path = tmp_path / f"photos/c{number}/{point}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(point)
+    with pytest.raises(DataError, match="no way was found while identical files are kept together") as refused:
+        split(tmp_path / "photos", tmp_path / "out", ratios={"train": 0.5, "test": 0.5})
+    assert "would do" not in str(refused.value)
+
+
 def test_a_class_with_fewer_samples_than_splits_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
     rare = class_folders(tmp_path / "rare", ant=20, elk=1)
     with pytest.raises(DataError, match=r"the class elk has 1 sample, and val and test would get none.* 3 are needed"):

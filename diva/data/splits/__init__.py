@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from diva.data import layouts, staging
+from diva.data.layouts.writing import as_yaml
 from diva.data.splits import groups, partition
 from diva.data.splits.items import Whole, contents_of, digest_of, read_items, source_files, tables
 from diva.data.splits.ratios import counted, refuse_empty, shares_of
@@ -316,8 +317,6 @@ def description_of(whole: Whole, record: Mapping[str, Any], key: str) -> bytes:
 
     `key` is what the record's digest is called there. Expectations of the source are left out: they may not hold.
     """
-    import yaml
-
     source = layouts.describe(whole.folder)
     told = {
         **source.about,
@@ -326,7 +325,7 @@ def description_of(whole: Whole, record: Mapping[str, Any], key: str) -> bytes:
         **({"colours": source.colours} if source.colours else {}),
         "source": {"name": record["source"]["name"], "footprint": record["source"]["footprint"], key: record["digest"]},
     }
-    return yaml.safe_dump(told, sort_keys=True, allow_unicode=True, width=120).encode()
+    return as_yaml(told).encode()
 
 
 def _verify(out: Path, record: Mapping[str, Any], contents: staging.Contents, mode: Mode) -> None:

@@ -99,7 +99,9 @@ def refuse_empty(
         way = f"they lie in {counted(n_units, kind)}{hint}, {len(parts)} are needed"
     else:
         ratio = None if by_group else _ratio_for(n, shares)
-        way = f"{ratio} would do" if ratio else "another --seed or other ratios may do"
+        kept = "groups are" if by_group else "identical files are" if len(members) < len(whole.items) else ""
+        none = f"no way was found{f' while {kept} kept together' if kept else ''}, other ratios may do"
+        way = f"{ratio} would do" if ratio else none
     more = f" ({len(lacking)} such classes)" if len(lacking) > 1 else ""
     raise DataError(
         f"{whole.folder}: the class {named} has {counted(n, 'sample')}, and {without} would get none at {_told(shares)}{more}; {way}. "
@@ -108,8 +110,8 @@ def refuse_empty(
 
 
 def _ratio_for(n: int, shares: Mapping[str, Fraction]) -> str | None:
-    """Ratios near those given at which every part gets one of `n` samples; None where folds are made."""
-    if "train" not in shares:
+    """Ratios near those given at which every part gets one of `n` samples; None where folds are made, or where it is not the ratios."""
+    if "train" not in shares or 0 not in partition.quotas([n], list(shares.values()))[0]:
         return None
     least = Fraction(-(-100 // n), 100)
     others = {name: max(share, least) for name, share in shares.items() if name != "train"}
