@@ -312,7 +312,7 @@ def _samples(folder: Path, layout: str | None) -> tuple[dict[str, str], list[tup
     each = [
         tuple(relative(path, folder) for path in samples.files(i)) for samples in splits for i in range(len(samples))
     ]
-    return (dict(each), []) if found == "pairs" else ({}, each)
+    return ({image: mask for image, mask, *_ in each}, []) if found == "pairs" else ({}, each)
 
 
 def _new_names(names: Collection[str], images: Collection[str]) -> dict[str, str]:
