@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +21,9 @@ from diva.data.sampling import stratified_order
 from diva.errors import UsageError
 from diva.experiment.assemble import assemble
 from diva.experiment.options import RunOptions
+from diva.experiment.run import locate_data
 from diva.learning.loop import Learner
+from diva.report.console import Console
 from diva.seeding import Seeds
 
 LABELS = [0] * 30 + [1] * 10
@@ -172,3 +175,10 @@ def test_a_class_without_training_images_weighs_nothing_and_keeps_its_place(fold
     assert learner.data.constants["class_weights"].tolist() == [2.5, 0.0, 0.625]
     images, labels = next(iter(learner.batches["train"].epoch(1)))
     assert learner.task.training_step(learner.model, (images, labels), learner.data).loss.isfinite()
+
+
+def test_a_folder_whose_name_ends_as_a_card_s_is_data(folder, tmp_path):
+    shutil.copytree(folder.path, tmp_path / "greys.yaml")
+    console = Console(io.StringIO(), io.StringIO())
+    located = locate_data(str(tmp_path / "greys.yaml"), RunOptions(), console)
+    assert located is not None and located.folder.name == "greys.yaml" and located.footprint.n_files == 14
