@@ -115,7 +115,7 @@ def shuffle_labels(
 def trim_borders(
     folder: Path, out: Path, threshold: int, margin: int, mode: str, layout: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """Crop white borders off images; white inside an image stays, and a mask is cropped with its image.
+    """Crop white borders off images; white inside an image stays. A mask is cropped with its image, the frames of a clip all alike.
 
     Paths and names stay, but a cropped JPEG becomes a PNG, so that nothing is lost. borders.json lists the boxes.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from diva.errors import DataError, UsageError
 from diva.records.files import sha256_file, some_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -44,13 +45,32 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 Box = tuple[int, int, int, int]
 
 
+# Why an image is kept whole, and how that is told.
+KEPT = {
+    "white": "white all over",
+    "several_frames": "of several frames",
+    "fewer_bits": "of more bits than are read of them",
+}
+# Tags of a TIFF that are about the image, not about how it lies in the file: title, maker, resolution, author, XMP, EXIF, place.
+TAGS = (269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 700, 33432, 34665, 34853)
+
+
 @dataclass(frozen=True)
-class _Trimmed:
-    """What became of one image: its size, the box with all that is not white, and the SHA-256 of the files that were written."""
+class _Seen:
+    """An image: its size, the box with all that is not white, and why it is kept whole, "" when nothing is against cropping it."""
 
     size: tuple[int, int]
     box: Box | None
-    n_frames: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class _Trimmed:
+    """What became of an image, or of the frames of a clip: size and box of all, what is kept and why, the SHA-256 of what was written."""
+
+    size: tuple[int, int]
+    box: Box | None
+    kept: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -69,9 +89,10 @@ def trim_borders(
     """The folder `folder` in `out`, each image without the rows and columns at its borders in which every pixel is white.
 
     threshold: a pixel is white when all its channels are at least this, of 255. margin: white pixels to keep around what is not white.
-    A mask is cropped with its image. Paths and names stay, but for a cropped image in a format that would lose something (JPEG, WebP, GIF),
-    which becomes PNG: `a.jpg` -> `a.png`, or `a.jpg.png` when there is an `a.png`. Images that are white all over, have several frames or
-    no white border, and all other files, are linked or copied as they are. DataError names an image that cannot be read.
+    A mask is cropped with its image; the frames of a clip are cropped alike, to all that is not white in any of them. Paths and names
+    stay, but for a cropped image in a format that would lose something (JPEG, WebP, GIF), which becomes PNG: `a.jpg` -> `a.png`, or
+    `a.jpg.png` when there is an `a.png`. Images that are white all over, have several frames, 16 bits in colour (of which 8 would stay)
+    or no white border, and all other files, are linked or copied as they are. DataError names an image that cannot be read.
     """
     out, folder = Path(out).expanduser().absolute(), Path(folder).expanduser()
     if not 0 <= threshold <= 255:
@@ -104,25 +125,25 @@ def _trimmed(
 ) -> dict[str, Any]:
     """Write every image that loses a border to its place; returns the record."""
     names = [entry.path for entry in taken.files]
-    mask_of = _masks(folder, layout)
+    mask_of, clips = _samples(folder, layout)
     masks = set(mask_of.values())
     images = [name for name in names if PurePosixPath(name).suffix.lower() in IMAGES and name not in masks]
     if not images:
         raise DataError(f"{folder}: holds no image; known kinds are {' '.join(sorted(IMAGES))}")
     renamed = _new_names(names, {*images, *masks})
+    clip_of = {name: clip for clip in clips for name in clip}
+    together = list(dict.fromkeys(clip_of.get(name, (name,)) for name in images))
     cropped: dict[str, dict[str, Any]] = {}
-    kept: dict[str, list[str]] = {"several_frames": [], "white": []}
+    kept: dict[str, list[str]] = {why: [] for why in KEPT}
 
-    def trim(name: str) -> _Trimmed:
-        pair = [name, *([mask_of[name]] if name in mask_of else [])]
-        return _trim(folder, place, {one: renamed[one] for one in pair}, **options)
+    def trim(group: tuple[str, ...]) -> _Trimmed:
+        return _trim(folder, place, group, [mask_of[name] for name in group if name in mask_of], renamed, **options)
 
+    n_done = 0
     with ThreadPoolExecutor(jobs or min(8, os.cpu_count() or 1)) as threads:
-        for number, (name, done) in enumerate(zip(images, threads.map(trim, images), strict=True), 1):
-            if done.n_frames > 1:
-                kept["several_frames"].append(name)
-            elif done.box is None:
-                kept["white"].append(name)
+        for group, done in zip(together, threads.map(trim, together), strict=True):
+            for name, why in done.kept.items():
+                kept[why].append(name)
             for one, digest in done.digests.items():
                 cropped[one] = {
                     "box": list(done.box or ()),
@@ -130,13 +151,14 @@ def _trimmed(
                     "size": list(done.size),
                     "to": renamed[one],
                 }
+            n_done += len(group)
             if placing is not None:
-                placing(number, len(images))
+                placing(n_done, len(images))
     return staging.sealed(
         {
             "cropped": cropped,
             "decoder": decoder(),
-            "kept": kept,
+            "kept": {why: sorted(names, key=os.fsencode) for why, names in kept.items()},
             "kind": KIND,
             "n_images": len(images),
             "options": dict(options),
@@ -146,30 +168,79 @@ def _trimmed(
     )
 
 
-def _trim(folder: Path, place: Path, renamed: Mapping[str, str], threshold: int, margin: int) -> _Trimmed:
-    """Crop one image, and its mask with it, when it has a white border."""
-    image, *masks = renamed
-    with _opened(folder / image) as opened:
-        size, n_frames = opened.size, int(getattr(opened, "n_frames", 1))
-        box = None if n_frames > 1 else content_box(opened, threshold, margin)
-    if box is None or box == (0, 0, *size):
-        return _Trimmed(size, box, n_frames)
-    for mask in masks:
-        with _opened(folder / mask) as opened:
+def _trim(
+    folder: Path,
+    place: Path,
+    images: tuple[str, ...],
+    masks: Sequence[str],
+    renamed: Mapping[str, str],
+    threshold: int,
+    margin: int,
+) -> _Trimmed:
+    """Crop an image with its mask, or the frames of a clip, when they have a white border: all with one box, or none."""
+    seen = {name: _look(folder / name, threshold, margin) for name in images}
+    size = seen[images[0]].size
+    for name in images:
+        if seen[name].size != size:
+            raise DataError(
+                f"{folder / name}: is {_pixels(seen[name].size)}, the first frame of its clip {_pixels(size)}: no one box fits both"
+            )
+    kept = {name: found.why for name, found in seen.items() if found.why}
+    kept |= {name: "fewer_bits" for name in masks if _loses_bits(folder / name)}
+    boxes = [found.box for found in seen.values() if found.box is not None]
+    if kept or not boxes:
+        return _Trimmed(size, None, kept or dict.fromkeys(images, "white"))
+    left, upper, right, lower = zip(*boxes, strict=True)
+    box = (min(left), min(upper), max(right), max(lower))
+    if box == (0, 0, *size):
+        return _Trimmed(size, box)
+    digests = {}
+    for name in (*images, *masks):
+        with _opened(folder / name) as opened:
             if opened.size != size:
                 raise DataError(
-                    f"{folder / mask}: is {opened.width} x {opened.height} pixels, its image {size[0]} x {size[1]}: "
+                    f"{folder / name}: is {_pixels(opened.size)}, its image {_pixels(size)}: "
                     "which pixels belong together cannot be told"
                 )
-    digests = {}
-    for name, to in renamed.items():
-        target = place / to
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _opened(folder / name) as opened:
             content = opened.crop(box)
-        _save(content, target)
+            tags = _tags(opened)
+        target = place / renamed[name]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _save(content, target, tags)
         digests[name] = sha256_file(target)
-    return _Trimmed(size, box, n_frames, digests)
+    return _Trimmed(size, box, {}, digests)
+
+
+def _look(path: Path, threshold: int, margin: int) -> _Seen:
+    with _opened(path) as opened:
+        if int(getattr(opened, "n_frames", 1)) > 1:
+            return _Seen(opened.size, None, "several_frames")
+        if _is_reduced(opened):
+            return _Seen(opened.size, None, "fewer_bits")
+        return _Seen(opened.size, content_box(opened, threshold, margin))
+
+
+def _loses_bits(path: Path) -> bool:
+    with _opened(path) as opened:
+        return _is_reduced(opened)
+
+
+def _is_reduced(opened: Image.Image) -> bool:
+    """Whether Pillow reads other numbers than the file has: 16 bits per channel in colour, or a scale of its own (PPM)."""
+    if opened.format not in ("PNG", "TIFF", "PPM"):
+        return False
+    for tile in getattr(opened, "tile", ()):
+        args = tile[3]
+        raw, *more = (args,) if isinstance(args, str) else args
+        if tile[0] in ("ppm", "ppm_plain") and more and more[0] != 255:
+            return True
+        if re.search(r";(12|16|24|32)", str(raw)) and not opened.mode.startswith(("I", "F")):
+            return True
+    return False
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]} pixels"
 
 
 def content_box(image: Image.Image, threshold: int = 255, margin: int = 0) -> Box | None:
@@ -192,11 +263,24 @@ def _white(image: Image.Image, threshold: int) -> NDArray[numpy.bool_]:
     return numpy.asarray(pixels >= threshold if pixels.ndim == 2 else (pixels >= threshold).all(2))
 
 
-def _save(image: Image.Image, target: Path) -> None:
+def _tags(opened: Image.Image) -> Image.Exif | None:
+    """The tags of a TIFF that hold for its cropped image. Pillow has turned it upright, so its orientation is none of them."""
+    if opened.format != "TIFF":
+        return None
+    found = opened.getexif()
+    for tag in [tag for tag in found if tag not in TAGS]:
+        del found[tag]
+    return found
+
+
+def _save(image: Image.Image, target: Path, tags: Image.Exif | None) -> None:
     how = dict(LOSSLESS[target.suffix.lower()])
+    told = {"PNG": ("dpi", "exif", "icc_profile", "transparency"), "TIFF": ("icc_profile",), "BMP": ("dpi",)}
     if how["format"] == "PNG":
         image = image.convert("RGB") if image.mode in ("CMYK", "YCbCr", "HSV", "LAB") else image
-        how |= {key: image.info[key] for key in ("dpi", "exif", "icc_profile", "transparency") if key in image.info}
+    how |= {key: image.info[key] for key in told.get(how["format"], ()) if key in image.info}
+    if tags is not None and how["format"] == "TIFF":
+        how["exif"] = tags
     image.save(target, **how)
 
 
@@ -213,19 +297,22 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: cannot be read as an image ({error}); mend or remove it") from None
 
 
-def _masks(folder: Path, layout: str | None) -> dict[str, str]:
-    """The mask of each image that has one, both relative to the folder."""
+def _samples(folder: Path, layout: str | None) -> tuple[dict[str, str], list[tuple[str, ...]]]:
+    """The mask of each image that has one, and the frames of each clip, all relative to the folder."""
     try:
-        if layouts.layout_of(folder, layout) != "pairs":
-            return {}
+        found = layouts.layout_of(folder, layout)
     except DataError:
-        return {}  # any folder with images will do
+        return {}, []  # any folder with images will do
+    if found not in ("pairs", "clips"):
+        return {}, []
     if layouts.is_split(folder):
-        splits = list(layouts.read_splits(folder, "pairs", required=("train",)).values())
+        splits = list(layouts.read_splits(folder, found, required=("train",)).values())
     else:
-        splits = [layouts.read_whole(folder, "pairs")]
-    pairs = (samples.files(i) for samples in splits for i in range(len(samples)))
-    return {relative(image, folder): relative(mask, folder) for image, mask in pairs}
+        splits = [layouts.read_whole(folder, found)]
+    each = [
+        tuple(relative(path, folder) for path in samples.files(i)) for samples in splits for i in range(len(samples))
+    ]
+    return ({image: mask for image, mask, *_ in each}, []) if found == "pairs" else ({}, each)
 
 
 def _new_names(names: Collection[str], images: Collection[str]) -> dict[str, str]:
@@ -248,7 +335,8 @@ def _new_names(names: Collection[str], images: Collection[str]) -> dict[str, str
 def _contents(folder: Path, taken: Footprint, record: Mapping[str, Any]) -> staging.Contents:
     """What the folder holds besides the cropped images: all that was not cropped, tables with the new names, and the record."""
     tables = _tables(folder, [entry.path for entry in taken.files], record["cropped"])
-    rest = [entry for entry in taken.files if entry.path not in {*record["cropped"], *tables, RECORD}]
+    made = {*record["cropped"], *tables, RECORD}
+    rest = [entry for entry in taken.files if entry.path not in made]
     return staging.Contents(
         {entry.path: str(folder / entry.path) for entry in rest},
         {entry.path: entry.sha256 for entry in rest},
@@ -288,9 +376,7 @@ def _found(folder: Path, out: Path, taken: Footprint, wanted: Mapping[str, Any])
 
 
 def _warnings(record: Mapping[str, Any]) -> tuple[str, ...]:
-    told = (("white", "white all over"), ("several_frames", "of several frames"))
+    found = ((record["kept"].get(why, []), what) for why, what in KEPT.items())
     return tuple(
-        f"{len(record['kept'][key])} images are {what} and were kept whole: {some_of(record['kept'][key])}"
-        for key, what in told
-        if record["kept"][key]
+        f"{len(names)} images are {what} and were kept whole: {some_of(names)}" for names, what in found if names
     )

@@ -42,11 +42,11 @@ def assemble(
 ) -> tuple[Learner, str]:
     """Load the data, build model, optimizer and schedule from the stream "init"; also what `--load` matched, "" without it.
 
-    `say` is told what becomes of `--cache`.
+    `say` is told what becomes of `--cache`, and of `--subset` where the classes are not known.
     """
     task = _shortened(task, options)
     seeds.reseed("load_data")
-    data = _part(task.load_data(folder), options.subset, seeds)
+    data = _part(task.load_data(folder), options.subset, seeds, say)
     data = _overfitted(data, task, seeds) if options.overfit else data
     data = Data(data.train, data.val, data.test, data.facts, {k: v.to(device) for k, v in data.constants.items()})
     _refuse_empty(data)
@@ -75,14 +75,16 @@ def _shortened(task: Task, options: RunOptions) -> Task:
     return task
 
 
-def _part(data: Data, asked: str | None, seeds: Seeds) -> Data:
+def _part(data: Data, asked: str | None, seeds: Seeds, say: Callable[[str], None]) -> Data:
     """The data with a part of the training split, as `--subset` asks, its samples in the order of `stratified_order`."""
     if asked is None:
         return data
     n = len(data.train)  # type: ignore[arg-type]
     size = part_size(asked, n)
-    labels = numpy.asarray(getattr(data.train, "labels", ()))
-    chosen = stratified_order(labels if labels.shape == (n,) else numpy.zeros(n, int), seeds)[:size].tolist()
+    labels = _labels(data.train, n)
+    if labels is None:
+        say("subset: the training split has no labels, hence drawn without regard to classes")
+    chosen = stratified_order(numpy.zeros(n, int) if labels is None else labels, seeds)[:size].tolist()
     own: Callable[[list[int]], Dataset[Any]] | None = getattr(data.train, "subset", None)
     if own is not None:
         train = own(chosen)
@@ -91,6 +93,16 @@ def _part(data: Data, asked: str | None, seeds: Seeds) -> Data:
     else:
         train = Subset(data.train, chosen)
     return replace(data, train=train, facts={**data.facts, "subset": {"samples": size, "of": n}})
+
+
+def _labels(train: Dataset[Any], n: int) -> numpy.ndarray | None:
+    """The class of each sample: the data set's `labels`; of tensors in memory, the last one with a whole number per sample."""
+    found: Any = getattr(train, "labels", None)
+    if found is None and isinstance(train, TensorDataset):
+        whole = [t for t in train.tensors if t.ndim == 1 and not (t.is_floating_point() or t.is_complex())]
+        found = whole[-1].cpu() if whole else None
+    labels = numpy.asarray(() if found is None else found)
+    return labels if labels.shape == (n,) else None
 
 
 def _overfitted(data: Data, task: Task, seeds: Seeds) -> Data:

@@ -33,7 +33,8 @@ class RunOptions:
         "keep decoded images in memory; auto does when they fit into a quarter of what is available; changes no bits",
     )
     subset: str | None = option(
-        None, "train on so many samples, as 1000, or on a share, as 0.1: classes in proportion, drawn from the seed"
+        None,
+        "train on so many samples, as 1000, or a share, as 0.1: drawn from the seed, classes in proportion where samples have labels",
     )
     verify: Literal["quick", "deep"] = option(
         "quick", "check of the data's footprint: quick trusts untouched files, deep hashes all"

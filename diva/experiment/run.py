@@ -140,7 +140,7 @@ def locate_data(wanted: str | None, options: RunOptions, console: Console) -> Lo
 
 def _check_expectations(wanted: str, path: Path) -> None:
     """DataError when the data are not what their card, or the `dataset.yaml` in them, says of them."""
-    card = catalogue.card(wanted) if wanted in catalogue.names() or catalogue.is_card_file(wanted) else None
+    card = catalogue.card(wanted) if wanted in catalogue.names() else None
     said = expectations.stated(path, (f"{card.name}.yaml", card.expectations) if card else None)
     expectations.check(path, said, kind="threads")
 

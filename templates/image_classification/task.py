@@ -38,7 +38,10 @@ class ImageClassification(Task):
         "train",
         description="mean and standard deviation that pixels are normalised with: of the training split, of ImageNet, or neither",
     )
-    class_weights: bool = Field(False, description="weigh the training loss by the inverse frequency of each class")
+    class_weights: bool = Field(
+        False,
+        description="weigh the training loss by the inverse frequency of each class; one without training images weighs 0",
+    )
     balance: Literal["none", "oversample"] = Field(
         "none",
         description="oversample reads every class as often in an epoch as the largest one, augmented afresh each time",
@@ -85,7 +88,8 @@ class ImageClassification(Task):
             raise UsageError("--class-weights and --balance both make up for rare classes; choose one")
         train, val, test = (splits[name] for name in ("train", "val", "test"))
         counts = torch.tensor(train.counts(), dtype=torch.float64)
-        weights = (counts.sum() / (len(counts) * counts)).float()  # (C,), mean 1 over samples
+        n_present = int((counts > 0).sum())
+        weights = torch.where(counts > 0, counts.sum() / (n_present * counts), 0.0).float()  # (C,), mean 1 over samples
         return Data(
             Images(train, mode, size, mean, std, build_augmentation(self), balanced=self.balance == "oversample"),
             Images(val, mode, size, mean, std),

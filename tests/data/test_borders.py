@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,7 +110,7 @@ def test_images_that_are_white_all_over_or_move_are_kept_whole_and_named(tmp_pat
     frames = [Image.fromarray(page()), Image.fromarray(255 - page())]
     frames[0].save(tmp_path / "in/clip.gif", save_all=True, append_images=frames[1:])
     made = trim_borders(tmp_path / "in", tmp_path / "out")
-    assert made.record["kept"] == {"several_frames": ["clip.gif"], "white": ["empty.png"]}
+    assert made.record["kept"] == {"fewer_bits": [], "several_frames": ["clip.gif"], "white": ["empty.png"]}
     assert [warning.split(":")[1] for warning in made.warnings] == [" empty.png", " clip.gif"]
     for name in ("empty.png", "clip.gif"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
@@ -127,6 +129,84 @@ def test_masks_are_cropped_with_their_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"val/gt/p.1.png: is 60 x 39 pixels, its image 60 x 40"):
         trim_borders(tmp_path / "in", tmp_path / "other", threshold=200)
     assert not (tmp_path / "other").exists() and not list(tmp_path.glob(".*"))
+
+
+def png_of_16_bits(kind: int, channels: int) -> bytes:
+    """A white PNG of 9 x 9 pixels with a value in its middle that 8 bits do not hold; Pillow writes none in colour."""
+    pixels = numpy.full((9, 9, channels), 65535, ">u2")
+    pixels[4, 4] = 0x1234
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", 9, 9, 16, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_images_of_which_bits_would_be_lost_are_kept_whole_and_named(tmp_path: Path) -> None:
+    whole = {
+        "colour.png": png_of_16_bits(2, 3),
+        "clear.png": png_of_16_bits(6, 4),
+        "colour.ppm": b"P6 9 9 65535\n" + b"\xff\xff" * 120 + b"\x12\x34" * 3 + b"\xff\xff" * 120,
+        "scaled.pgm": b"P5 9 9 100\n" + numpy.pad([[7]], 4, constant_values=100).astype("u1").tobytes(),
+    }  # fmt: skip
+    exact = {
+        "grey.png": png_of_16_bits(0, 1),
+        "grey.pgm": b"P5 9 9 65535\n" + numpy.pad([[0x1234]], 4, constant_values=65535).astype(">u2").tobytes(),
+    }
+    (tmp_path / "in").mkdir()
+    for name, content in {**whole, **exact}.items():
+        (tmp_path / "in" / name).write_bytes(content)
+    Image.fromarray(numpy.pad([[0x1234]], 4, constant_values=65535).astype(numpy.uint16)).save(tmp_path / "in/grey.tif")
+    made = trim_borders(tmp_path / "in", tmp_path / "out")
+    assert made.record["kept"]["fewer_bits"] == sorted(whole)
+    assert "4 images are of more bits than are read of them and were kept whole: " in made.warnings[0]
+    for name, content in whole.items():
+        assert (tmp_path / "out" / name).read_bytes() == content
+    for name in (*exact, "grey.tif"):
+        assert opened(tmp_path / "out" / name).tolist() == [[0x1234]]
+
+
+def test_a_mask_of_which_bits_would_be_lost_keeps_its_image_whole(tmp_path: Path) -> None:
+    save(tmp_path / "in/data/p.png", page()[:9, :9] - numpy.pad([[[1]]], ((4, 4), (4, 4), (0, 0))).astype("u1"))
+    (tmp_path / "in/gt").mkdir()
+    (tmp_path / "in/gt/p.png").write_bytes(png_of_16_bits(2, 3))
+    made = trim_borders(tmp_path / "in", tmp_path / "out")
+    assert made.record["cropped"] == {} and made.record["kept"]["fewer_bits"] == ["gt/p.png"]
+
+
+def test_what_a_tiff_says_of_its_image_stays_and_the_image_stays_upright(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[270], tags[33432], tags[274] = "a page", "a library", 6
+    save(tmp_path / "in/a.tif", page(), dpi=(300, 300), exif=tags)
+    with Image.open(tmp_path / "in/a.tif") as image:
+        box = content_box(image)
+        upright = numpy.asarray(image.crop(box))
+    trim_borders(tmp_path / "in", tmp_path / "out")
+    with Image.open(tmp_path / "out/a.tif") as image:
+        assert image.info["dpi"] == (300, 300)
+        assert (image.getexif()[270], image.getexif()[33432]) == ("a page", "a library")
+        assert numpy.array_equal(numpy.asarray(image), upright)
+
+
+def test_frames_of_one_clip_get_one_box(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        for number in range(3):
+            pixels = numpy.full((20, 20, 3), 255, numpy.uint8)
+            pixels[5, 5 + 3 * number] = 0
+            save(tmp_path / f"in/{split}/walk/left/{number}.png", pixels)
+        save(tmp_path / f"in/{split}/walk/left/3.png", numpy.full((20, 20, 3), 255, numpy.uint8))
+        save(tmp_path / f"in/{split}/walk/right/0.png", pixels)
+        save(tmp_path / f"in/{split}/walk/right/1.png", pixels)
+    made = trim_borders(tmp_path / "in", tmp_path / "out", layout="clips")
+    boxes = {name: facts["box"] for name, facts in made.record["cropped"].items() if name.startswith("val")}
+    assert boxes == {f"val/walk/left/{n}.png": [5, 5, 12, 6] for n in range(4)} | {
+        f"val/walk/right/{n}.png": [11, 5, 12, 6] for n in range(2)
+    }
+    save(tmp_path / "in/val/walk/left/2.png", pixels[1:])
+    with pytest.raises(DataError, match=r"left/2.png: is 20 x 19 pixels, the first frame of its clip 20 x 20"):
+        trim_borders(tmp_path / "in", tmp_path / "other", layout="clips")
 
 
 def test_a_table_of_labels_follows_renamed_images(tmp_path: Path) -> None:

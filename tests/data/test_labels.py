@@ -10,6 +10,7 @@ import pytest
 
 from diva.data import layouts
 from diva.data.labels import shuffle_labels
+from diva.data.layouts.class_folders import read_image_folders
 from diva.errors import DataError, UsageError
 
 CLASSES = ("ant", "bee", "cow")
@@ -83,6 +84,19 @@ def test_only_the_share_asked_for_becomes_random_and_each_is_recorded(photos: Pa
         _, true, number = text.split()
         assert record.get(f"{true}/{number}.png", [[true], [label]]) == [[true], [label]]
     assert 8 <= wrong(now) <= 28
+
+
+def test_a_class_that_a_draw_empties_is_still_one_for_a_run(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        for label in CLASSES:
+            path = tmp_path / "few" / split / label / "1.png"
+            path.parent.mkdir(parents=True)
+            path.write_text(f"{split} {label} 1")
+    for seed in range(9):
+        shuffle_labels(tmp_path / "few", tmp_path / f"{seed}", how="redraw", seed=seed)
+        read = read_image_folders(tmp_path / f"{seed}")
+        assert {part.classes for part in read.values()} == {CLASSES} and read["val"].counts() == [1, 1, 1]
+    assert any(0 in read_image_folders(tmp_path / f"{seed}")["train"].counts() for seed in range(9))
 
 
 def test_the_seed_decides_and_nothing_else(photos: Path, tmp_path: Path) -> None:

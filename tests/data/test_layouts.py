@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from PIL import Image
 
 from diva.data import layouts
 from diva.data.layouts import Samples, clips, describe, detect, is_split, layout_of, read_splits, read_whole
+from diva.data.layouts.class_folders import read_image_folders
+from diva.data.layouts.writing import as_yaml
+from diva.data.yaml_files import read_yaml
 from diva.errors import DataError, DivaError, UsageError
 
 
@@ -37,6 +41,14 @@ def everything(samples: Samples, root: Path) -> list[tuple[str, tuple[int, ...],
         (samples.name(i), samples.targets(i), tuple(path.relative_to(root).as_posix() for path in samples.files(i)))
         for i in range(len(samples))
     ]
+
+
+def test_a_run_reads_the_classes_that_all_other_commands_read(tmp_path: Path) -> None:
+    names = [f"{split}/{label}/1.png" for split in ("train", "val", "test") for label in ("ant", "bee")]
+    folder = fill(tmp_path, *names, "test/cow/1.png", dataset="classes: [cow, bee, ant]\n")
+    read = read_image_folders(folder)
+    assert read == read_splits(folder) and read["train"].classes == ("cow", "bee", "ant")
+    assert read["train"].counts() == [0, 1, 1]
 
 
 MULTI = {"labels": "image,sun,sea\nx/2.png,0,1\n10.png,1,1\nx/1.jpg,0, 0\n"}
@@ -298,7 +310,7 @@ def test_every_layout_refuses_something() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[", "cannot be read as YAML"),
+        ("[", "is not YAML"),
         ("- a", "must be a mapping"),
         ("lay_out: pairs", "unknown key 'lay_out'; did you mean layout?"),
         ("layout: pear", "layout 'pear' is not known; did you mean pairs?"),
@@ -340,3 +352,29 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str, said: str) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(DivaError, match=said):
         layout_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text", ["notes: 2024-02-30\n", "notes: !!int x\n", "notes: " + "[" * 5000 + "\n", "a: b: c\n"]
+)
+def test_whatever_is_wrong_with_a_description_is_told_with_its_name(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=r"dataset.yaml: is not YAML"):
+        describe(fill(tmp_path, dataset=text))
+
+
+def test_a_description_is_read_as_it_was_written_in_the_spelling_of_json(tmp_path: Path) -> None:
+    said: dict[str, Any] = {
+        "about": 'Fünf, 5: #1 \U0001f600 \x85\u2028\x7f\ufeff\udcff "quoted"\nnext',
+        "classes": ["yes", "1", "null", "~", "2024-01-01", "a: b", ""],
+        "notes": {
+            "n": 3,
+            "x": [0.1, 1e-05, 1e300, -2.5e-07, float("inf"), None, True],
+            5: {},
+            "when": date(2024, 2, 29),
+        },
+        "source": {"at": datetime(2024, 2, 29, 1, 2, 3), "bytes": b"\x00\xff"},
+    }
+    path = tmp_path / "dataset.yaml"
+    path.write_bytes(as_yaml(said).encode())
+    assert read_yaml(path) == said
+    assert as_yaml({"classes": ["Fünf", "6"], "n": 2}) == 'classes: ["Fünf", "6"]\nn: 2\n'

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
@@ -142,3 +143,44 @@ def test_the_rarest_label_is_divided_first(monkeypatch: pytest.MonkeyPatch) -> N
     for seed in range(10):
         units = [Unit(key_of(seed, f"{i}"), 1, ((0, 1), (1, 1)) if i < 5 else ((0, 1),)) for i in range(100)]
         assert table(units, iterated(units, RATIOS), 2)[1] == [1, 1, 3]
+
+
+small = st.lists(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=3, unique_by=lambda pair: pair[0]),
+    min_size=3,
+    max_size=8,
+)
+
+
+def lacking(units: list[Unit], parts: Sequence[int], wanted: list[tuple[int, int]]) -> bool:
+    there = {(label, part) for unit, part in zip(units, parts, strict=True) for label, _ in unit.classes}
+    return not there.issuperset(wanted)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    small,
+    st.sampled_from([RATIOS, [Fraction(1, 2), Fraction(1, 2)], [Fraction(1, 10), Fraction(9, 10)]]),
+    st.integers(0, 99),
+)
+def test_what_some_partition_gives_every_part_all_three_ways_give(
+    drawn: list[list[tuple[int, int]]], ratios: list[Fraction], seed: int
+) -> None:
+    units = [
+        Unit(key_of(seed, str(i)), sum(n for _, n in classes), tuple(sorted(classes)))
+        for i, classes in enumerate(drawn)
+    ]
+    totals = partition._totals(units)
+    labels = sorted(totals)
+    quota = quotas([totals[label] for label in labels], ratios)
+    by_quota = [(c, p) for c, row in zip(labels, quota, strict=True) for p, n in enumerate(row) if n]
+    everywhere = [(c, p) for c in labels for p in range(len(ratios))]
+    for divide, wanted in ((stratified, by_quota), (grouped, everywhere), (iterated, everywhere)):
+        if lacking(units, divide(units, ratios), wanted):
+            every = product(range(len(ratios)), repeat=len(units))
+            assert all(lacking(units, parts, wanted) for parts in every), divide.__name__
+
+
+def test_sets_of_identical_samples_are_spread_over_all_parts() -> None:
+    units = [Unit(key_of(42, f"{n} {i}"), n, ((0, n),)) for i, n in enumerate((3, 3, 1))]
+    assert sorted(row for row in table(units, stratified(units, RATIOS), 1)[0]) == [1, 3, 3]

@@ -173,7 +173,8 @@ FORGED: list[tuple[dict[str, Any], str]] = [
     ({"folders": {"train": ["other"]}}, "is no split.json"),
     ({"parts": {"train": {"samples": [1]}}}, "is no split.json"),
     ({"parts": []}, "is no split.json"),
-    ({"parts": {"train": {"samples": ["bee/0.png"]}, "val": {"samples": ["bee/0.png"]}, "test": {"samples": []}}}, "names samples twice"),
+    ({"parts": {part: {"samples": ["bee/0.png"], "n_samples": 1, "counts": {}, "groups": None} for part in layouts.SPLITS}},
+     "names samples twice"),
     ({"schema": 9}, "has schema 9"),
     ({"kind": "other"}, "is no record of a split"),
 ]  # fmt: skip

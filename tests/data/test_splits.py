@@ -3,61 +3,24 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import re
 import shutil
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diva.data import layouts, splits, staging
+from diva.data import layouts, splits
 from diva.data.splits import Made, like, split
 from diva.errors import DataError, RecordError, UsageError
-
-
-def class_folders(root: Path, reverse: bool = False, **counts: int) -> Path:
-    """Files of distinct content, written in one order or the other; three in a row are of one writer."""
-    names = [(label, i) for label, n in counts.items() for i in range(n)]
-    for label, i in reversed(names) if reverse else names:
-        path = root / label / f"w{i // 3}" / f"page.{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(f"{label} {i}".encode())
-    return root
+from tests.data.photos import class_folders, content, counts, listed, names, tree
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     return class_folders(tmp_path / "photos", ant=50, bee=31, cow=5)
-
-
-def tree(root: Path) -> dict[str, Any]:
-    """Everything in a folder: content, modification time in ns, kind."""
-    return {
-        path.relative_to(root).as_posix(): (
-            path.stat().st_mtime_ns, path.is_symlink(), path.read_bytes() if path.is_file() else None
-        )
-        for path in sorted(root.rglob("*"))
-    }  # fmt: skip
-
-
-def listed(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def content(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def names(made: Made, part: str) -> set[str]:
-    return set(made.record["parts"][part]["samples"])
-
-
-def counts(made: Made) -> dict[str, list[int]]:
-    return {part: list(facts["counts"].values()) for part, facts in made.record["parts"].items()}
 
 
 # --- What is divided ---------------------------------------------------------------------------------------------------
@@ -187,6 +150,34 @@ def test_a_class_that_would_be_empty_is_refused_and_the_advice_works(photos: Pat
     assert set(advised) == {"train", "val", "test"}
     made = split(photos, tmp_path / "out", ratios=advised)
     assert all(all(row) for row in counts(made).values())
+
+
+def test_sets_of_identical_files_of_many_sizes_are_divided_at_the_usual_ratios(tmp_path: Path) -> None:
+    for i in range(7):
+        path = tmp_path / "photos/ant" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(min(i, 6) // 3))
+    assert sorted(part[0] for part in counts(split(tmp_path / "photos", tmp_path / "out")).values()) == [1, 3, 3]
+
+
+def test_what_no_ratios_would_mend_is_not_answered_with_the_ratios_given(tmp_path: Path) -> None:
+    lines = (
+        "013",
+        "124",
+        "235",
+        "346",
+        "450",
+        "561",
+        "602",
+    )  # no two colours of the points leave no line of one colour
+    for number, line in enumerate(lines):
+        for point in line:
+            path = tmp_path / f"photos/c{number}/{point}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(point)
+    with pytest.raises(DataError, match="no way was found while identical files are kept together") as refused:
+        split(tmp_path / "photos", tmp_path / "out", ratios={"train": 0.5, "test": 0.5})
+    assert "would do" not in str(refused.value)
 
 
 def test_a_class_with_fewer_samples_than_splits_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
@@ -329,135 +320,3 @@ def test_a_copy_that_is_another_is_refused_or_recorded(photos: Path, tmp_path: P
     published.write_text(published.read_text().replace('"seed": 42', '"seed": 41'))
     with pytest.raises(RecordError, match="contradicts its own digest"):
         like(photos, tmp_path / "out", published)
-
-
-# --- Places ------------------------------------------------------------------------------------------------------------
-
-
-def test_another_split_a_changed_source_and_a_changed_outcome_are_refused(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    split(photos, out)
-    with pytest.raises(DataError, match="seed 42, now 3"):
-        split(photos, out, seed=3)
-    with pytest.raises(DataError, match=r'ratios .*"train": "3/5".*, now .*"train": "1/2"'):
-        split(photos, out, ratios={"train": 0.5, "val": 0.3, "test": 0.2})
-    linked = next((out / "val").rglob("*.png"))
-    linked.unlink()
-    with pytest.raises(DataError, match=re.escape(f"1 removed ({linked.relative_to(out).as_posix()})")):
-        split(photos, out)
-    (photos / "ant/new.png").write_bytes(b"new")
-    with pytest.raises(DataError, match=r"1 sample added: ant/new\.png"):
-        split(photos, out)
-
-
-def test_a_list_is_not_taken_for_a_split(photos: Path, tmp_path: Path) -> None:
-    split(photos, tmp_path / "out", mode="list")
-    with pytest.raises(DataError, match="holds the list alone"):
-        split(photos, tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("out", "kind", "said"),
-    [
-        ("photos/out", UsageError, "is inside"),
-        ("photos/ant/../out", UsageError, "is inside"),
-        ("photos", UsageError, "is the data set itself"),
-        (".", UsageError, "is around"),
-        ("file", DataError, "is a file"),
-        ("mine", DataError, "holds files, but no split.json"),
-        ("file/out", DataError, "cannot be written"),
-    ],
-)
-def test_no_file_of_anyone_is_put_at_risk(
-    photos: Path, tmp_path: Path, out: str, kind: type[Exception], said: str
-) -> None:
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/letter").write_text("mine")
-    before = content(tmp_path)
-    with pytest.raises(kind, match=said):
-        split(photos, tmp_path / out)
-    assert content(tmp_path) == before
-
-
-# --- Whole or not at all -----------------------------------------------------------------------------------------------
-
-
-def in_a_child(run: Any) -> int | None:
-    child = multiprocessing.get_context("fork").Process(target=run)
-    child.start()
-    child.join(60)
-    return child.exitcode
-
-
-@pytest.mark.parametrize("after", [0, 1, 40, 85])
-def test_a_killed_split_leaves_nothing_and_is_made_anew(photos: Path, tmp_path: Path, after: int) -> None:
-    split(photos, tmp_path / "whole")
-
-    def killed() -> None:
-        def place(number: int, total: int) -> None:
-            if number > after:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        split(photos, tmp_path / "out", placing=place)
-
-    assert in_a_child(killed) == -signal.SIGKILL
-    assert not (tmp_path / "out").exists() and len(list(tmp_path.glob(".out.partial-*"))) == 1
-    split(photos, tmp_path / "out")
-    assert content(tmp_path / "out") == content(tmp_path / "whole")
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_an_interrupted_split_leaves_nothing(photos: Path, tmp_path: Path) -> None:
-    def interrupted(number: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        split(photos, tmp_path / "out", placing=interrupted)
-    assert listed(tmp_path) == ["photos"]
-
-
-def test_two_at_once_both_succeed(photos: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    inside, going, outcomes = context.Event(), context.Event(), context.Queue()
-
-    def first() -> None:
-        def place(number: int, total: int) -> None:
-            inside.set()
-            assert going.wait(30)
-
-        outcomes.put(split(photos, tmp_path / "out", placing=place).was_there)
-
-    def second() -> None:
-        assert inside.wait(30)
-        going.set()  # from here on the first one may end, or still be at work
-        outcomes.put(split(photos, tmp_path / "out").was_there)
-
-    children = [context.Process(target=run) for run in (first, second)]
-    for child in children:
-        child.start()
-    assert sorted(outcomes.get(timeout=60) for _ in children) == [False, True]
-    for child in children:
-        child.join(60)
-    assert listed(tmp_path) == ["out", "photos"]
-
-
-def test_a_folder_that_a_living_process_makes_is_waited_for(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-
-    def build() -> None:
-        try:
-            staging.build(tmp_path / "out", staging.Contents(texts={"a": b"b"}), "copy")
-        except FileExistsError:
-            answers.put("was there")
-
-    with staging.appearing(tmp_path / "out") as place:
-        (place / "a").write_text("a")
-        child = context.Process(target=build)
-        child.start()
-        child.join(1)
-        assert child.is_alive() and (place / "a").read_text() == "a"
-    assert answers.get(timeout=60) == "was there"
-    child.join(60)
-    assert (tmp_path / "out/a").read_text() == "a" and listed(tmp_path) == ["out"]

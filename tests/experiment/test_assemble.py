@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -19,7 +21,9 @@ from diva.data.sampling import stratified_order
 from diva.errors import UsageError
 from diva.experiment.assemble import assemble
 from diva.experiment.options import RunOptions
+from diva.experiment.run import locate_data
 from diva.learning.loop import Learner
+from diva.report.console import Console
 from diva.seeding import Seeds
 
 LABELS = [0] * 30 + [1] * 10
@@ -47,7 +51,8 @@ class Numbers(Task):
         """Forty samples to train on, five to evaluate."""
         few = Labelled(5)
         x = torch.arange(40.0)[:, None]
-        train = Labelled() if self.kind == "labelled" else TensorDataset(x, torch.tensor(LABELS))
+        tensors = TensorDataset(x, torch.tensor(LABELS)) if self.kind == "tensors" else TensorDataset(x, x[:, 0])
+        train = Labelled() if self.kind == "labelled" else tensors
         return Data(train, few, few, facts={"own": 1})
 
     def build_model(self, data: Data) -> nn.Module:
@@ -85,7 +90,18 @@ def test_a_larger_part_begins_with_the_smaller_one():
 def test_tensors_in_memory_stay_tensors():
     learner = assembled(Numbers(kind="tensors"), subset="6")
     assert type(learner.data.train) is TensorDataset
-    assert numbers(learner)[1:] == Seeds(1).order(40, "subset").tolist()[1:6]
+    assert numbers(learner) == numbers(assembled(Numbers(), subset="6"))
+
+
+def test_tensors_with_labels_keep_their_classes_in_proportion_and_others_are_said_to_have_none():
+    said: list[str] = []
+    assert Counter(LABELS[i] for i in numbers(assembled(Numbers(kind="tensors"), said=said, subset="8"))) == {
+        0: 6,
+        1: 2,
+    }
+    assert said == []
+    assembled(Numbers(kind="plain"), said=said, subset="8")
+    assert said == ["subset: the training split has no labels, hence drawn without regard to classes"]
 
 
 def test_without_the_option_nothing_is_recorded_or_wrapped():
@@ -148,3 +164,21 @@ def test_oversampling_reads_the_rare_class_as_often(folder):
 def test_two_cures_for_rare_classes_exclude_each_other(folder):
     with pytest.raises(UsageError, match="choose one"):
         assembled(classification(balance="oversample", class_weights=True), folder)
+
+
+def test_a_class_without_training_images_weighs_nothing_and_keeps_its_place(folder, tmp_path):
+    place = tmp_path / "greys"
+    shutil.copytree(folder.path, place)
+    (place / "dataset.yaml").write_text("classes: [b, empty, a]\n")
+    learner = assembled(classification(class_weights=True), replace(folder, path=place))
+    assert learner.data.facts["classes"] == ["b", "empty", "a"]
+    assert learner.data.constants["class_weights"].tolist() == [2.5, 0.0, 0.625]
+    images, labels = next(iter(learner.batches["train"].epoch(1)))
+    assert learner.task.training_step(learner.model, (images, labels), learner.data).loss.isfinite()
+
+
+def test_a_folder_whose_name_ends_as_a_card_s_is_data(folder, tmp_path):
+    shutil.copytree(folder.path, tmp_path / "greys.yaml")
+    console = Console(io.StringIO(), io.StringIO())
+    located = locate_data(str(tmp_path / "greys.yaml"), RunOptions(), console)
+    assert located is not None and located.folder.name == "greys.yaml" and located.footprint.n_files == 14

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from diva.data.layouts import class_folders, clips, multi_label, pairs, points, texts, unlabelled
 from diva.data.layouts.listing import class_names, images_under
+from diva.data.yaml_files import read_yaml
 from diva.errors import DataError, UsageError, nearest
 from diva.records.footprint import is_ignored
 
@@ -73,15 +74,10 @@ ABOUT = ("name", "title", "about", "licence", "citation", "homepage", "notes", "
 
 def describe(folder: Path) -> Description:
     """The description of a data set; DataError names the file, the key and what is allowed."""
-    import yaml
-
     path = folder / DESCRIPTION
     if not path.is_file():
         return Description()
-    try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({error})") from None
+    said = read_yaml(path) or {}
     if not isinstance(said, dict):
         raise DataError(f"{path}: must be a mapping, as in `layout: class folders`")
     keys = ("layout", "classes", "colours", "expectations", *ABOUT)

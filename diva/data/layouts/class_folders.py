@@ -61,15 +61,11 @@ def read(folder: Path, classes: tuple[str, ...] | None = None) -> ImageFolder:
 
 
 def read_image_folders(folder: Path) -> dict[str, ImageFolder]:
-    """The layout `train|val|test/<class>/<image>`; classes are those of train, in the order of their names.
+    """The layout `train|val|test/<class>/<image>`; classes are those of `dataset.yaml`, else those of train in the order of their names.
 
-    Raises DataError for a missing split, a class folder without an image, and a class that train does not have.
+    Raises DataError for a missing split, a class folder without an image, and a class that is none of these.
     """
-    missing = [name for name in ("train", "val", "test") if not (folder / name).is_dir()]
-    if missing:
-        raise DataError(
-            f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/, each with a folder per class. "
-            f"To make them: diva split {folder} --to NEW_FOLDER"
-        )
-    train = read(folder / "train")
-    return {"train": train, **{name: read(folder / name, train.classes) for name in ("val", "test")}}
+    from diva.data.layouts import read_splits  # which imports this module
+
+    splits = read_splits(folder, "class folders")
+    return {name: samples for name, samples in splits.items() if isinstance(samples, ImageFolder)}

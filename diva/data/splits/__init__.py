@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from diva.data import layouts, staging
+from diva.data.layouts.writing import as_yaml
 from diva.data.splits import groups, partition
 from diva.data.splits.items import Whole, contents_of, digest_of, read_items, source_files, tables
 from diva.data.splits.ratios import counted, refuse_empty, shares_of
@@ -155,10 +156,16 @@ def read_record(path: Path) -> dict[str, Any]:
     record = staging.read_record(path, "split")
     try:
         samples = [name for part in record["parts"].values() for name in part["samples"]]
-        ways: list[tuple[Any, type]] = [
+        ways: list[tuple[Any, Any]] = [
             (record["source"][key], str) for key in ("footprint", "layout", "name", "samples")
         ]
         ways += [(record["options"]["merge"], bool), *((name, str) for name in samples)]
+        for checked in (record["checks"]["identical_in_two_parts"], record["checks"]["identical_samples"]):
+            ways += [(checked["n"], int), *((name, str) for named in checked["samples"] for name in named)]
+        for part in record["parts"].values():
+            ways += [(part["n_samples"], int), (part["counts"], dict), (part["groups"], list | None)]
+            ways += [(n, int) for n in part["counts"].values()]
+        ways += [(record["options"]["seed"], int)]
         known = all(set(parts) <= set(record["parts"]) for parts in record["folders"].values())
         whole = bool(samples) and known and all(isinstance(value, kind) for value, kind in ways)
     except (KeyError, TypeError, AttributeError):
@@ -279,16 +286,18 @@ def _put(
     placing: Callable[[int, int], None] | None,
 ) -> Made:
     warnings = groups.warnings(record["checks"], whole)
-    contents = staging.Contents(texts={RECORD: staging.as_bytes(record)})
-    if mode != "list":
-        contents = _contents(whole, record, taken)
+    listed = staging.Contents(texts={RECORD: staging.as_bytes(record)})
     if not staging.is_there(out):
+        contents = listed if mode == "list" else _contents(whole, record, taken)
         try:
             staging.build(out, contents, "copy" if mode == "copy" else "link", placing)
             return Made(out, record, False, warnings)
         except FileExistsError:
             pass  # another process was first: then it must have made the same
-    _verify(out, record, contents, mode)
+    if _is_listed(out, record, mode):
+        staging.refuse_changed(out, listed)
+    else:  # whatever the mode is now: what was placed is verified
+        staging.refuse_changed(out, _contents(whole, record, taken))
     return Made(out, record, True, warnings)
 
 
@@ -316,8 +325,6 @@ def description_of(whole: Whole, record: Mapping[str, Any], key: str) -> bytes:
 
     `key` is what the record's digest is called there. Expectations of the source are left out: they may not hold.
     """
-    import yaml
-
     source = layouts.describe(whole.folder)
     told = {
         **source.about,
@@ -326,18 +333,18 @@ def description_of(whole: Whole, record: Mapping[str, Any], key: str) -> bytes:
         **({"colours": source.colours} if source.colours else {}),
         "source": {"name": record["source"]["name"], "footprint": record["source"]["footprint"], key: record["digest"]},
     }
-    return yaml.safe_dump(told, sort_keys=True, allow_unicode=True, width=120).encode()
+    return as_yaml(told).encode()
 
 
-def _verify(out: Path, record: Mapping[str, Any], contents: staging.Contents, mode: Mode) -> None:
-    """Refuse a folder that holds another split, or that is not as it was made."""
-    stored = staging.stored_record(out, RECORD, "split")
+def _is_listed(out: Path, record: Mapping[str, Any], mode: Mode) -> bool:
+    """Whether a folder that is there holds the list alone; refuse one that holds another split, or the list where files are wanted."""
+    staging.stored_record(out, RECORD, "split")
+    stored = read_record(out / RECORD)
     before, after = ({name for part in made["parts"].values() for name in part["samples"]} for made in (stored, record))
     kinds = (("added", after - before), ("removed", before - after))
     told = [f"{counted(len(names), 'sample')} {what}: {files.some_of(sorted(names))}" for what, names in kinds if names]
     staging.refuse_other(out, staging.unlike(stored, record, "; ".join(told)))
-    listed = {entry.name for entry in out.iterdir()} == {RECORD}
+    listed = {entry.name for entry in out.iterdir() if not footprint.is_ignored(entry.name)} == {RECORD}
     if listed and mode != "list":
         raise DataError(f"--to {out}: holds the list alone (--mode list); name another folder, or remove this one")
-    if listed or mode != "list":
-        staging.refuse_changed(out, contents)
+    return listed

@@ -12,10 +12,14 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 PASSES = 10  # over all units, at most, to make a greedy partition better
 IMPROVED_UP_TO = 50_000  # units; with more, one unit more or less here or there is no longer seen
+TRIED = 20_000  # units at most that are looked at to give a part a class that it lacks
+TRIED_IN_ALL = 500_000
+DEEP = 200  # moves at most in a chain
+ANY = -1  # in place of a class: samples at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def stratified(units: Sequence[Unit], ratios: Sequence[Fraction], may_lack: bool
                 else:
                     rest.append(number)
             members = rest
-    return parts
+    return _mended(units, parts, ratios, {(label, p) for label, row in wanted.items() for p, n in enumerate(row) if n})
 
 
 def grouped(units: Sequence[Unit], ratios: Sequence[Fraction]) -> list[int]:
@@ -69,7 +73,7 @@ def grouped(units: Sequence[Unit], ratios: Sequence[Fraction]) -> list[int]:
     parts = [-1] * len(units)
     for number in _largest_first(units, range(len(units))):
         parts[number] = state.place(units[number])
-    return _improved(units, parts, state)
+    return _mended(units, _improved(units, parts, state), ratios, _everywhere(units, len(ratios)))
 
 
 def iterated(units: Sequence[Unit], ratios: Sequence[Fraction]) -> list[int]:
@@ -109,7 +113,7 @@ def iterated(units: Sequence[Unit], ratios: Sequence[Fraction]) -> list[int]:
     state = _State(totals, n, ratios)
     for unit, part in zip(units, parts, strict=True):
         state.add(unit, part)
-    return _improved(units, parts, state)
+    return _mended(units, _improved(units, parts, state), ratios, _everywhere(units, len(ratios)))
 
 
 def quotas(totals: Sequence[int], ratios: Sequence[Fraction], may_lack: bool = False) -> list[list[int]]:
@@ -242,3 +246,95 @@ def _improved(units: Sequence[Unit], parts: list[int], state: _State) -> list[in
         if not moved:
             break
     return parts
+
+
+def _everywhere(units: Sequence[Unit], n_parts: int) -> set[tuple[int, int]]:
+    """Each class, and samples at all, in each part, where there are enough units for it."""
+    n_units = Counter(label for unit in units for label in _labels(unit))
+    return {(label, part) for label, n in n_units.items() if n >= n_parts for part in range(n_parts)}
+
+
+def _labels(unit: Unit) -> tuple[int, ...]:
+    """The classes of a unit, and ANY."""
+    return (*(label for label, _ in unit.classes), ANY)
+
+
+def _mended(
+    units: Sequence[Unit], parts: list[int], ratios: Sequence[Fraction], wanted: Collection[tuple[int, int]]
+) -> list[int]:
+    """Chains of moves that give a part a (class, part) of `wanted` that it lacks, and take none of them away from another.
+
+    With few units every possible chain is tried, so what can be had is had. Units of other classes are left alone.
+    """
+    n_units = {label: [0] * len(ratios) for label in {*_totals(units), ANY}}
+    for unit, part in zip(units, parts, strict=True):
+        for label in _labels(unit):
+            n_units[label][part] += 1
+    goals = sorted((sum(n_units[c]), c, p) for c, p in wanted if not n_units.get(c, [0] * len(ratios))[p])
+    if not goals:
+        return parts
+    state = _State(_totals(units), sum(unit.size for unit in units), ratios)
+    members: dict[int, list[int]] = {}
+    for number, unit in enumerate(units):
+        state.add(unit, parts[number])
+        for label in _labels(unit):
+            members.setdefault(label, []).append(number)
+    locked: set[int] = set()
+
+    def move(number: int, to: int) -> None:
+        here, parts[number] = parts[number], to
+        state.add(units[number], here, -1)
+        state.add(units[number], to)
+        for label in _labels(units[number]):
+            n_units[label][here] -= 1
+            n_units[label][to] += 1
+
+    def lost(number: int) -> list[tuple[int, int]]:
+        """What the part of a unit lacks without it."""
+        here = parts[number]
+        return [(c, here) for c in _labels(units[number]) if n_units[c][here] == 1 and (c, here) in wanted]
+
+    def fill(open_goals: list[tuple[int, int]], left: list[int]) -> bool:
+        """Moves that reach all the goals; False, and nothing moved, when there are none or too much was tried."""
+        open_goals = [(c, p) for c, p in open_goals if not n_units[c][p]]
+        if not open_goals:
+            return True
+        free = {c: [number for number in members.get(c, ()) if number not in locked] for c, _ in open_goals}
+        label, part = min(open_goals, key=lambda goal: (len(free[goal[0]]), goal))
+        left[0] -= sum(map(len, free.values()))
+        tried = sorted(
+            free[label],
+            key=lambda number: (
+                len(lost(number)),
+                _added(state, units[number], parts[number], part),
+                units[number].key,
+            ),
+        )
+        for number in tried:
+            if left[0] < 0 and lost(number):
+                return False
+            here, more = parts[number], lost(number)
+            move(number, part)
+            locked.add(number)
+            if len(locked) < DEEP and fill([*open_goals, *more], left):
+                return True
+            locked.remove(number)
+            move(number, here)
+        return False
+
+    in_all = TRIED_IN_ALL
+    for _, label, part in goals:
+        left = [min(TRIED, in_all)]
+        before = left[0]
+        fill([(label, part)], left)
+        locked.clear()
+        in_all = max(0, in_all - (before - left[0]))
+    return parts
+
+
+def _added(state: _State, unit: Unit, here: int, to: int) -> float:
+    """How much farther from the shares the parts are when a unit moves."""
+    state.add(unit, here, -1)
+    difference = state.cost(unit, to) - state.cost(unit, here)
+    state.add(unit, here)
+    return difference

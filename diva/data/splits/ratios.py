@@ -6,6 +6,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from diva.data.layouts import SPLITS
 from diva.data.splits import partition
 from diva.errors import DataError, UsageError
 from diva.records import files
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from diva.data.splits.items import Item, Whole
 
-NAMES = ("train", "val", "test")
 DEFAULT = {"train": Fraction(3, 5), "val": Fraction(1, 5), "test": Fraction(1, 5)}
 TOLERANCE = Fraction(1, 10**9)
 
@@ -24,8 +24,8 @@ def shares_of(ratios: Mapping[str, Fraction | float | str] | None, kfold: int) -
     """The parts and their shares, in the order in which they are filled: test first, train last."""
     given = {} if ratios is None else {name: _fraction(name, value) for name, value in ratios.items()}
     for name, share in given.items():
-        if name not in NAMES:
-            raise UsageError(f"--{name}: no such split; allowed: {', '.join(NAMES)}")
+        if name not in SPLITS:
+            raise UsageError(f"--{name}: no such split; allowed: {', '.join(SPLITS)}")
         if not 0 <= share <= 1:
             raise UsageError(f"--{name} {ratios[name] if ratios else ''}: a ratio lies between 0 and 1")
     if kfold:
@@ -42,7 +42,7 @@ def shares_of(ratios: Mapping[str, Fraction | float | str] | None, kfold: int) -
         raise UsageError(
             "--train 0: a data set without training samples; to only list or link samples, no split is needed"
         )
-    return {name: shares[name] / total for name in reversed(NAMES) if shares.get(name)}
+    return {name: shares[name] / total for name in reversed(SPLITS) if shares.get(name)}
 
 
 def _folds(given: Mapping[str, Fraction], kfold: int) -> dict[str, Fraction]:
@@ -99,7 +99,9 @@ def refuse_empty(
         way = f"they lie in {counted(n_units, kind)}{hint}, {len(parts)} are needed"
     else:
         ratio = None if by_group else _ratio_for(n, shares)
-        way = f"{ratio} would do" if ratio else "another --seed or other ratios may do"
+        kept = "groups are" if by_group else "identical files are" if len(members) < len(whole.items) else ""
+        none = f"no way was found{f' while {kept} kept together' if kept else ''}, other ratios may do"
+        way = f"{ratio} would do" if ratio else none
     more = f" ({len(lacking)} such classes)" if len(lacking) > 1 else ""
     raise DataError(
         f"{whole.folder}: the class {named} has {counted(n, 'sample')}, and {without} would get none at {_told(shares)}{more}; {way}. "
@@ -108,8 +110,8 @@ def refuse_empty(
 
 
 def _ratio_for(n: int, shares: Mapping[str, Fraction]) -> str | None:
-    """Ratios near those given at which every part gets one of `n` samples; None where folds are made."""
-    if "train" not in shares:
+    """Ratios near those given at which every part gets one of `n` samples; None where folds are made, or where it is not the ratios."""
+    if "train" not in shares or 0 not in partition.quotas([n], list(shares.values()))[0]:
         return None
     least = Fraction(-(-100 // n), 100)
     others = {name: max(share, least) for name, share in shares.items() if name != "train"}
@@ -121,7 +123,7 @@ def _ratio_for(n: int, shares: Mapping[str, Fraction]) -> str | None:
 
 def _told(shares: Mapping[str, Fraction]) -> str:
     if "train" in shares:
-        return " ".join(f"--{name} {float(shares[name]):g}" for name in NAMES if name in shares)
+        return " ".join(f"--{name} {float(shares[name]):g}" for name in SPLITS if name in shares)
     test = f" --test {float(shares['test']):g}" if "test" in shares else ""
     return f"--kfold {sum(name != 'test' for name in shares)}{test}"
 
@@ -133,4 +135,4 @@ def counted(n: int, noun: str) -> str:
 
 def _order(part: str) -> int:
     """train, val, test, then folds."""
-    return NAMES.index(part) if part in NAMES else len(NAMES)
+    return SPLITS.index(part) if part in SPLITS else len(SPLITS)
