@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 
-from diva.data.images import decoded, unreadable
+from diva.data.images import decoded, opened, unreadable
 from diva.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Pixels:
 
         path, (height, width) = self.paths[index], self.size
         try:
-            with Image.open(path) as opened:
-                image = decoded(opened, self.mode)
+            with opened(path) as source:
+                image = decoded(source, self.mode)
                 if image.size != (width, height):
                     image = image.resize((width, height), Image.Resampling.BILINEAR)
                 return numpy.asarray(image).reshape(self.shape)

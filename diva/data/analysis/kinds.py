@@ -14,6 +14,7 @@ import numpy
 
 from diva.data.analysis.statistics import MOST_AT_ONCE, ROW, Measured, Turn, content_of, reason_of
 from diva.data.analysis.workers import over_ranges
+from diva.data.images import opened
 from diva.data.layouts.clips import frames_of
 from diva.errors import DataError
 
@@ -78,9 +79,7 @@ def code_order(code: str) -> tuple[int, int, str]:
 
 
 def _codes(path: str, size: tuple[int, int]) -> dict[str, int]:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(content_of(path))) as mask:
+    with opened(io.BytesIO(content_of(path))) as mask:
         if size != (0, 0) and (mask.height, mask.width) != size:
             raise DataError(f"is {mask.width} x {mask.height}, its image {size[1]} x {size[0]}")
         image = mask if mask.mode in ("1", "L", "P", "RGB") or mask.mode.startswith("I") else mask.convert("RGB")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy
 
 from diva.data.analysis.workers import over_ranges
-from diva.data.images import decoded, is_grey
+from diva.data.images import decoded, is_grey, opened
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -209,12 +209,10 @@ def read_modes(files: Files, kind: Kind) -> set[str]:
     """The modes that occur, from the files' heads alone; DataError names one that is no image."""
 
     def work(start: int, stop: int) -> tuple[set[str], list[tuple[int, str]]]:
-        from PIL import Image
-
         found, bad = set(), []
         for index in range(start, stop):
             try:
-                with Image.open(files.path(index)) as image:
+                with opened(files.path(index)) as image:
                     found.add(image.mode)
             except Exception as error:  # as above
                 bad.append((index, reason_of(error)))
@@ -253,11 +251,9 @@ class Turn:
 
     def add(self, place: int, group: int, content: bytes, mode: Mode | None) -> None:
         """Decode one image and note what there is to note."""
-        from PIL import Image
-
-        with Image.open(io.BytesIO(content)) as opened:
-            own_mode, own_format = opened.mode, opened.format or ""
-            image = decoded(opened, mode or ("L" if is_grey(own_mode) else "RGB"))
+        with opened(io.BytesIO(content)) as source:
+            own_mode, own_format = source.mode, source.format or ""
+            image = decoded(source, mode or ("L" if is_grey(own_mode) else "RGB"))
             sha256 = self._count(group, image)
             width, height = image.size
             self._look(place, image)
