@@ -16,6 +16,7 @@ from diva.data.analysis.inventory import WHOLE, masks_of, take_inventory
 from diva.data.analysis.statistics import Way, measure
 from diva.data.images import decoder
 from diva.data.layouts import describe, layout_of
+from diva.data.masks import colour_codes, shown
 from diva.errors import DataError, RecordError
 from diva.records import footprint
 from diva.records.files import read_json, sha256_bytes, write_json
@@ -163,8 +164,13 @@ def _counted(inventory: Inventory) -> dict[str, Any]:
         "class_counts": counts if has_classes else {},
         "class_weights": weights if has_classes else [],
         "labels_per_image": per_image,
-        "unreadable": [],
+        "unreadable": _told(inventory, []),
     }
+
+
+def _told(inventory: Inventory, found: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """The files that cannot be read, then the folders that cannot be listed."""
+    return [{"path": path, "reason": reason} for path, reason in (*found, *inventory.problems)]
 
 
 def inverse_frequency(counts: list[int]) -> list[float | None]:
@@ -208,7 +214,7 @@ def _images(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
         "formats": found.tally("format"),
         "modes": found.tally("mode"),
         "decoder": decoder(),
-        "unreadable": [{"path": inventory.name(index), "reason": reason} for index, reason in found.unreadable],
+        "unreadable": _told(inventory, [(inventory.name(index), reason) for index, reason in found.unreadable]),
         "duplicates": _duplicates(inventory, found, way),
     }
 
@@ -228,12 +234,10 @@ def _histogram(values: NDArray[Any], among: NDArray[Any] | None = None) -> dict[
 def _duplicates(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
     readable = found.rows["readable"].astype(numpy.bool_)
     groups = duplicates.exact_groups(found.rows["sha256"], readable)
-    known = {index: number for number, group in enumerate(groups) for index in group}
     large = readable & (numpy.minimum(found.rows["height"], found.rows["width"]) >= LEAST_SIDE)
+    large[[index for group in groups for index in group[1:]]] = False  # the first of the same content stands for all
     pairs = duplicates.similar_pairs(found.rows["rows"], found.rows["columns"], large) if way.similar else []
     complete = len(pairs) < duplicates.MOST_CANDIDATES
-    pairs = [pair for pair in pairs if known.get(pair[1], -1) != known.get(pair[2], -2)]
-
     candidates = [
         {"samples": [inventory.name(one), inventory.name(two)], "bits": bits, "leak": _leaks(inventory, [one, two])}
         for bits, one, two in duplicates.confirmed(pairs, found.rows["grid"])
@@ -310,10 +314,12 @@ def _masks(
 
 
 def _code_names(inventory: Inventory, codes: list[str]) -> list[str | None]:
-    """What dataset.yaml calls the codes: `colours:` by colour, else `classes:` by number; None where it says nothing."""
-    colours = {key.lower(): value for key, value in describe(inventory.folder).colours.items()}
-    numbered = dict(enumerate(inventory.classes))
-    return [colours.get(code) or (numbered.get(int(code)) if code.isdecimal() else None) for code in codes]
+    """What dataset.yaml calls the codes: the class of a colour in `colours:`, else `classes:` by number; None where it says nothing."""
+    colours = describe(inventory.folder).colours
+    classes = inventory.classes or tuple(colours)
+    named = {shown(code, "colour"): classes[n] for code, n in colour_codes(colours, classes).items()} if colours else {}
+    named |= {str(number): name for number, name in enumerate(inventory.classes)}
+    return [named.get(code) for code in codes]
 
 
 def _texts(inventory: Inventory) -> dict[str, Any]:

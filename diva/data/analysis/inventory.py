@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy
 
@@ -42,6 +42,7 @@ class Inventory:
     many: NDArray[numpy.bool_] | None = None  # (N, classes), multi label
     files: Files | None = None  # the image of each sample
     samples: dict[str, Samples] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)  # folders that cannot be listed, `a/b/`, and why
 
     def __len__(self) -> int:
         return sum(self.splits.values())
@@ -134,6 +135,7 @@ def _stream(folder: Path, layout: Layout, parts: dict[str, Path], classes: tuple
     """Class folders and unlabelled images: no object per image is ever made."""
     labels = array("i")
     splits: dict[str, int] = {}
+    problems: list[tuple[str, str]] = []
 
     def names() -> Iterator[str]:
         nonlocal classes
@@ -141,17 +143,17 @@ def _stream(folder: Path, layout: Layout, parts: dict[str, Path], classes: tuple
             before = len(labels)
             prefix = "" if split == WHOLE else f"{split}/"
             if layout == "images":
-                for name in walk_images(os.fspath(place)):
+                for name in walk_images(os.fspath(place), prefix, problems):
                     labels.append(-1)
-                    yield prefix + name
+                    yield name
             else:
                 found = classes
                 for label, inside, all_classes in folders_by_class(place, classes, "image"):
-                    found, n = all_classes, len(labels)
-                    for name in walk_images(os.fspath(inside)):
+                    found, before_class = all_classes, (len(labels), len(problems))
+                    for name in walk_images(os.fspath(inside), f"{prefix}{inside.name}/", problems):
                         labels.append(label)
-                        yield f"{prefix}{inside.name}/{name}"
-                    if len(labels) == n:
+                        yield name
+                    if (len(labels), len(problems)) == before_class:
                         raise DataError(f"{inside}: holds no image; remove the folder or fill it")
                 classes = found
             splits[split] = len(labels) - before
@@ -160,23 +162,39 @@ def _stream(folder: Path, layout: Layout, parts: dict[str, Path], classes: tuple
 
     files = Files(folder, names())
     numbers = None if layout == "images" else numpy.array(labels, numpy.int32)
-    return Inventory(folder, layout, classes or (), splits, numbers, files=files)
+    return Inventory(folder, layout, classes or (), splits, numbers, files=files, problems=problems)
 
 
-def walk_images(folder: str, inner: str = "", above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
-    """The images below a folder as `images_under` lists them, one after the other, in the order of their paths' bytes."""
-    facts = os.stat(folder)  # noqa: PTH116 - text, not Path objects
-    identity = facts.st_dev, facts.st_ino
-    if identity in above:  # a link that leads back; the footprint refuses it with its name
+def walk_images(
+    folder: str, inner: str, problems: list[tuple[str, str]], above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[str]:
+    """The images below a folder as `images_under` lists them, one after the other, in the order of their paths' bytes.
+
+    `inner`, "" or with a slash at its end, stands before each. What cannot be listed is added to `problems`, with the reason.
+    """
+    entries = []
+    try:
+        facts = os.stat(folder)  # noqa: PTH116 - text, not Path objects
+        identity = facts.st_dev, facts.st_ino
+        if identity in above:  # a link that leads back; the footprint refuses it with its name
+            return
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                is_folder = _is_folder(entry)
+                if not (entry.name.startswith(".") if is_folder else is_ignored(entry.name)):
+                    entries.append((os.fsencode(entry.name) + (b"/" if is_folder else b""), is_folder, entry.name))
+    except OSError as error:
+        problems.append((inner, error.strerror or str(error)))
         return
-    with os.scandir(folder) as listing:
-        entries: list[Any] = [
-            (os.fsencode(entry.name) + (b"/" if entry.is_dir() else b""), entry.is_dir(), entry.name)
-            for entry in listing
-            if not is_ignored(entry.name)
-        ]
     for _, is_folder, name in sorted(entries):
         if is_folder:
-            yield from walk_images(os.path.join(folder, name), f"{inner}{name}/", above | {identity})  # noqa: PTH118
+            yield from walk_images(os.path.join(folder, name), f"{inner}{name}/", problems, above | {identity})  # noqa: PTH118
         elif os.path.splitext(name)[1].lower() in IMAGES:  # noqa: PTH122
             yield inner + name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that cannot be followed; reading it says why
+        return False

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import stat
 from array import array
 from bisect import bisect_right
 from collections import Counter
@@ -194,9 +195,12 @@ def measure(
 
 def content_of(path: str) -> bytes:
     """The bytes of a file, with as few calls of the system as there can be."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which means something for pipes alone: they do not block
     try:
-        size, parts = os.fstat(descriptor).st_size, []
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError("is no regular file")
+        size, parts = facts.st_size, []
         while size > 0 and (part := os.read(descriptor, size)):
             parts.append(part)
             size -= len(part)

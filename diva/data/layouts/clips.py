@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diva.data.images import decoded, opened
 from diva.data.layouts.listing import class_names, folders_by_class, images_under, relative
 from diva.errors import DataError
 
@@ -87,6 +86,8 @@ def _in_time(name: str) -> tuple[list[tuple[bytes, int]], bytes]:
 def frames_of(files: tuple[Path, ...]) -> Iterator[Image.Image]:
     """The frames of a clip, decoded one after the other as RGB; DataError names a file that cannot be read."""
     from PIL import ImageSequence
+
+    from diva.data.images import decoded, opened  # here: numpy is not loaded where nothing is decoded
 
     for path in files:
         try:

@@ -21,7 +21,11 @@ def class_names(folder: Path) -> list[str]:
     """The names of the folders in a folder, hidden ones left out, in the order of their bytes."""
     if not folder.is_dir():
         return []
-    return sorted((e.name for e in os.scandir(folder) if e.is_dir() and not is_ignored(e.name)), key=os.fsencode)
+    try:
+        names = [entry.name for entry in os.scandir(folder) if not _is_hidden(entry.name) and entry.is_dir()]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+    return sorted(names, key=os.fsencode)
 
 
 def files_under(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -32,7 +36,7 @@ def files_under(folder: Path, suffixes: Collection[str]) -> list[Path]:
     top = os.path.join(folder, "")  # noqa: PTH118 - text, not Path objects: a tenth of the time
     found: list[str] = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
-        folders[:] = [name for name in folders if not is_ignored(name)]
+        folders[:] = [name for name in folders if not _is_hidden(name)]
         for name in folders:
             _refuse_loop(place, name)
         found += [
@@ -41,6 +45,11 @@ def files_under(folder: Path, suffixes: Collection[str]) -> list[Path]:
             if os.path.splitext(name)[1].lower() in suffixes and not is_ignored(name)  # noqa: PTH122
         ]
     return [Path(path) for path in sorted(found, key=lambda path: os.fsencode(path[len(top) :]))]
+
+
+def _is_hidden(folder: str) -> bool:
+    """Whether a folder of this name is left out: only what a footprint ignores in folders, not `rot~` or `x.part`."""
+    return folder.startswith(".")
 
 
 def _refuse_unreadable(error: OSError) -> None:
