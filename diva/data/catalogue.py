@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 import diva
 from diva.data.places import cannot_write, locked, made, prepare_root
+from diva.data.yaml_files import read_yaml
 from diva.errors import DataError, nearest
 
 SCHEMES = ("https", "http", "ftp")
@@ -85,6 +87,15 @@ class Card(BaseModel):
             raise ValueError("two of its `files:` have the same name")
         return self
 
+    @field_validator("options", "expectations")
+    @classmethod
+    def _plain_values(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            json.dumps(values, default=str)
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError("holds itself, or keys that are no text") from None
+        return values
+
     @property
     def n_bytes(self) -> int | None:
         """Bytes to download, None when the size of a file is not known."""
@@ -128,14 +139,9 @@ def card(wanted: str | Path) -> Card:
 
 
 def _read(path: Path) -> Card:
-    try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such card; the catalogue has {', '.join(names())}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+    if not os.path.exists(path):  # noqa: PTH110 - false, not an error, for a name that is too long
+        raise DataError(f"{path}: no such card; the catalogue has {', '.join(names())}")
+    said = read_yaml(path)
     if not isinstance(said, dict):
         raise DataError(f"{path}: must be a mapping, as in `name: cells`; known keys: {', '.join(Card.model_fields)}")
     try:

@@ -246,3 +246,11 @@ def test_the_size_of_a_download_is_known_when_all_sizes_are():
     files = [SourceFile(name="a", size=1), SourceFile(name="b", size=2)]
     assert Card(name="x", title="x", format="y", files=files).n_bytes == 3
     assert Card(name="x", title="x", format="y", files=[*files, SourceFile(name="c")]).n_bytes is None
+
+
+@pytest.mark.parametrize("key", ["options", "expectations"])
+@pytest.mark.parametrize("value", ["&a {b: *a}", "{2024-01-01: 1}"])
+def test_values_that_cannot_be_noted_are_refused_with_their_key(tmp_path, key, value):
+    (tmp_path / "cells.yaml").write_text(f"format: idx\nfiles: [{{name: a}}]\n{key}: {value}\n")
+    with pytest.raises(DataError, match=f"cells.yaml: {key}"):
+        card(tmp_path / "cells.yaml")

@@ -11,13 +11,13 @@ import yaml
 from PIL import Image
 
 from diva.data import bundled
-from diva.data.catalogue import Card
+from diva.data.catalogue import Card, card
 from diva.data.download import download
 from diva.data.places import locked
 from diva.errors import DataError, UsageError
 from diva.records import footprint
 from tests.data import server as serving
-from tests.data.site import LEFT, Told, contents_of
+from tests.data.site import LEFT, PATIENCE, Told, contents_of
 
 # --- What is made -----------------------------------------------------------------------------------------------------
 
@@ -106,6 +106,56 @@ def test_the_footprint_of_a_folder_that_was_here_once_is_not_believed(site, monk
     assert not site.get().fresh
 
 
+def test_the_footprint_goes_where_others_look_for_it(site, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(site.folder / "cache"))
+    site.data_root.mkdir()
+    (site.data_root / "whole").write_text("")
+    footprint.check(site.data_root)  # from now on a file beside the cells would be a change of the whole
+    (site.folder / "data" / "whole").unlink()
+    made = site.get()
+    assert footprint.location(site.cells).is_relative_to(site.folder / "cache")
+    assert footprint.read(footprint.location(site.cells)).digest == made.footprint.digest
+    assert site.listing() == ["cells", "cells.download.json"] and not site.get().fresh
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda card: card.update(val=0.5), "val 0.2, now 0.5"),
+        (lambda card: card.update(options={"first_label": 1}), "first_label null, now 1"),
+        (lambda card: card.update(classes=list("abcdefghij")), 'classes ["0", .*now ["a", "b"'),
+        (lambda card: card["files"][0].update(split="test"), 'train-.*split "train", now "test"'),
+        (lambda card: card["files"][0].update(sha256="0" * 64), 'train-.*sha256 "[0-9a-f]+", now "0+"'),
+        (lambda card: card["files"].append({**card["files"][0], "name": "more.gz"}), "without the file more.gz"),
+    ],
+)
+def test_a_folder_made_from_another_card_is_refused_with_what_differs(site, change, told):
+    del site.card["files"][0]["sha256"]
+    site.get()
+    change(site.card)
+    with pytest.raises(
+        DataError, match=f"cells: was made from another card: {told}.*; move it away".replace('["', '\\["')
+    ):
+        site.get()
+
+
+def test_what_does_not_shape_the_content_may_change_in_a_card(site):
+    digest = site.get().footprint.digest
+    site.card["about"] = "more of them"
+    site.card["files"][0]["urls"] = ["https://example.org/"]
+    site.card["files"][0]["md5"] = "0" * 32  # was not known at first
+    assert not site.get().fresh
+    site.card |= {"options": {"transposed": False}, "footprint": digest}  # said otherwise, and the same comes out
+    assert not site.get().fresh
+
+
+def test_a_date_in_a_card_is_written_as_text(site):
+    with site.path.open("a") as file:
+        file.write("options: {since: 2024-02-03}\nexpectations: {until: 2024-02-04}\n")
+    for fresh in (True, False):
+        assert download(card(site.folder / "cells.yaml"), site.cells, site.told, patience=PATIENCE).fresh == fresh
+
+
 def test_a_folder_that_is_something_else_is_left_alone(site):
     site.cells.mkdir(parents=True)
     (site.cells / "thesis.tex").write_text("precious")
@@ -183,6 +233,21 @@ def test_archives_are_kept_on_demand_and_used_by_the_next_download(site):
     assert site.get().fresh and site.asked() == n
     assert contents_of(site.cells) == before and (site.data_root / "cells.download.json").read_bytes() == noted
     assert contents_of(site.data_root / "cells.archives") == site.contents
+
+
+@pytest.mark.parametrize("moment", ["_keep", "_note_footprint"])
+def test_archives_are_kept_whenever_a_download_is_killed(site, monkeypatch, moment):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(f"diva.data.download.{moment}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            site.get(keep_archive=True)
+    site.get(keep_archive=True)
+    assert site.listing() == sorted([*LEFT, "cells.archives"])
+    assert contents_of(site.data_root / "cells.archives") == site.contents
+    assert all(len(site.server.asked(f"pub/{file['name']}")) == 1 for file in site.card["files"])
 
 
 def test_a_kept_archive_that_was_damaged_is_fetched_again(site):

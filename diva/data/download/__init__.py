@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from diva.data.archives import is_foreign
 from diva.data.catalogue import write_bundled
 from diva.data.download import given as given_files
+from diva.data.download import notes
 from diva.data.download.sources import PATIENCE, Fetched, fetch, need_room, text_of_size
 from diva.data.places import cannot_write, locked, made, prepare_root, remove
-from diva.errors import DataError, RecordError, UsageError, nearest
+from diva.data.yaml_files import read_yaml
+from diva.errors import DataError, UsageError, nearest
 from diva.records import footprint
-from diva.records.files import read_json, write_json
+from diva.records.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "dataset.yaml"
 LICENCE = "LICENCE.txt"
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -79,22 +80,17 @@ def download(
     with locked(folder, wait=False):
         if folder.exists():
             return _there_already(card, folder)
-        if card.bundled is not None:
-            write_bundled(card, folder)
-            found = _note_footprint(folder, footprint.take(folder))
-            remove(workshop_of(folder))
-            return Downloaded(card.name, folder, found, (), fresh=True)
         try:
+            if card.bundled is not None:
+                write_bundled(card, folder)
+                found = _note_footprint(folder, footprint.take(folder))
+                remove(workshop_of(folder))
+                return Downloaded(card.name, folder, found, (), fresh=True)
             return _make(card, folder, listener, given, patience, keep_archive=keep_archive)
         except OSError as error:
             if error.errno is None:  # not the system's, but a library's
                 raise
             raise cannot_write(folder.parent if error.filename is None else Path(error.filename), error) from error
-
-
-def record_of(folder: Path) -> Path:
-    """Where it is noted what a data set was made of: beside it."""
-    return folder.with_name(f"{folder.name}.download.json")
 
 
 def archives_of(folder: Path) -> Path:
@@ -117,21 +113,24 @@ def _there_already(card: Card, folder: Path) -> Downloaded:
             f"{folder}: exists, and is not {card.name} as diva download makes it (no {DESCRIPTION} says so); "
             "choose another place with --to, or move it away"
         )
+    told = notes.unlike(card, folder) if card.bundled is None and card.footprint is None else ""
+    if told:
+        raise DataError(
+            f"{folder}: was made from another card: {told}; move it away to make it anew, or choose another place with --to"
+        )
     found, _ = footprint.check(folder)
     if card.footprint is not None and found.digest != card.footprint:
         raise DataError(
             f"{folder}: has footprint {found.digest}, its card says {card.footprint}; "
             "move it away to download it again, or see what differs with diva verify --against"
         )
-    return Downloaded(card.name, folder, found, tuple(_recorded(folder).values()), fresh=False)
+    return Downloaded(card.name, folder, found, tuple(notes.recorded(folder).values()), fresh=False)
 
 
 def _names(description: Path, name: str) -> bool:
-    import yaml
-
     try:
-        said = yaml.safe_load(description.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        said = read_yaml(description)
+    except DataError:
         return False
     return isinstance(said, dict) and said.get("name") == name
 
@@ -169,11 +168,12 @@ def _make(
         _convert(card, local, partial, workshop / "unpacked", listener)
         _describe(card, partial)
         found = _checked_footprint(card, partial, listener)
-        _write_record(card, folder, files)
+        note = notes.record(card, folder, files)
+        _put(folder, notes.record_of(folder), lambda path: write_json(path, note))
+        if keep_archive:  # once the folder is there, nobody asks for them again
+            _keep(folder, fetched)
         footprint.location(folder).unlink(missing_ok=True)  # of a folder that was here once
     _note_footprint(folder, found)
-    if keep_archive:
-        _keep(folder, fetched)
     remove(workshop)
     return Downloaded(card.name, folder, found, files, fresh=True)
 
@@ -205,7 +205,7 @@ def _collect(
     card: Card, folder: Path, given: Given, listener: Listener, patience: Patience
 ) -> tuple[dict[str, Fetched], dict[str, Path]]:
     """Every file of the card, verified; and where each lies, which is the unpacked folder for those that need no archive."""
-    recorded = _recorded(folder)
+    recorded = notes.recorded(folder)
     fetched: dict[str, Fetched] = {}
     local: dict[str, Path] = {}
     for source in card.files:
@@ -223,7 +223,7 @@ def _collect(
             continue
         if not source.checksums and before is None:
             listener.say(
-                f"{source.name}: the card gives no checksum; its sha256 {one.sha256} is noted in {record_of(folder).name} "
+                f"{source.name}: the card gives no checksum; its sha256 {one.sha256} is noted in {notes.record_of(folder).name} "
                 "and compared from now on"
             )
         fetched[source.name], local[source.name] = one, one.path
@@ -254,7 +254,7 @@ def _one(
         except DataError as error:
             listener.say(f"{error}; another is looked for")
         else:
-            row = _recorded(folder).get(source.name, {})
+            row = notes.recorded(folder).get(source.name, {})
             return replace(one, url=row["url"] if row.get("sha256") == one.sha256 else "file")
     workshop = workshop_of(folder)
     if source.size is not None and not (workshop / source.name).exists():
@@ -314,7 +314,7 @@ def _describe(card: Card, folder: Path) -> None:
         "notes": card.notes,
         "expectations": card.expectations,
     }
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in about.items() if value]
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False, default=str)}\n" for key, value in about.items() if value]
     (folder / DESCRIPTION).write_text("".join(lines), encoding="utf-8")
     parts = (card.title, f"Licence: {card.licence}", card.citation and f"Please cite: {card.citation}", card.homepage)
     (folder / LICENCE).write_text("".join(f"{part.strip()}\n" for part in parts if part), encoding="utf-8")
@@ -348,30 +348,17 @@ def _note_footprint(folder: Path, found: footprint.Footprint) -> footprint.Footp
 
 
 def _put(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file in the workshop and move it into place: what a killed process leaves of it goes with the workshop."""
+    """Write a file beside the folder by way of the workshop: what a killed process leaves of it goes with the workshop.
+
+    One that lies elsewhere, perhaps on another disk, is written there at once.
+    """
+    if path.parent.resolve() != folder.parent.resolve():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path)
+        return
     workshop_of(folder).mkdir(exist_ok=True)
     write(workshop_of(folder) / path.name)
     (workshop_of(folder) / path.name).replace(path)
-
-
-def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
-    """What was noted of the files that this data set was made of, by name; a damaged note is a DataError."""
-    path = record_of(folder)
-    if not path.exists():
-        return {}
-    try:
-        said = read_json(path)
-        return {str(one["name"]): dict(one) for one in said["files"]}
-    except (RecordError, KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: is damaged; delete it to download without comparing with the first time") from None
-
-
-def _write_record(card: Card, folder: Path, files: tuple[dict[str, Any], ...]) -> None:
-    """Note what the data set is made of; of a file that was noted before and not needed now, the note stays."""
-    merged = {**_recorded(folder), **{one["name"]: one for one in files}}
-    rows = [merged[name] for name in sorted(merged)]
-    record = {"schema": SCHEMA, "name": card.name, "files": rows}
-    _put(folder, record_of(folder), lambda path: write_json(path, record))
 
 
 def _keep(folder: Path, fetched: dict[str, Fetched]) -> None:
