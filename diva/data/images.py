@@ -134,13 +134,24 @@ def image_statistics(folders: Mapping[str, ImageFolder], root: Path, digest: str
             stored = read_json(cache)
         except RecordError:
             stored = {}
-        if isinstance(stored, dict) and stored.get("key") == key:
+        if isinstance(stored, dict) and stored.get("key") == key and _is_whole(stored.get("statistics")):
             return dict(stored["statistics"])
     statistics = _compute_statistics(folders, root)
     with suppress(OSError):  # a cache is a convenience: a read-only place costs the time of computing again
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_json(cache, {"key": key, "statistics": statistics})
     return statistics
+
+
+def _is_whole(statistics: Any) -> bool:
+    """Whether this is what `image_statistics` once wrote, not what somebody else made of it."""
+    return (
+        isinstance(statistics, dict)
+        and statistics.get("mode") in ("L", "RGB")
+        and all(isinstance(statistics.get(key), list) for key in ("mean", "std"))
+        and all(isinstance(statistics.get(key), str) for key in ("decoder", "pixels"))
+        and isinstance(statistics.get("size", 0), list | None)
+    )
 
 
 def _compute_statistics(folders: Mapping[str, ImageFolder], root: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Folders with odd things in them: pipes, folders that cannot be listed, names that look like leftovers, very many copies."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 
+from diva.data import expectations
 from diva.data.analysis import analyse, count, duplicates
 from diva.data.layouts import read_whole
 from diva.errors import DataError
@@ -92,3 +94,23 @@ def test_copies_do_not_crowd_out_what_looks_alike(tmp_path, monkeypatch):
     found = analyse(tmp_path / "data", jobs=1)["duplicates"]
     assert [pair["samples"] for pair in found["similar"]] == [["cat/a.png", "cat/b.png"]]
     assert found["similar_complete"] and [len(group["samples"]) for group in found["exact"]] == [10]
+
+
+@pytest.mark.parametrize("report", [{"warnings": []}, {}, [], None, "text"])
+def test_what_is_no_report_of_analyze_is_made_anew(tmp_path, report):
+    save(tmp_path / "data/cat/a.png", noise(1, 20, 20))
+    first = analyse(tmp_path / "data", jobs=1)
+    place = tmp_path / "data.analysis.json"
+    stored = json.loads(place.read_text())
+    place.write_text(json.dumps({**stored, "report": report}))
+    assert analyse(tmp_path / "data", jobs=1) == first
+    place.write_text(json.dumps({"key": stored["key"]}))
+    assert analyse(tmp_path / "data", jobs=1) == first
+    assert json.loads(place.read_text()) == stored
+
+
+@pytest.mark.parametrize("said", ["samples: 2020-13-45", "samples: !!int x", "[" * 5000, "a: b: c"])
+def test_expectations_that_are_no_yaml_are_refused_by_name(tmp_path, said):
+    (tmp_path / "expected.yaml").write_text(said)
+    with pytest.raises(DataError, match=r"expected\.yaml"):
+        expectations.read(tmp_path / "expected.yaml")

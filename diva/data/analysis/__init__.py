@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -65,7 +66,7 @@ def analyse(
     if report is None:
         report = {**_compute(folder, chosen, Way(jobs, kind, similar), progress), "footprint": digest, "schema": SCHEMA}
         if digest:
-            _keep(folder, {"key": key, "report": report})
+            _keep(folder, {"key": key, "report": report, "sha256": _digest(report)})
     return {**report, "name": folder.resolve().name, "warnings": [*warnings, *report["warnings"]]}
 
 
@@ -97,11 +98,20 @@ def places(folder: Path) -> tuple[Path, Path]:
 
 def _kept(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     for place in places(folder):
-        with suppress(RecordError):
+        with suppress(RecordError, KeyError):
             stored = read_json(place)
-            if isinstance(stored, dict) and stored.get("key") == key and isinstance(stored.get("report"), dict):
+            if (
+                isinstance(stored, dict)
+                and stored.get("key") == key
+                and stored.get("sha256") == _digest(stored["report"])
+            ):
                 return dict(stored["report"])
     return None
+
+
+def _digest(report: dict[str, Any]) -> str:
+    """Tells a report from what somebody made of it."""
+    return sha256_bytes(json.dumps(report, sort_keys=True).encode())
 
 
 def _keep(folder: Path, document: dict[str, Any]) -> None:
