@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy
@@ -11,6 +12,7 @@ from PIL import Image
 
 from diva.data import expectations
 from diva.data.analysis import analyse, count, duplicates
+from diva.data.analysis.inventory import take_inventory
 from diva.data.layouts import read_whole
 from diva.errors import DataError
 from diva.records import footprint
@@ -114,3 +116,45 @@ def test_expectations_that_are_no_yaml_are_refused_by_name(tmp_path, said):
     (tmp_path / "expected.yaml").write_text(said)
     with pytest.raises(DataError, match=r"expected\.yaml"):
         expectations.read(tmp_path / "expected.yaml")
+
+
+def report_of_texts(folder: Path) -> dict:
+    report = analyse(folder, jobs=1)
+    return {key: report[key] for key in ("splits", "classes", "class_counts", "histograms", "duplicates")}
+
+
+@pytest.mark.parametrize("in_a_table", [True, False])
+def test_texts_are_never_in_memory_together(tmp_path, in_a_table):
+    words = [f"word{number}" for number in range(50)]
+    text = " ".join(words * 100)  # 34 kB
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if in_a_table:
+        rows = [f"{number} {text},{'10' if number % 2 else '9'}\n" for number in range(100)]
+        (folder / "texts.csv").write_text("text,label\n" + "".join(rows))
+        del rows
+    else:
+        for number in range(100):
+            (folder / ("10" if number % 2 else "9")).mkdir(exist_ok=True)
+            (folder / ("10" if number % 2 else "9") / f"{number}.txt").write_text(f"{number} {text}")
+    analyse(folder, jobs=1)
+    (tmp_path / "data.analysis.json").unlink()
+    tracemalloc.start()
+    found = report_of_texts(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    n_bytes = 100 * len(text)
+    assert n_bytes > 3_000_000 and peak < n_bytes / 2  # of one text, the words take ten times its length
+    assert found["splits"]["all"]["samples"] == 100 and found["splits"]["all"]["vocabulary"] == 150
+    assert found["classes"] == (["9", "10"] if in_a_table else ["10", "9"])
+    assert found["class_counts"] == {"all": [50, 50]} and not found["duplicates"]["exact"]
+
+
+def test_labels_of_a_table_are_numbered_as_its_layout_does(tmp_path):
+    labels = ["b", "10", "9", "a", "b", "9", "c", "10", "01", "1"]
+    rows = "".join(f"text {number},{label}\n" for number, label in enumerate(labels))
+    (tmp_path / "texts.csv").write_text("text,label\n" + rows)
+    found, read = take_inventory(tmp_path, "texts"), read_whole(tmp_path, "texts")
+    assert found.classes == read.classes and found.labels is not None
+    assert found.labels.tolist() == [read.targets(index)[0] for index in range(len(read))]
+    assert [found.name(index) for index in range(10)] == [read.name(index) for index in range(10)]

@@ -334,9 +334,9 @@ def _code_names(inventory: Inventory, codes: list[str]) -> list[str | None]:
 
 def _texts(inventory: Inventory) -> dict[str, Any]:
     parts: Any = inventory.samples
-    exact, loose = kinds.text_digests(parts.values())
+    exact, loose = map(numpy.concatenate, zip(*(part.digests() for part in parts.values()), strict=True))
     everyone = numpy.ones(len(inventory), numpy.bool_)
-    lengths = {split: numpy.array([len(text) for text in part.texts], numpy.int64) for split, part in parts.items()}
+    lengths = {split: numpy.array(part.characters, numpy.int64) for split, part in parts.items()}
     groups = duplicates.exact_groups(exact, everyone)
     known = {index: number for number, group in enumerate(groups) for index in group}
     alike = [
@@ -348,7 +348,7 @@ def _texts(inventory: Inventory) -> dict[str, Any]:
         {"samples": [inventory.name(i) for i in group], "bits": 0, "leak": _leaks(inventory, group)} for group in alike
     ]
     return {
-        "splits": {split: {"samples": len(part), **kinds.describe_texts(part)} for split, part in parts.items()},
+        "splits": {split: {"samples": len(part), **part.describe()} for split, part in parts.items()},
         "histograms": {
             split: {"characters": _histogram(lengths[split], numpy.concatenate(list(lengths.values())))}
             for split in parts

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, final
 import numpy
 
 from diva.data.analysis.statistics import Files
+from diva.data.analysis.texts import MeasuredTexts
 from diva.data.layouts import READERS, SPLITS, describe, is_split, layout_of
-from diva.data.layouts.listing import IMAGES, folders_by_class
+from diva.data.layouts.listing import IMAGES, folders_by_class, walk_files
 from diva.errors import DataError
-from diva.records.footprint import is_ignored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,8 +100,12 @@ def take_inventory(folder: Path, layout: str | None = None) -> Inventory:
     if chosen in ("class folders", "images"):
         return _stream(folder, chosen, parts, classes)
     samples: dict[str, Samples] = {}
+    problems: list[tuple[str, str]] = []
     for name, place in parts.items():
-        samples[name] = READERS[chosen](place, classes)
+        if chosen == "texts":
+            samples[name] = MeasuredTexts(place, classes, "" if name == WHOLE else f"{name}/", problems)
+        else:
+            samples[name] = READERS[chosen](place, classes)
         classes = classes or samples[name].classes or None
     splits = {name: len(part) for name, part in samples.items()}
     known = classes or ()
@@ -113,7 +117,7 @@ def take_inventory(folder: Path, layout: str | None = None) -> Inventory:
             many[index, list(targets)] = True
         return Inventory(folder, chosen, known, splits, None, many, _files(folder, samples, 0), samples)
     labels = numpy.array([targets[0] for targets in _targets(samples)], numpy.int32)
-    return Inventory(folder, chosen, known, splits, labels, samples=samples)
+    return Inventory(folder, chosen, known, splits, labels, samples=samples, problems=problems)
 
 
 def masks_of(inventory: Inventory) -> Files:
@@ -143,14 +147,14 @@ def _stream(folder: Path, layout: Layout, parts: dict[str, Path], classes: tuple
             before = len(labels)
             prefix = "" if split == WHOLE else f"{split}/"
             if layout == "images":
-                for name in walk_images(os.fspath(place), prefix, problems):
+                for name in walk_files(os.fspath(place), prefix, problems, IMAGES):
                     labels.append(-1)
                     yield name
             else:
                 found = classes
                 for label, inside, all_classes in folders_by_class(place, classes, "image"):
                     found, before_class = all_classes, (len(labels), len(problems))
-                    for name in walk_images(os.fspath(inside), f"{prefix}{inside.name}/", problems):
+                    for name in walk_files(os.fspath(inside), f"{prefix}{inside.name}/", problems, IMAGES):
                         labels.append(label)
                         yield name
                     if (len(labels), len(problems)) == before_class:
@@ -163,38 +167,3 @@ def _stream(folder: Path, layout: Layout, parts: dict[str, Path], classes: tuple
     files = Files(folder, names())
     numbers = None if layout == "images" else numpy.array(labels, numpy.int32)
     return Inventory(folder, layout, classes or (), splits, numbers, files=files, problems=problems)
-
-
-def walk_images(
-    folder: str, inner: str, problems: list[tuple[str, str]], above: frozenset[tuple[int, int]] = frozenset()
-) -> Iterator[str]:
-    """The images below a folder as `images_under` lists them, one after the other, in the order of their paths' bytes.
-
-    `inner`, "" or with a slash at its end, stands before each. What cannot be listed is added to `problems`, with the reason.
-    """
-    entries = []
-    try:
-        facts = os.stat(folder)  # noqa: PTH116 - text, not Path objects
-        identity = facts.st_dev, facts.st_ino
-        if identity in above:  # a link that leads back; the footprint refuses it with its name
-            return
-        with os.scandir(folder) as listing:
-            for entry in listing:
-                is_folder = _is_folder(entry)
-                if not (entry.name.startswith(".") if is_folder else is_ignored(entry.name)):
-                    entries.append((os.fsencode(entry.name) + (b"/" if is_folder else b""), is_folder, entry.name))
-    except OSError as error:
-        problems.append((inner, error.strerror or str(error)))
-        return
-    for _, is_folder, name in sorted(entries):
-        if is_folder:
-            yield from walk_images(os.path.join(folder, name), f"{inner}{name}/", problems, above | {identity})  # noqa: PTH118
-        elif os.path.splitext(name)[1].lower() in IMAGES:  # noqa: PTH122
-            yield inner + name
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that cannot be followed; reading it says why
-        return False
