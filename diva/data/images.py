@@ -74,13 +74,13 @@ def decoded(source: Image.Image, mode: Mode) -> Image.Image:
 
     DataError, without the file's name, for grey of 32 bits or with a fraction: nothing says which values are black and white.
     """
-    from PIL import Image
-
     image = source
     if source.mode.startswith("I;16") or (source.mode == "I" and _has_16_bits(source)):
         values = numpy.asarray(source)
         if values.dtype.kind == "i" and values.size and not 0 <= values.min() <= values.max() <= 0xFFFF:
             raise DataError(_out_of_range(source.mode))
+        from PIL import Image
+
         image = Image.fromarray((values >> 8).astype(numpy.uint8))
     elif source.mode in ("I", "F"):
         raise DataError(_out_of_range(source.mode))

@@ -251,6 +251,7 @@ class Turn:
         self.rows = numpy.zeros(n, ROW)
         self.counts: dict[int, NDArray[numpy.uint64]] = {}
         self._grids = Image.new("RGB", (GRID, GRID * n)) if similar else None
+        self._filter = Image.Resampling.BILINEAR
         self._small: dict[tuple[int, Mode], list[bytes]] = {}
 
     def add(self, place: int, group: int, content: bytes, mode: Mode | None) -> None:
@@ -309,10 +310,8 @@ class Turn:
 
     def _look(self, place: int, image: Image.Image) -> None:
         """Keep an image as 9 x 9 pixels, each a mean of its part, for its difference hashes; whole-number arithmetic of Pillow."""
-        from PIL import Image
-
         if self._grids is not None:
-            small = image.resize((GRID, GRID), Image.Resampling.BILINEAR, reducing_gap=4.0)
+            small = image.resize((GRID, GRID), self._filter, reducing_gap=4.0)
             self._grids.paste(small, (0, GRID * place))
 
     def _note(self, place: int, sha256: bytes, n_bytes: int, size: tuple[int, int], *rest: Any) -> None:
