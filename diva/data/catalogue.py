@@ -110,8 +110,10 @@ def check_url(url: str) -> None:
         raise ValueError(f"{url}: must begin with {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
     if not parts.hostname or re.search(r"[\s\x00-\x1f]", url):
         raise ValueError(f"{url}: is no address")
-    if parts.username is not None and parts.scheme != "ftp":
-        raise ValueError(f"{parts.hostname}: a user name in the address would be written into records; leave it out")
+    if parts.password is not None or (parts.username is not None and parts.scheme != "ftp"):
+        raise ValueError(
+            f"{parts.hostname}: a user name or password in the address would be written into records; leave it out"
+        )
 
 
 def cards_folder() -> Path:

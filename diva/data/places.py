@@ -7,7 +7,8 @@ import glob
 import os
 import secrets
 import shutil
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from diva.errors import DataError
@@ -35,31 +36,88 @@ def cannot_write(place: Path, error: OSError, option: str = "--data-root") -> Da
 
 @contextmanager
 def locked(folder: Path, *, wait: bool, option: str = "--data-root") -> Iterator[None]:
-    """Hold the right to make `folder`: one process at a time. With `wait` the others queue up, else they get a DataError.
+    """Hold the right to make `folder`: one at a time. With `wait` the others queue up, else they get a DataError.
 
     The lock goes with the process, however it ends; its file, a hidden sibling, is taken away at the end. A lock of POSIX,
-    which forked workers do not inherit: those of a killed process would hold it for a while.
+    which forked workers do not inherit: those of a killed process would hold it for a while. It does not hold off other
+    threads of its process, and is lost when one of these closes the file: they are held off before they open it.
     """
     path = folder.with_name(f".{folder.name}.lock")
-    try:
-        file = _lock(path, wait=wait)
-    except (BlockingIOError, PermissionError) as error:
-        if not path.exists():
-            raise cannot_write(folder.parent, error, option) from None
-        raise DataError(f"{folder}: another process is making this data set; wait until it is done") from None
-    except OSError as error:
-        raise cannot_write(folder.parent, error, option) from None
-    with file:
+    with _alone_in_process(folder, wait=wait):
         try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+            file = _lock(path, wait=wait)
+        except _ClosedError as error:
+            raise _closed(path, error, option) from None
+        except (BlockingIOError, PermissionError):
+            raise DataError(f"{folder}: another process is making this data set; wait until it is done") from None
+        except OSError as error:
+            raise cannot_write(folder.parent, error, option) from None
+        with file:
+            try:
+                yield
+            finally:
+                with suppress(PermissionError):  # in a place where only owners may remove, and the file was there
+                    path.unlink(missing_ok=True)
+
+
+class _ClosedError(PermissionError):
+    """The file of a lock may not be opened, which says nothing about whether somebody holds it."""
+
+
+def _closed(path: Path, error: OSError, option: str) -> DataError:
+    try:
+        uid = path.stat().st_uid
+    except OSError:
+        return cannot_write(path.parent, error, option)
+    try:
+        owner = path.owner()
+    except KeyError:
+        owner = f"user {uid}"
+    return DataError(
+        f"{path}: cannot be opened ({error.strerror}); it is {owner}'s, who may be making this data set or was stopped while doing so. "
+        f"Ask {owner} to finish, or to delete this file, or choose another place with {option}"
+    )
+
+
+_turn = threading.Condition()
+_held: dict[Path, int] = {}  # lock of a folder -> the thread of this process that has it
+
+
+def _forget() -> None:
+    """A forked process holds none of its parent's locks, and has none of its threads."""
+    global _turn
+    _turn = threading.Condition()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+@contextmanager
+def _alone_in_process(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Hold off the other threads of this process."""
+    key, own = folder.parent.resolve() / folder.name, threading.get_ident()
+    with _turn:
+        while key in _held:
+            if not wait or _held[key] == own:
+                raise DataError(f"{folder}: this process is making this data set already; wait until it is done")
+            _turn.wait()
+        _held[key] = own
+    try:
+        yield
+    finally:
+        with _turn:
+            _held.pop(key, None)
+            _turn.notify_all()
 
 
 def _lock(path: Path, *, wait: bool) -> IO[str]:
     """The locked file: the one that has the name now, not one that its holder removed while we waited."""
     while True:
-        file = path.open("a")
+        try:
+            file = path.open("a")
+        except PermissionError as error:
+            raise _ClosedError(error.errno, error.strerror) from None
         try:
             fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             there, ours = path.stat(), os.fstat(file.fileno())

@@ -46,6 +46,12 @@ def check_place(source: Path, out: Path) -> None:
         raise UsageError(
             f"--to {out}: is {where}{'' if inner == outer else f' {source}'}; the originals stay as they are: name a folder elsewhere"
         )
+    if out.is_symlink() and not is_there(
+        out
+    ):  # it would be found out at the end, when nothing can take the place of a link
+        raise DataError(
+            f"--to {out}: is a link to {'an empty folder' if out.is_dir() else 'nowhere'}; name a folder that does not exist yet"
+        )
     if out.exists() and not out.is_dir():
         raise DataError(f"--to {out}: is a file; name a folder that does not exist yet")
 

@@ -303,7 +303,7 @@ def decoded(content):
 
 def written(tmp_path, files, card):
     """The folder that a data set's official files become."""
-    conversion.write(formats.read(files, card), tmp_path / "out", card)
+    conversion.write(formats.reader_of(card)(files, card), tmp_path / "out", card)
     return tmp_path / "out"
 
 

@@ -165,6 +165,7 @@ def test_a_card_of_ones_own_is_called_like_its_file_unless_it_says_otherwise(tmp
         ("    size: 10", "    size: -1", r"files\[0\]\.size: .*greater than or equal to 0"),
         ("http://127", "file:///127", r"files\[0\]\.urls: file:///127.*must begin with https://, http://, ftp://"),
         ("http://127", "http://me:secret@127", r"files\[0\]\.urls: 127.0.0.1: a user name"),
+        ("http://127", "ftp://me:secret@127", r"files\[0\]\.urls: 127.0.0.1: a user name or password"),
         ("[http:", "['http:///x', http:", "is no address"),
         ("name: cells\n", "name: ../cells\n", r"name: '\.\./cells' must match"),
         ("name: cells\n", "name: .cells\n", r"name: '\.cells' must match"),

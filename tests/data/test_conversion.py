@@ -112,6 +112,13 @@ def test_val_is_the_first_share_of_each_class_by_hash_and_is_moved_not_copied(tm
             assert {p.name for p in (tmp_path / "out" / split / name).iterdir()} == expected
 
 
+def test_a_class_of_which_val_gets_nothing_has_no_folder_there(tmp_path):
+    few = Block("train", official.random_images(7, 4, 5, 3, seed=0), numpy.array([0, 0, 0, 0, 0, 1, 1]), 0)
+    conversion.write([few], tmp_path / "out", a_card(val=0.2))
+    assert [path.name for path in (tmp_path / "out" / "val").iterdir()] == ["cat"]
+    assert all(any(path.iterdir()) for path in (tmp_path / "out").rglob("*") if path.is_dir())
+
+
 def test_an_official_val_stays_as_it_is(tmp_path):
     conversion.write([block(20), block(4, "val")], tmp_path / "out", a_card(val=0.25))
     assert len(list((tmp_path / "out" / "train").rglob("*.png"))) == 20

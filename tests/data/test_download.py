@@ -149,6 +149,14 @@ def test_what_does_not_shape_the_content_may_change_in_a_card(site):
     assert not site.get().fresh
 
 
+@pytest.mark.parametrize("name", ["unpacked", "cells.download.json", "cells.footprint.json"])
+def test_a_file_may_have_any_name_that_a_card_can_give_it(site, name):
+    site.card["files"][0]["name"] = name
+    site.get(keep_archive=True)
+    assert (site.data_root / "cells.archives" / name).is_file()
+    assert site.listing() == sorted([*LEFT, "cells.archives"]) and not site.get().fresh
+
+
 def test_a_date_in_a_card_is_written_as_text(site):
     with site.path.open("a") as file:
         file.write("options: {since: 2024-02-03}\nexpectations: {until: 2024-02-04}\n")

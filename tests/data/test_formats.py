@@ -3,6 +3,8 @@
 import gzip
 import pickle
 import struct
+import tracemalloc
+import zlib
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from diva.data import formats
 from diva.data.catalogue import card
 from diva.data.download import conversion
-from diva.data.formats import Block, Placed, Text, deal
+from diva.data.formats import Block, Placed, Text, deal, matlab
 from diva.errors import DataError
 from tests.data import official
 
@@ -24,7 +26,7 @@ def _without_waiting_for_the_disk(monkeypatch):
 
 def read(files, found) -> Any:
     """What a reader yields; of which kind each item is depends on the format."""
-    return formats.read(files, found)
+    return formats.reader_of(found)(files, found)
 
 
 def classes_of(name) -> list[str]:
@@ -126,6 +128,34 @@ def test_a_damaged_idx_file_is_named_with_its_place(tmp_path, name, change, mess
     spoil(files[name], change)
     with pytest.raises(DataError, match=message):
         blocks(files, card("mnist"))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_no_header_asks_for_more_memory_than_its_file_may_hold(tmp_path, packed):
+    files, _ = official.mnist_like(tmp_path)
+    many = (1 << 32) - 1
+    for kind, header in (
+        ("labels-idx1", struct.pack(">II", 0x801, many)),
+        ("images-idx3", struct.pack(">IIII", 0x803, many, 9, 9)),
+    ):
+        content = header + bytes(100)
+        files[f"train-{kind}-ubyte.gz"].write_bytes(official.gz(content) if packed else content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            DataError, match=r"labels.*: 4,294,967,295 bytes must come behind byte 8, more than a file of its size"
+        ):
+            blocks(files, card("mnist"))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    finally:
+        tracemalloc.stop()
+
+
+def test_large_images_come_in_small_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("diva.data.formats.idx._AT_ONCE", 28 * 28 * 3)
+    files, truth = official.mnist_like(tmp_path)
+    assert [len(b.images) for b in read(files, card("mnist"))] == [3, 3, 3, 3, 3, 3]
+    same(blocks(files, card("mnist")), truth)
 
 
 def test_a_gzip_that_was_cut_off_is_named(tmp_path):
@@ -312,6 +342,43 @@ def test_a_mat_file_with_other_things_in_it_is_refused(tmp_path, variables, mess
         blocks(dict.fromkeys(("train_32x32.mat", "test_32x32.mat"), tmp_path / "train_32x32.mat"), card("svhn"))
 
 
+def test_a_mat_file_that_unpacks_to_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    from scipy import io
+
+    path = tmp_path / "train_32x32.mat"
+    io.savemat(path, {"X": numpy.zeros((32, 32, 3, 50_000), numpy.uint8), "y": [1]}, do_compression=True)
+    assert path.stat().st_size < 1 << 18
+    monkeypatch.setattr(io, "loadmat", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(DataError, match=r"train_32x32.mat: unpacks to more than [0-9,]+ bytes, too many"):
+        matlab.load(path, {"X": "uint8"})
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_mat_file_says_no_more_values_than_it_has_bytes(tmp_path, monkeypatch, compressed):
+    from scipy import io
+
+    path = tmp_path / "train_32x32.mat"
+    io.savemat(path, {"names": numpy.array(["a", "b"], object)})
+    content = path.read_bytes()
+    sizes = struct.pack("<II", 1, 2)
+    assert content.count(sizes) == 1
+    content = content.replace(sizes, struct.pack("<II", 1 << 15, 1 << 15))
+    if compressed:
+        packed = zlib.compress(content[128:])
+        content = content[:128] + struct.pack("<II", 15, len(packed)) + packed
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"names is to have 1,073,741,824 values in [0-9,]+ bytes. It is not read"):
+        matlab.load(path, {"names": "cell"})
+
+
+def test_a_packed_mat_file_within_the_limits_is_read(tmp_path):
+    from scipy import io
+
+    numbers = official.random_images(3, 4, 5, 3)
+    io.savemat(tmp_path / "a.mat", {"X": numbers, "y": [1]}, do_compression=True)
+    assert numpy.array_equal(matlab.load(tmp_path / "a.mat", {"X": "uint8"})["X"], numbers)
+
+
 def test_a_damaged_mat_file_is_named(tmp_path):
     path, *_ = official.svhn_mat(tmp_path / "train_32x32.mat")
     path.write_bytes(path.read_bytes()[:5000] + bytes(100_000))
@@ -362,6 +429,16 @@ def test_every_sample_is_dealt_once_by_the_hash_of_its_name():
     assert deal("cells", reversed(range(100)), 0.2, 0.1) == dealt
     assert deal("other", range(100), 0.2, 0.1) != dealt
     assert deal("cells", range(100), 0.0) == dict.fromkeys(range(100), "train")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize(("val", "test"), [(0.6, 0.0), (0.0, 0.6), (0.9, 0.9), (0.5, 0.5)])
+def test_no_class_is_taken_out_of_train(n, val, test):
+    assert "train" in deal("cells", range(n), val, test).values()
+
+
+def test_what_is_to_be_all_test_is(tmp_path):
+    assert set(deal("cells", range(3), 0.2, 1.0).values()) == {"test"}
 
 
 def test_items_say_where_they_go(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from diva.data.catalogue import card
 from diva.data.download import conversion
-from diva.data.formats import read
+from diva.data.formats import reader_of
 from diva.errors import DataError
 from tests.data import official
 from tests.data.official import paths, written
@@ -46,7 +46,7 @@ def test_an_archive_without_class_folders_is_named(tmp_path):
     path = official.zipped(tmp_path / "a.zip", {"x/readme.txt": b""})
     found = card("caltech101").model_copy(update={"options": {}})
     with pytest.raises(DataError, match=r"a.zip: holds no <class>/<image>"):
-        list(read({"caltech-101.zip": path}, found))
+        list(reader_of(found)({"caltech-101.zip": path}, found))
 
 
 def test_pets_follow_the_official_lists_and_keep_their_trimaps(tmp_path):
@@ -92,7 +92,7 @@ def test_a_page_of_clamm_that_is_not_in_the_table_is_named(tmp_path):
     with zipfile.ZipFile(files["ICDAR2017_CLaMM_Training.zip"], "a") as archive:
         archive.writestr("ICDAR2017_CLaMM_Training/new.tif", b"")
     with pytest.raises(DataError, match=r"Training.zip: new.tif is not in the table"):
-        list(read(files, card("icdar2017_clamm_style")))
+        list(reader_of(card("icdar2017_clamm_style"))(files, card("icdar2017_clamm_style")))
 
 
 def test_no_writer_is_in_two_splits(tmp_path):
@@ -109,7 +109,7 @@ def test_a_writer_in_train_and_test_is_refused(tmp_path):
     files = official.historical_wi(tmp_path)
     both = dict.fromkeys(files, files["icdar17-historicalwi-training-color.zip"])
     with pytest.raises(DataError, match=r"writer 0 is in train and in test; splits must share none"):
-        list(read(both, card("historical_wi")))
+        list(reader_of(card("historical_wi"))(both, card("historical_wi")))
 
 
 def test_miml_writes_its_labels_as_a_table(tmp_path):

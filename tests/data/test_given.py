@@ -102,7 +102,7 @@ def test_a_rar_is_refused_before_anything_is_fetched(site):
 
 def test_an_unknown_format_is_refused_before_anything_is_fetched(site):
     site.card["format"] = "idy"
-    with pytest.raises(DataError, match=r"its format 'idy' has no reader; did you mean idx\?"):
+    with pytest.raises(DataError, match=r"no reader for the format 'idy'; did you mean idx\?"):
         site.get()
     assert site.asked() == 0
 

@@ -1,6 +1,10 @@
 """A data root is made once; a folder is made by one process at a time and appears whole or not at all."""
 
+import errno
 import multiprocessing
+import queue
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +58,71 @@ def test_a_folder_is_made_by_one_process_at_a_time(tmp_path):
         assert _ask_another_process(tmp_path / "other") == "locked"
     assert _ask_another_process(tmp_path / "cells") == "locked"
     assert list(tmp_path.iterdir()) == []
+
+
+def _ask_another_thread(folder) -> str:
+    answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+    other = threading.Thread(target=_try_to_lock, args=(folder, answers))
+    other.start()
+    other.join()
+    return answers.get()
+
+
+def test_a_folder_is_made_by_one_thread_at_a_time(tmp_path):
+    with locked(tmp_path / "cells", wait=False):
+        assert "cells: this process is making this data set already" in _ask_another_thread(tmp_path / "cells")
+        assert _ask_another_thread(tmp_path / "other") == "locked"
+        assert "another process" in _ask_another_process(tmp_path / "cells")  # the other thread has not undone the lock
+    assert _ask_another_thread(tmp_path / "cells") == "locked"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thread_that_waits_has_it_next(tmp_path):
+    entered = threading.Event()
+
+    def work():
+        with locked(tmp_path / "cells", wait=True):
+            entered.set()
+
+    other = threading.Thread(target=work)
+    with locked(tmp_path / "cells", wait=True):
+        other.start()
+        assert not entered.wait(0.2)
+    other.join()
+    assert entered.is_set() and list(tmp_path.iterdir()) == []
+
+
+def test_one_who_has_it_does_not_wait_for_itself(tmp_path):
+    with (
+        locked(tmp_path / "cells", wait=True),
+        pytest.raises(DataError, match="this process is making this data set already"),
+        locked(tmp_path / "cells", wait=True),
+    ):
+        pass
+
+
+def test_a_lock_of_somebody_else_is_told_with_its_owner(tmp_path, monkeypatch):
+    (tmp_path / ".cells.lock").write_text("")
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def nameless(*_):
+        raise KeyError
+
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(Path, "owner", lambda path: "ann")
+    with (
+        pytest.raises(DataError, match=r"\.cells\.lock: cannot be opened.* it is ann's.*delete this file.*--to"),
+        locked(tmp_path / "cells", wait=True, option="--to"),
+    ):
+        pass
+    monkeypatch.setattr(Path, "owner", nameless)
+    with pytest.raises(DataError, match=r"it is user \d+'s"), locked(tmp_path / "cells", wait=True):
+        pass
+    (tmp_path / ".cells.lock").unlink()
+    with pytest.raises(DataError, match="cannot be written"), locked(tmp_path / "cells", wait=True):
+        pass
 
 
 def test_the_lock_of_a_dead_process_is_nobodys(tmp_path):

@@ -333,6 +333,12 @@ def test_a_whole_file_that_was_damaged_on_the_disk_is_fetched_again(server, get,
     assert server.asked("f.bin") == [None, None]
 
 
+def test_a_part_of_which_nothing_was_noted_is_continued(server, get, tmp_path):
+    (tmp_path / "f.bin.part").write_bytes(CONTENT[:1000])
+    get(server.serve("f.bin", CONTENT))
+    assert server.asked("f.bin") == ["bytes=1000-"]
+
+
 @pytest.mark.parametrize("note", ["", "{", "[]", '{"url": 1}'])
 def test_a_part_with_a_damaged_note_does_no_harm(server, get, tmp_path, note):
     (tmp_path / "f.bin.part").write_bytes(b"rubbish")

@@ -16,7 +16,7 @@ from diva.data.download import notes
 from diva.data.download.sources import PATIENCE, Fetched, fetch, need_room, text_of_size
 from diva.data.places import cannot_write, locked, made, prepare_root, remove
 from diva.data.yaml_files import read_yaml
-from diva.errors import DataError, UsageError, nearest
+from diva.errors import DataError, UsageError
 from diva.records import footprint
 from diva.records.files import write_json
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from diva.data.catalogue import Card, SourceFile
     from diva.data.download.given import Given
     from diva.data.download.sources import Bar, Listener, Patience
+    from diva.data.formats import Item
 
 DESCRIPTION = "dataset.yaml"
 LICENCE = "LICENCE.txt"
+_SCRATCH = ".unpacked"  # in the workshop, where no file of a card has a dot in front
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,9 @@ def _make(
     card: Card, folder: Path, listener: Listener, given: Sequence[str], patience: Patience, *, keep_archive: bool
 ) -> Downloaded:
     """Fetch, verify, convert, put in place, note; in this order, so that each step can be the last of a killed process."""
-    from diva.data.formats import READERS
+    from diva.data.formats import reader_of
 
-    if card.format not in READERS:
-        raise DataError(f"{card.name}: its format {card.format!r} has no reader; {nearest(str(card.format), READERS)}")
+    reader = reader_of(card)
     sorted_given = given_files.sort(card, given, listener)
     _refuse_unavailable(card, folder, sorted_given)
     workshop = workshop_of(folder)
@@ -165,7 +166,7 @@ def _make(
         for one in sorted(fetched.values(), key=lambda one: one.name)
     )
     with made(folder) as partial:
-        _convert(card, local, partial, workshop / "unpacked", listener)
+        _convert(card, reader(local, card), partial, workshop / _SCRATCH, listener)
         _describe(card, partial)
         found = _checked_footprint(card, partial, listener)
         note = notes.record(card, folder, files)
@@ -275,13 +276,12 @@ def _kept(source: SourceFile, folder: Path) -> list[Path]:
     return [path for path in (own, *sorted(set(others) - {own})) if path.is_file()]
 
 
-def _convert(card: Card, local: dict[str, Path], partial: Path, scratch: Path, listener: Listener) -> None:
-    from diva.data import formats
+def _convert(card: Card, items: Iterator[Item], partial: Path, scratch: Path, listener: Listener) -> None:
     from diva.data.download import conversion
 
     listener.say(f"{card.name}: written in the standard layout")
     with listener.progress(None, f"write {card.name}") as bar, _temporary_files_in(scratch):
-        conversion.write(formats.READERS[str(card.format)](local, card), partial, card, progress=bar.update)
+        conversion.write(items, partial, card, progress=bar.update)
 
 
 @contextmanager
@@ -357,8 +357,9 @@ def _put(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
         write(path)
         return
     workshop_of(folder).mkdir(exist_ok=True)
-    write(workshop_of(folder) / path.name)
-    (workshop_of(folder) / path.name).replace(path)
+    temporary = workshop_of(folder) / f".{path.name}"
+    write(temporary)
+    temporary.replace(path)
 
 
 def _keep(folder: Path, fetched: dict[str, Fetched]) -> None:

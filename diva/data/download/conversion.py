@@ -305,7 +305,9 @@ def _move_val(folder: Path, names: _Names, card: Card, members: dict[int | None,
     """Move the part of train that becomes val: which samples those are is known only when all labels have been read."""
     assert card.val is not None
     for label, indices in members.items():
-        source, target = names.class_folder("train", label), names.class_folder("val", label)
         dealt = deal(card.name, indices, card.val)
-        for index in (index for index in indices if dealt[index] == "val"):
-            (source / f"{index:05}.png").rename(target / f"{index:05}.png")
+        moved = [index for index in indices if dealt[index] == "val"]
+        if moved:  # an empty folder would be a class without samples
+            source, target = names.class_folder("train", label), names.class_folder("val", label)
+            for index in moved:
+                (source / f"{index:05}.png").rename(target / f"{index:05}.png")

@@ -288,7 +288,7 @@ class _Transfer:
                 )
                 self.start_over()
                 return False
-            pieces = note.pieces + 1
+            pieces = max(note.pieces, 1) + 1  # what is here is one, though nothing was noted of it
             if total is None and length is not None:
                 total = here + length
         else:

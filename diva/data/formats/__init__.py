@@ -58,12 +58,13 @@ Item = Block | Placed | Text
 def deal(name: str, keys: Iterable[Key], val: float, test: float = 0.0) -> dict[Key, Split]:
     """The split of each member of one class, for sets without official ones: ranked by the SHA-256 of "<name> <key>".
 
-    Of n members the first round(test * n) are `test`, the next round(val * rest) `val`, the others `train`. `keys` are
-    official indices or names; no generator is involved, and no order.
+    Of n members the first round(test * n) are `test`, the next round(val * rest) `val`, the others `train`; with shares below
+    1 the last one stays `train`, however few there are. `keys` are official indices or names; no generator is involved, and no order.
     """
     ranked = sorted(keys, key=lambda key: hashlib.sha256(f"{name} {key}".encode("utf-8", "surrogateescape")).digest())
-    n_test = round(test * len(ranked))
-    n_val = n_test + round(val * (len(ranked) - n_test))
+    most = len(ranked) - (test < 1 and val < 1)
+    n_test = min(round(test * len(ranked)), most)
+    n_val = min(n_test + round(val * (len(ranked) - n_test)), most)
     return {k: "test" if i < n_test else "val" if i < n_val else "train" for i, k in enumerate(ranked)}
 
 
@@ -97,8 +98,8 @@ def _reader(module: str) -> Reader:
 READERS: dict[str, Reader] = {name: _reader(module) for name, module in _MODULES.items()}
 
 
-def read(files: Mapping[str, Path], card: Card) -> Iterator[Item]:
-    """What the files of a card hold and where it goes; `files` are local paths by the names that the card gives them."""
+def reader_of(card: Card) -> Reader:
+    """The reader of a card's format; DataError names the nearest when there is none."""
     if card.format not in READERS:
         raise DataError(f"{card.name}: no reader for the format {card.format!r}; {nearest(str(card.format), READERS)}")
-    return READERS[card.format](files, card)
+    return READERS[card.format]

@@ -104,7 +104,7 @@ def _names(content: bytes, name: str, member: str) -> list[str]:
     if name in _TEXTS:
         return content.decode("utf-8", "replace").split()
     stored = pickles.load(content, member).get(_NAMES[name])
-    return [pickles.text(item) for item in stored] if isinstance(stored, list) else []
+    return [pickles.text(item, member) for item in stored] if isinstance(stored, list) else []
 
 
 def _check_names(names: list[str], card: Card, member: str) -> None:

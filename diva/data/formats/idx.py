@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from diva.data.catalogue import Card
 
 _TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
+_AT_ONCE = 1 << 27  # bytes of images to a block at most
 _LARGEST_SIDE = 4096  # pixels; a header that says more is damaged, and memory is not to be asked for it
 
 
@@ -37,18 +38,17 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
         members = option(card, "members", dict, {})
         if members:
             archive = only(files, card)
-            pairs = {
-                split: [Source(_member(stack, archive, name), name) for name in names]
-                for split, names in members.items()
-            }
+            pairs = {split: [_member(stack, archive, name) for name in names] for split, names in members.items()}
         else:
             pairs = {s: [stack.enter_context(opened(p)) for p in paths] for s, paths in by_split(files, card).items()}
         for split, pair in pairs.items():
             yield from _read_split(split, pair, card)
 
 
-def _member(stack: ExitStack, archive: Path, name: str) -> io.BufferedReader:
-    return cast("io.BufferedReader", stack.enter_context(archives.open_member(archive, name)))
+def _member(stack: ExitStack, archive: Path, name: str) -> Source:
+    size = next((member.size for member in archives.members(archive) if member.name == name), None)
+    stream = cast("io.BufferedReader", stack.enter_context(archives.open_member(archive, name)))
+    return Source(stream, name, size or 0)
 
 
 def _read_split(split: str, pair: list[Source], card: Card) -> Iterator[Block]:
@@ -62,14 +62,15 @@ def _read_split(split: str, pair: list[Source], card: Card) -> Iterator[Block]:
     if n != n_labels:
         raise DataError(f"{card.name}: {images_in.name} has {n} images and {labels_in.name} {n_labels} labels")
     first_label = option(card, "first_label", int, 0)
-    labels = pixels(labels_in.take(n), (n,)).astype(numpy.int64) - first_label
+    labels = pixels(labels_in.take(n), (n,))
     labels_in.end()
-    for start in range(0, n, BLOCK):
-        count = min(BLOCK, n - start)
+    at_once = max(1, min(BLOCK, _AT_ONCE // (height * width)))
+    for start in range(0, n, at_once):
+        count = min(at_once, n - start)
         images = pixels(images_in.take(count * height * width), (count, height, width))
         if option(card, "transposed", bool, False):
             images = images.transpose(0, 2, 1)
-        yield Block(split, images, labels[start : start + count], start)
+        yield Block(split, images, labels[start : start + count].astype(numpy.int64) - first_label, start)
     images_in.end()
 
 

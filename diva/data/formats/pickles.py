@@ -7,16 +7,20 @@ than the few with which NumPy stores an array are refused.
 from __future__ import annotations
 
 import io
+import math
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy
 
 from diva.errors import DataError
+from diva.records.files import printable
 
 
 class _Type:
     """What stands for a NumPy type: its name."""
+
+    name: Any = None  # of one that was made without calling it
 
     def __init__(self, name: Any, *_: Any) -> None:
         self.name = name.decode("ascii", "replace") if isinstance(name, bytes) else name
@@ -28,8 +32,10 @@ class _Type:
 class _Array:
     """What stands for an array: what a pickle says that it holds."""
 
+    state: Any = None
+
     def __init__(self, *_: Any) -> None:
-        self.state: Any = None
+        pass
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -51,16 +57,58 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 }
 
 
+_SETS = (pickle.EMPTY_SET[0], pickle.ADDITEMS[0], pickle.FROZENSET[0])
+
+
 class _Reader(pickle._Unpickler):  # in Python: the one in C can be told to take any amount of memory
+    """Only texts are keys: of 57 bytes a pickle can make a key that takes years to hash."""
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        self.append(_filled({}, items))  # type: ignore[attr-defined]
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()  # type: ignore[attr-defined]
+        _filled(self.stack[-1], [key, value])  # type: ignore[attr-defined]
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        _filled(self.stack[-1], items)  # type: ignore[attr-defined]
+
+    def load_build(self) -> None:
+        state, built = self.stack.pop(), self.stack[-1]  # type: ignore[attr-defined]
+        if not isinstance(built, (_Type, _Array)):
+            raise pickle.UnpicklingError("it gives a state to what has none")
+        built.__setstate__(state)
+
+    _own: ClassVar[dict[int, Any]] = {
+        pickle.DICT[0]: load_dict,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.BUILD[0]: load_build,
+    }
+    dispatch = {code: read for code, read in pickle._Unpickler.dispatch.items() if code not in _SETS} | _own
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which could run code; only arrays, lists, texts and numbers are read"
+                f"it asks for {printable(f'{module}.{name}'[:120])}, which could run code; only arrays, lists, texts and numbers are read"
             )
         return _STAND_INS[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it asks for an object outside the file")
+
+
+def _filled(found: Any, items: list[Any]) -> dict[str | bytes, Any]:
+    """The dictionary with these keys and values, which follow each other."""
+    if type(found) is not dict or len(items) % 2:
+        raise pickle.UnpicklingError("it sets items of what is no dictionary")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if not isinstance(key, (str, bytes)):
+            raise pickle.UnpicklingError(f"it has a key of type {type(key).__name__}; only texts are keys")
+        found[key] = value
+    return found
 
 
 def load(content: bytes, name: str) -> dict[str, Any]:
@@ -85,12 +133,18 @@ def load(content: bytes, name: str) -> dict[str, Any]:
         raise DataError(f"{name}: this pickle is damaged: {error}. Delete the archive and download it again") from None
     if not isinstance(found, dict):
         raise DataError(f"{name}: holds a {type(found).__name__}; expected a dictionary")
-    return {text(key): _array(value, name) if isinstance(value, _Array) else value for key, value in found.items()}
+    return {
+        text(key, name): _array(value, name) if isinstance(value, _Array) else value for key, value in found.items()
+    }
 
 
-def text(value: Any) -> str:
-    """A text that Python 2 stored as bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def text(value: Any, name: str) -> str:
+    """A text, which Python 2 stored as bytes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if not isinstance(value, str):
+        raise DataError(f"{name}: holds a {type(value).__name__} where a text must be")
+    return value
 
 
 def integers(value: Any, name: str) -> numpy.ndarray:
@@ -103,14 +157,19 @@ def integers(value: Any, name: str) -> numpy.ndarray:
 def _array(stored: _Array, name: str) -> numpy.ndarray:
     state = stored.state
     if not (
-        isinstance(state, tuple) and len(state) == 5 and isinstance(state[1], tuple) and isinstance(state[2], _Type)
+        isinstance(state, tuple)
+        and len(state) == 5
+        and isinstance(state[1], tuple)
+        and all(type(side) is int and 0 <= side < 1 << 31 for side in state[1])
+        and isinstance(state[2], _Type)
+        and isinstance(state[2].name, str)
     ):
         raise DataError(f"{name}: holds an array in an unknown form")
     _, shape, kind, by_column, content = state
-    sound = all(type(side) is int and side >= 0 for side in shape) and isinstance(content, bytes) and not by_column
-    if kind.name not in ("u1", "uint8", "|u1") or not sound or len(content) != numpy.prod(shape, dtype=object):
+    sound = isinstance(content, bytes) and not by_column
+    if kind.name not in ("u1", "uint8", "|u1") or not sound or len(content) != math.prod(shape):
         size = len(content) if isinstance(content, bytes) else "no"
         raise DataError(
-            f"{name}: holds an array of type {kind.name!r}, shape {shape} in {size} bytes; expected uint8, row by row"
+            f"{name}: holds an array of type {kind.name[:20]!r}, shape {shape[:9]} in {size} bytes; expected uint8, row by row"
         )
     return numpy.frombuffer(content, numpy.uint8).reshape(shape)

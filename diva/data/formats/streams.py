@@ -24,16 +24,26 @@ BLOCK = 10_000  # samples to a block at most: enough to share out between proces
 
 
 class Source:
-    """Bytes of one file, gzip or not, that says where it is when they do not suffice."""
+    """Bytes of one file, gzip or not, of `size` bytes as it lies there; it says where it is when they do not suffice.
 
-    def __init__(self, stream: io.BufferedReader, name: str) -> None:
+    A gzip may unpack to no more than any archive of its size.
+    """
+
+    def __init__(self, stream: io.BufferedReader, name: str, size: int) -> None:
         self.name, self.offset = name, 0
         self._stream: IO[bytes] = stream
+        self._most = size
         if stream.peek(2)[:2] == b"\x1f\x8b":
             self._stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
+            self._most = archives.LIMITS.total_bytes(size)
 
     def take(self, n: int) -> bytes:
-        """The next n bytes, exactly."""
+        """The next n bytes, exactly; memory is not asked for more than the file can hold."""
+        if self.offset + n > self._most:
+            raise DataError(
+                f"{self.name}: {n:,} bytes must come behind byte {self.offset}, more than a file of its size may hold "
+                f"({self._most:,}); it is damaged, cut off, or made to fill the memory. Delete it and download it again"
+            )
         found = self._read(n)
         if len(found) < n:
             raise DataError(
@@ -65,7 +75,7 @@ class Source:
 def opened(path: Path) -> Iterator[Source]:
     """A local file as a source of bytes."""
     with path.open("rb") as stream:
-        yield Source(stream, path.name)
+        yield Source(stream, path.name, path.stat().st_size)
 
 
 def pixels(content: bytes, shape: tuple[int, ...]) -> numpy.ndarray:

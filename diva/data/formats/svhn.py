@@ -27,7 +27,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
         for path in paths:
             found = load(path, {"X": "uint8", "y": ""})
             images, labels = found["X"], found["y"].reshape(-1)
-            if images.ndim != 4 or images.shape[2] != 3 or images.shape[3] != len(labels):
+            if images.ndim != 4 or 0 in images.shape or images.shape[2] != 3 or images.shape[3] != len(labels):
                 raise DataError(
                     f"{path.name}: X is {images.shape}, y {found['y'].shape}; expected (H, W, 3, N) and (N, 1)"
                 )
