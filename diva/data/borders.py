@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from diva.data import layouts, staging
-from diva.data.images import decoder
+from diva.data.images import decoder, opened
 from diva.data.layouts import multi_label
 from diva.data.layouts.listing import IMAGES, read_table, relative
 from diva.data.splits import Made, footprint_of
@@ -286,10 +286,8 @@ def _save(image: Image.Image, target: Path, tags: Image.Exif | None) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             yield image
     except DataError:
         raise

@@ -26,6 +26,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from diva.data.yaml_files import read_yaml
 from diva.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -70,12 +71,7 @@ def stated(folder: Path, card: tuple[str, Mapping[str, Any] | None] | None = Non
 
 def read(path: Path) -> Stated:
     """The expectations of a YAML file: either the whole file, or what stands in it under `expectations`."""
-    import yaml
-
-    try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({error})") from None
+    said = read_yaml(path)
     if isinstance(said, dict) and isinstance(said.get("expectations"), dict):
         said = said["expectations"]
     if not isinstance(said, dict):

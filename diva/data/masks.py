@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy
 
+from diva.data.images import opened
 from diva.errors import DataError, UsageError
 from diva.records.files import some_of
 
@@ -121,10 +122,8 @@ def _decoded(path: Path, kind: Kind | None) -> tuple[NDArray[numpy.int64], NDArr
 
 def _pixels(path: Path, kind: Kind | None) -> tuple[NDArray[Any], Kind]:
     """The pixels of a mask, (H, W) for indices, else (H, W, 3); the indices of a palette are not its colours."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             one_channel = image.mode in ("1", "L", "P", "LA", "I") or image.mode.startswith("I;16")
             kind = kind or ("index" if one_channel else "colour")
             if kind != "index":

@@ -7,8 +7,8 @@ decoded when it is first asked for, by whichever process asks; the memory is sha
 from __future__ import annotations
 
 import mmap
-import multiprocessing
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 
-from diva.data.images import decoded, unreadable
+from diva.data.images import decoded, opened, unreadable
 from diva.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Pixels:
 
         path, (height, width) = self.paths[index], self.size
         try:
-            with Image.open(path) as opened:
-                image = decoded(opened, self.mode)
+            with opened(path) as source:
+                image = decoded(source, self.mode)
                 if image.size != (width, height):
                     image = image.resize((width, height), Image.Resampling.BILINEAR)
                 return numpy.asarray(image).reshape(self.shape)
@@ -128,19 +128,31 @@ class _Kept:
         memory = mmap.mmap(-1, max(1, n * (height * width * channels + 1)))
         self.flags = numpy.frombuffer(memory, numpy.uint8, n)
         self.images = numpy.frombuffer(memory, numpy.uint8, n * height * width * channels, n).reshape(n, *shape)
-        # The lock orders memory between processes: who sees a flag sees the image. Two that decode the same one write the same bytes.
-        self.lock = multiprocessing.get_context("fork").Lock()
+        # No lock: one who is killed inside would leave it locked. A flag is set after its image, and two that decode the same image
+        # write the same bytes.
 
     def missing(self, indices: Sequence[int]) -> list[int]:
         """Those of the indices whose images are not there yet, each once."""
-        with self.lock:
-            there = self.flags[numpy.asarray(indices, numpy.int64)]
+        there = self.flags[numpy.asarray(indices, numpy.int64)]
+        _order_memory()
         return [] if there.all() else list(dict.fromkeys(i for i, flag in zip(indices, there, strict=True) if not flag))
 
     def mark(self, indices: Sequence[int]) -> None:
         """These images are there now."""
-        with self.lock:
-            self.flags[numpy.asarray(indices, numpy.int64)] = 1
+        _order_memory()
+        self.flags[numpy.asarray(indices, numpy.int64)] = 1
+
+
+def _order_memory() -> None:
+    """What this process reads and writes before comes before what it reads and writes after, for other cores too.
+
+    On ARM a flag could otherwise be seen before its image. Two turns of a lock that nobody else has: its release and the next
+    acquisition are instructions that nothing passes.
+    """
+    lock = threading.Lock()
+    for _ in range(2):
+        with lock:
+            pass
 
 
 def keep_in_memory(data_sets: Iterable[Any], cache: Cache) -> str:
@@ -164,7 +176,7 @@ def keep_in_memory(data_sets: Iterable[Any], cache: Cache) -> str:
     try:
         for pixels in found.values():
             pixels.keep()
-    except (OSError, ImportError) as error:  # no memory, or a system without shared locks
+    except OSError as error:
         if cache == "on":
             raise UsageError(f"--cache on: {needed}, which cannot be had ({error}); use --cache auto") from None
         return f"cache: off, {needed}, which cannot be had ({error})"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diva.errors import DataError
-from diva.records.files import write_atomic, write_json
+from diva.errors import DataError, RecordError
+from diva.records.files import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,10 @@ MOST_POINTS = 2000
 
 
 def write_report(folder: Path, report: dict[str, Any], to: Path) -> list[Path]:
-    """Write `analysis.json` and the figures that the data have into a folder; returns what was written."""
+    """Write `analysis.json` and the figures that the data have into a folder; returns what was written.
+
+    DataError for a folder that holds something else than an earlier report, and for one in the data set.
+    """
     from diva.report.figures import png
 
     if to.resolve().is_relative_to(folder.resolve()):
@@ -25,13 +28,23 @@ def write_report(folder: Path, report: dict[str, Any], to: Path) -> list[Path]:
     written = []
     try:
         to.mkdir(parents=True, exist_ok=True)
+        if any(to.iterdir()) and not _is_report(to / "analysis.json"):
+            raise DataError(f"{to}: is not empty and holds no report of diva analyze; choose a new folder with --to")
+        write_json(to / "analysis.json", report)  # first, so that the folder is known as a report from now on
         for name, figure in figures(folder, report):
             written.append(to / f"{name}.png")
             write_atomic(written[-1], png(figure))
-        write_json(to / "analysis.json", report)
     except OSError as error:
         raise DataError(f"{to}: cannot be written ({error.strerror}); choose another place with --to") from None
     return [*written, to / "analysis.json"]
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        found = read_json(path)
+    except RecordError:
+        return False
+    return isinstance(found, dict) and {"layout", "schema", "n_samples"} <= found.keys()
 
 
 def figures(folder: Path, report: dict[str, Any]) -> Iterator[tuple[str, Figure]]:

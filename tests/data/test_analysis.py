@@ -12,8 +12,8 @@ from PIL import Image
 from diva.cli import cli
 from diva.data import analysis
 from diva.data.analysis import analyse, places
-from diva.data.analysis.inventory import take_inventory, walk_images
-from diva.data.layouts.listing import images_under
+from diva.data.analysis.inventory import take_inventory
+from diva.data.layouts.listing import IMAGES, images_under, walk_files
 from diva.errors import DataError, DivaError
 from diva.records import files, footprint
 
@@ -155,6 +155,16 @@ def test_codes_have_the_names_that_the_description_gives(tmp_path):
     folder = pairs_in(tmp_path / "pages")
     write(folder / "dataset.yaml", "classes: [background, text]\n")
     assert analyse(folder, jobs=1)["code_names"] == ["background", "text", None]
+    for split in SPLITS:
+        for number in range(2):
+            save(folder / split / "gt" / f"{number}.png", (numpy.arange(90) % 2 * 255).reshape(6, 5, 3))
+    save(folder / "test" / "gt" / "0.png", numpy.full((6, 5, 3), (255, 0, 0)))
+    save(folder / "test" / "gt" / "1.png", numpy.full((6, 5, 3), (255, 171, 0)))
+    for classes in ("classes: [background, text]\n", ""):
+        write(folder / "dataset.yaml", classes + 'colours: {text: "#ff0000", background: "FFAB00"}\n')
+        report = analyse(folder, jobs=1)
+        named = dict(zip(report["codes"], report["code_names"], strict=True))
+        assert (named["#ff0000"], named["#ffab00"], len(named)) == ("text", "background", 4)
 
 
 def test_a_mask_of_another_size_than_its_image_is_listed(tmp_path):
@@ -238,7 +248,7 @@ def test_images_are_those_of_the_layouts_in_their_order(tmp_path):
         write(tmp_path / "d" / name, "x")
     (tmp_path / "d" / "linked").symlink_to(tmp_path / "d" / "a")
     expected = [path.relative_to(tmp_path / "d").as_posix() for path in images_under(tmp_path / "d")]
-    assert list(walk_images(str(tmp_path / "d"))) == expected and len(expected) == 8
+    assert list(walk_files(str(tmp_path / "d"), "", [], IMAGES)) == expected and len(expected) == 8
     inventory = take_inventory(tmp_path / "d", "images")
     assert [inventory.name(i) for i in range(len(inventory))] == expected
 
@@ -246,7 +256,7 @@ def test_images_are_those_of_the_layouts_in_their_order(tmp_path):
 def test_a_link_that_leads_back_ends(tmp_path):
     save(tmp_path / "a" / "1.png", noise(1, 4, 4))
     (tmp_path / "a" / "back").symlink_to(tmp_path)
-    assert list(walk_images(str(tmp_path))) == ["a/1.png"]
+    assert list(walk_files(str(tmp_path), "", [], IMAGES)) == ["a/1.png"]
 
 
 # Duplicates and leaks

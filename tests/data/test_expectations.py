@@ -159,7 +159,7 @@ def test_a_file_may_hold_expectations_alone_or_under_their_name(tmp_path):
     for text in ("samples: 3\n", "expectations:\n  samples: 3\nabout: x\n"):
         path.write_text(text)
         assert read(path) == [("mine.yaml", {"samples": 3})]
-    for text, message in (("- 1\n", "must be a mapping"), ("a: [", "cannot be read as YAML")):
+    for text, message in (("- 1\n", "must be a mapping"), ("a: [", "is not YAML")):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             read(path)

@@ -329,7 +329,11 @@ def test_a_damaged_cache_is_made_anew(folder, tmp_path, content):
     cache.write_text(content)
     found = statistics(folder, cache)
     assert found["mode"] == "L"
-    assert json.loads(cache.read_text())["statistics"] == found
+    stored = json.loads(cache.read_text())
+    assert stored["statistics"] == found
+    for damage in (None, {}, {**found, "mean": 3}, {key: found[key] for key in found if key != "pixels"}):
+        cache.write_text(json.dumps({"key": stored["key"], **({} if damage is None else {"statistics": damage})}))
+        assert statistics(folder, cache) == found
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(folder, tmp_path):

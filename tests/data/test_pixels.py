@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import os
 import pickle
+import signal
 
 import numpy
 import pytest
@@ -218,3 +219,37 @@ def test_available_memory_respects_the_limits_of_a_container(tmp_path, files, ex
 
 def test_available_memory_here_is_some_of_what_the_machine_has():
     assert 0 < available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class Deadly:
+    """Flags whose setting ends the process, as the system does when memory runs out."""
+
+    def __init__(self, flags):
+        self.flags = flags
+
+    def __getitem__(self, places):
+        return self.flags[places]
+
+    def __setitem__(self, places, value):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_on_the_way_holds_up_no_other(paths):
+    made = kept(paths)
+
+    def read(deadly):
+        if deadly:
+            made._kept.flags = Deadly(made._kept.flags)
+        made.read([0, 1])
+
+    context = multiprocessing.get_context("fork")
+    codes = []
+    for deadly in (True, False):
+        child = context.Process(target=read, args=(deadly,))
+        child.start()
+        child.join(20)
+        codes.append(child.exitcode)
+        child.kill()
+    assert codes == [-signal.SIGKILL, 0]
+    paths[0].unlink()
+    assert values(made.read([1, 0])) == [1, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from diva.data.analysis.inventory import WHOLE, masks_of, take_inventory
 from diva.data.analysis.statistics import Way, measure
 from diva.data.images import decoder
 from diva.data.layouts import describe, layout_of
+from diva.data.masks import colour_codes, shown
 from diva.errors import DataError, RecordError
 from diva.records import footprint
 from diva.records.files import read_json, sha256_bytes, write_json
@@ -64,7 +66,7 @@ def analyse(
     if report is None:
         report = {**_compute(folder, chosen, Way(jobs, kind, similar), progress), "footprint": digest, "schema": SCHEMA}
         if digest:
-            _keep(folder, {"key": key, "report": report})
+            _keep(folder, {"key": key, "report": report, "sha256": _digest(report)})
     return {**report, "name": folder.resolve().name, "warnings": [*warnings, *report["warnings"]]}
 
 
@@ -96,11 +98,20 @@ def places(folder: Path) -> tuple[Path, Path]:
 
 def _kept(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     for place in places(folder):
-        with suppress(RecordError):
+        with suppress(RecordError, KeyError):
             stored = read_json(place)
-            if isinstance(stored, dict) and stored.get("key") == key and isinstance(stored.get("report"), dict):
+            if (
+                isinstance(stored, dict)
+                and stored.get("key") == key
+                and stored.get("sha256") == _digest(stored["report"])
+            ):
                 return dict(stored["report"])
     return None
+
+
+def _digest(report: dict[str, Any]) -> str:
+    """Tells a report from what somebody made of it."""
+    return sha256_bytes(json.dumps(report, sort_keys=True).encode())
 
 
 def _keep(folder: Path, document: dict[str, Any]) -> None:
@@ -163,8 +174,13 @@ def _counted(inventory: Inventory) -> dict[str, Any]:
         "class_counts": counts if has_classes else {},
         "class_weights": weights if has_classes else [],
         "labels_per_image": per_image,
-        "unreadable": [],
+        "unreadable": _told(inventory, []),
     }
+
+
+def _told(inventory: Inventory, found: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """The files that cannot be read, then the folders that cannot be listed."""
+    return [{"path": path, "reason": reason} for path, reason in (*found, *inventory.problems)]
 
 
 def inverse_frequency(counts: list[int]) -> list[float | None]:
@@ -208,7 +224,7 @@ def _images(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
         "formats": found.tally("format"),
         "modes": found.tally("mode"),
         "decoder": decoder(),
-        "unreadable": [{"path": inventory.name(index), "reason": reason} for index, reason in found.unreadable],
+        "unreadable": _told(inventory, [(inventory.name(index), reason) for index, reason in found.unreadable]),
         "duplicates": _duplicates(inventory, found, way),
     }
 
@@ -228,12 +244,10 @@ def _histogram(values: NDArray[Any], among: NDArray[Any] | None = None) -> dict[
 def _duplicates(inventory: Inventory, found: Measured, way: Way) -> dict[str, Any]:
     readable = found.rows["readable"].astype(numpy.bool_)
     groups = duplicates.exact_groups(found.rows["sha256"], readable)
-    known = {index: number for number, group in enumerate(groups) for index in group}
     large = readable & (numpy.minimum(found.rows["height"], found.rows["width"]) >= LEAST_SIDE)
+    large[[index for group in groups for index in group[1:]]] = False  # the first of the same content stands for all
     pairs = duplicates.similar_pairs(found.rows["rows"], found.rows["columns"], large) if way.similar else []
     complete = len(pairs) < duplicates.MOST_CANDIDATES
-    pairs = [pair for pair in pairs if known.get(pair[1], -1) != known.get(pair[2], -2)]
-
     candidates = [
         {"samples": [inventory.name(one), inventory.name(two)], "bits": bits, "leak": _leaks(inventory, [one, two])}
         for bits, one, two in duplicates.confirmed(pairs, found.rows["grid"])
@@ -310,17 +324,19 @@ def _masks(
 
 
 def _code_names(inventory: Inventory, codes: list[str]) -> list[str | None]:
-    """What dataset.yaml calls the codes: `colours:` by colour, else `classes:` by number; None where it says nothing."""
-    colours = {key.lower(): value for key, value in describe(inventory.folder).colours.items()}
-    numbered = dict(enumerate(inventory.classes))
-    return [colours.get(code) or (numbered.get(int(code)) if code.isdecimal() else None) for code in codes]
+    """What dataset.yaml calls the codes: the class of a colour in `colours:`, else `classes:` by number; None where it says nothing."""
+    colours = describe(inventory.folder).colours
+    classes = inventory.classes or tuple(colours)
+    named = {shown(code, "colour"): classes[n] for code, n in colour_codes(colours, classes).items()} if colours else {}
+    named |= {str(number): name for number, name in enumerate(inventory.classes)}
+    return [named.get(code) for code in codes]
 
 
 def _texts(inventory: Inventory) -> dict[str, Any]:
     parts: Any = inventory.samples
-    exact, loose = kinds.text_digests(parts.values())
+    exact, loose = map(numpy.concatenate, zip(*(part.digests() for part in parts.values()), strict=True))
     everyone = numpy.ones(len(inventory), numpy.bool_)
-    lengths = {split: numpy.array([len(text) for text in part.texts], numpy.int64) for split, part in parts.items()}
+    lengths = {split: numpy.array(part.characters, numpy.int64) for split, part in parts.items()}
     groups = duplicates.exact_groups(exact, everyone)
     known = {index: number for number, group in enumerate(groups) for index in group}
     alike = [
@@ -332,7 +348,7 @@ def _texts(inventory: Inventory) -> dict[str, Any]:
         {"samples": [inventory.name(i) for i in group], "bits": 0, "leak": _leaks(inventory, group)} for group in alike
     ]
     return {
-        "splits": {split: {"samples": len(part), **kinds.describe_texts(part)} for split, part in parts.items()},
+        "splits": {split: {"samples": len(part), **part.describe()} for split, part in parts.items()},
         "histograms": {
             split: {"characters": _histogram(lengths[split], numpy.concatenate(list(lengths.values())))}
             for split in parts

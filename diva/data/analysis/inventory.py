@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy
 
 from diva.data.analysis.statistics import Files
+from diva.data.analysis.texts import MeasuredTexts
 from diva.data.layouts import READERS, SPLITS, describe, is_split, layout_of
-from diva.data.layouts.listing import IMAGES, folders_by_class
+from diva.data.layouts.listing import IMAGES, folders_by_class, walk_files
 from diva.errors import DataError
-from diva.records.footprint import is_ignored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +42,7 @@ class Inventory:
     many: NDArray[numpy.bool_] | None = None  # (N, classes), multi label
     files: Files | None = None  # the image of each sample
     samples: dict[str, Samples] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)  # folders that cannot be listed, `a/b/`, and why
 
     def __len__(self) -> int:
         return sum(self.splits.values())
@@ -99,8 +100,12 @@ def take_inventory(folder: Path, layout: str | None = None) -> Inventory:
     if chosen in ("class folders", "images"):
         return _stream(folder, chosen, parts, classes)
     samples: dict[str, Samples] = {}
+    problems: list[tuple[str, str]] = []
     for name, place in parts.items():
-        samples[name] = READERS[chosen](place, classes)
+        if chosen == "texts":
+            samples[name] = MeasuredTexts(place, classes, "" if name == WHOLE else f"{name}/", problems)
+        else:
+            samples[name] = READERS[chosen](place, classes)
         classes = classes or samples[name].classes or None
     splits = {name: len(part) for name, part in samples.items()}
     known = classes or ()
@@ -112,7 +117,7 @@ def take_inventory(folder: Path, layout: str | None = None) -> Inventory:
             many[index, list(targets)] = True
         return Inventory(folder, chosen, known, splits, None, many, _files(folder, samples, 0), samples)
     labels = numpy.array([targets[0] for targets in _targets(samples)], numpy.int32)
-    return Inventory(folder, chosen, known, splits, labels, samples=samples)
+    return Inventory(folder, chosen, known, splits, labels, samples=samples, problems=problems)
 
 
 def masks_of(inventory: Inventory) -> Files:
@@ -134,6 +139,7 @@ def _stream(folder: Path, layout: Layout, parts: dict[str, Path], classes: tuple
     """Class folders and unlabelled images: no object per image is ever made."""
     labels = array("i")
     splits: dict[str, int] = {}
+    problems: list[tuple[str, str]] = []
 
     def names() -> Iterator[str]:
         nonlocal classes
@@ -141,17 +147,17 @@ def _stream(folder: Path, layout: Layout, parts: dict[str, Path], classes: tuple
             before = len(labels)
             prefix = "" if split == WHOLE else f"{split}/"
             if layout == "images":
-                for name in walk_images(os.fspath(place)):
+                for name in walk_files(os.fspath(place), prefix, problems, IMAGES):
                     labels.append(-1)
-                    yield prefix + name
+                    yield name
             else:
                 found = classes
                 for label, inside, all_classes in folders_by_class(place, classes, "image"):
-                    found, n = all_classes, len(labels)
-                    for name in walk_images(os.fspath(inside)):
+                    found, before_class = all_classes, (len(labels), len(problems))
+                    for name in walk_files(os.fspath(inside), f"{prefix}{inside.name}/", problems, IMAGES):
                         labels.append(label)
-                        yield f"{prefix}{inside.name}/{name}"
-                    if len(labels) == n:
+                        yield name
+                    if (len(labels), len(problems)) == before_class:
                         raise DataError(f"{inside}: holds no image; remove the folder or fill it")
                 classes = found
             splits[split] = len(labels) - before
@@ -160,23 +166,4 @@ def _stream(folder: Path, layout: Layout, parts: dict[str, Path], classes: tuple
 
     files = Files(folder, names())
     numbers = None if layout == "images" else numpy.array(labels, numpy.int32)
-    return Inventory(folder, layout, classes or (), splits, numbers, files=files)
-
-
-def walk_images(folder: str, inner: str = "", above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
-    """The images below a folder as `images_under` lists them, one after the other, in the order of their paths' bytes."""
-    facts = os.stat(folder)  # noqa: PTH116 - text, not Path objects
-    identity = facts.st_dev, facts.st_ino
-    if identity in above:  # a link that leads back; the footprint refuses it with its name
-        return
-    with os.scandir(folder) as listing:
-        entries: list[Any] = [
-            (os.fsencode(entry.name) + (b"/" if entry.is_dir() else b""), entry.is_dir(), entry.name)
-            for entry in listing
-            if not is_ignored(entry.name)
-        ]
-    for _, is_folder, name in sorted(entries):
-        if is_folder:
-            yield from walk_images(os.path.join(folder, name), f"{inner}{name}/", above | {identity})  # noqa: PTH118
-        elif os.path.splitext(name)[1].lower() in IMAGES:  # noqa: PTH122
-            yield inner + name
+    return Inventory(folder, layout, classes or (), splits, numbers, files=files, problems=problems)

@@ -1,4 +1,4 @@
-"""Kinds: the statistics of masks, clips, texts and points; exact, hence the same in any order."""
+"""Kinds: the statistics of masks, clips and points; exact, hence the same in any order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy
 
 from diva.data.analysis.statistics import MOST_AT_ONCE, ROW, Measured, Turn, content_of, reason_of
 from diva.data.analysis.workers import over_ranges
+from diva.data.images import opened
 from diva.data.layouts.clips import frames_of
 from diva.errors import DataError
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from diva.data.analysis.statistics import Files, Way
     from diva.data.layouts import Samples
     from diva.data.layouts.points import Points
-    from diva.data.layouts.texts import Texts
 
 MOST_CODES = 4096  # colours of one mask; a photograph in gt/ has more
 _SCALE = 1074  # the least positive double is 2 to the power of -1074: times 2 to the power of 1074 every double is a whole number
@@ -78,9 +78,7 @@ def code_order(code: str) -> tuple[int, int, str]:
 
 
 def _codes(path: str, size: tuple[int, int]) -> dict[str, int]:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(content_of(path))) as mask:
+    with opened(io.BytesIO(content_of(path))) as mask:
         if size != (0, 0) and (mask.height, mask.width) != size:
             raise DataError(f"is {mask.width} x {mask.height}, its image {size[1]} x {size[0]}")
         image = mask if mask.mode in ("1", "L", "P", "RGB") or mask.mode.startswith("I") else mask.convert("RGB")
@@ -131,33 +129,6 @@ def _relative_reason(message: str, paths: Sequence[Path]) -> str:
     for path in paths:
         message = message.replace(str(path), path.name)
     return message.replace("; mend or remove it", "")
-
-
-def describe_texts(texts: Texts) -> dict[str, Any]:
-    """Lengths in characters and in words (what white space parts), the number of different words, and how many texts are empty."""
-    words: Counter[str] = Counter()
-    lengths, n_words = [], []
-    for text in texts.texts:
-        parts = text.split()
-        words.update(parts)
-        lengths.append(len(text))
-        n_words.append(len(parts))
-    return {
-        "characters": spread(lengths),
-        "words": spread(n_words),
-        "vocabulary": len(words),
-        "empty": sum(n == 0 for n in n_words),
-    }
-
-
-def text_digests(parts: Iterable[Texts]) -> tuple[numpy.ndarray[Any, Any], numpy.ndarray[Any, Any]]:
-    """Digests of all texts as they are, and without regard to case and white space; uint8 (N, 32) each."""
-    exact, loose = bytearray(), bytearray()
-    for part in parts:
-        for text in part.texts:
-            exact += hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-            loose += hashlib.sha256(" ".join(text.casefold().split()).encode("utf-8", "surrogatepass")).digest()
-    return tuple(numpy.frombuffer(bytes(b), numpy.uint8).reshape(-1, 32) for b in (exact, loose))  # type: ignore[return-value]
 
 
 def describe_points(points: Points) -> list[dict[str, Any]]:

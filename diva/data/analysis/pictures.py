@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from diva.data.analysis.inventory import take_inventory
-from diva.data.images import decoded, is_grey
+from diva.data.images import decoded, is_grey, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,8 +31,8 @@ def picture(path: str) -> Picture:
     """An image, at most 200 pixels long: uint8 (H, W) or (H, W, 3)."""
     from PIL import Image
 
-    with Image.open(path) as opened:
-        image = decoded(opened, "L" if is_grey(opened.mode) else "RGB")
+    with opened(path) as source:
+        image = decoded(source, "L" if is_grey(source.mode) else "RGB")
         image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
         return numpy.array(image)
 

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import stat
 from array import array
 from bisect import bisect_right
 from collections import Counter
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy
 
 from diva.data.analysis.workers import over_ranges
-from diva.data.images import decoded, is_grey
+from diva.data.images import decoded, is_grey, opened
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -194,9 +195,12 @@ def measure(
 
 def content_of(path: str) -> bytes:
     """The bytes of a file, with as few calls of the system as there can be."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which means something for pipes alone: they do not block
     try:
-        size, parts = os.fstat(descriptor).st_size, []
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError("is no regular file")
+        size, parts = facts.st_size, []
         while size > 0 and (part := os.read(descriptor, size)):
             parts.append(part)
             size -= len(part)
@@ -209,12 +213,10 @@ def read_modes(files: Files, kind: Kind) -> set[str]:
     """The modes that occur, from the files' heads alone; DataError names one that is no image."""
 
     def work(start: int, stop: int) -> tuple[set[str], list[tuple[int, str]]]:
-        from PIL import Image
-
         found, bad = set(), []
         for index in range(start, stop):
             try:
-                with Image.open(files.path(index)) as image:
+                with opened(files.path(index)) as image:
                     found.add(image.mode)
             except Exception as error:  # as above
                 bad.append((index, reason_of(error)))
@@ -249,15 +251,14 @@ class Turn:
         self.rows = numpy.zeros(n, ROW)
         self.counts: dict[int, NDArray[numpy.uint64]] = {}
         self._grids = Image.new("RGB", (GRID, GRID * n)) if similar else None
+        self._filter = Image.Resampling.BILINEAR
         self._small: dict[tuple[int, Mode], list[bytes]] = {}
 
     def add(self, place: int, group: int, content: bytes, mode: Mode | None) -> None:
         """Decode one image and note what there is to note."""
-        from PIL import Image
-
-        with Image.open(io.BytesIO(content)) as opened:
-            own_mode, own_format = opened.mode, opened.format or ""
-            image = decoded(opened, mode or ("L" if is_grey(own_mode) else "RGB"))
+        with opened(io.BytesIO(content)) as source:
+            own_mode, own_format = source.mode, source.format or ""
+            image = decoded(source, mode or ("L" if is_grey(own_mode) else "RGB"))
             sha256 = self._count(group, image)
             width, height = image.size
             self._look(place, image)
@@ -309,10 +310,8 @@ class Turn:
 
     def _look(self, place: int, image: Image.Image) -> None:
         """Keep an image as 9 x 9 pixels, each a mean of its part, for its difference hashes; whole-number arithmetic of Pillow."""
-        from PIL import Image
-
         if self._grids is not None:
-            small = image.resize((GRID, GRID), Image.Resampling.BILINEAR, reducing_gap=4.0)
+            small = image.resize((GRID, GRID), self._filter, reducing_gap=4.0)
             self._grids.paste(small, (0, GRID * place))
 
     def _note(self, place: int, sha256: bytes, n_bytes: int, size: tuple[int, int], *rest: Any) -> None:

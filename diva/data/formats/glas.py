@@ -15,6 +15,7 @@ import numpy
 from diva.data import archives, png
 from diva.data.formats import Placed, Text, deal
 from diva.data.formats.streams import one, only
+from diva.data.images import opened
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _mask(content: bytes, name: str) -> bytes:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened(io.BytesIO(content)) as image:
             if image.mode not in ("L", "P", "1"):
                 raise DataError(f"{name}: is of mode {image.mode}; expected a mask of one channel")
             numbers = numpy.asarray(image)

@@ -85,12 +85,15 @@ def _in_time(name: str) -> tuple[list[tuple[bytes, int]], bytes]:
 
 def frames_of(files: tuple[Path, ...]) -> Iterator[Image.Image]:
     """The frames of a clip, decoded one after the other as RGB; DataError names a file that cannot be read."""
-    from PIL import Image, ImageSequence
+    from PIL import ImageSequence
+
+    from diva.data.images import decoded, opened  # here: numpy is not loaded where nothing is decoded
 
     for path in files:
         try:
-            with Image.open(path) as opened:
-                for frame in ImageSequence.Iterator(opened):
-                    yield frame.convert("RGB")
+            with opened(path) as source:
+                for frame in ImageSequence.Iterator(source):
+                    image = decoded(frame, "RGB")
+                    yield image.copy() if image is frame else image
         except Exception as error:  # Pillow's decoders raise a dozen kinds
             raise DataError(f"{path}: cannot be read as an image ({error}); mend or remove it") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,11 @@ def class_names(folder: Path) -> list[str]:
     """The names of the folders in a folder, hidden ones left out, in the order of their bytes."""
     if not folder.is_dir():
         return []
-    return sorted((e.name for e in os.scandir(folder) if e.is_dir() and not is_ignored(e.name)), key=os.fsencode)
+    try:
+        names = [entry.name for entry in os.scandir(folder) if not _is_hidden(entry.name) and entry.is_dir()]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+    return sorted(names, key=os.fsencode)
 
 
 def files_under(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -32,7 +35,7 @@ def files_under(folder: Path, suffixes: Collection[str]) -> list[Path]:
     top = os.path.join(folder, "")  # noqa: PTH118 - text, not Path objects: a tenth of the time
     found: list[str] = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
-        folders[:] = [name for name in folders if not is_ignored(name)]
+        folders[:] = [name for name in folders if not _is_hidden(name)]
         for name in folders:
             _refuse_loop(place, name)
         found += [
@@ -41,6 +44,11 @@ def files_under(folder: Path, suffixes: Collection[str]) -> list[Path]:
             if os.path.splitext(name)[1].lower() in suffixes and not is_ignored(name)  # noqa: PTH122
         ]
     return [Path(path) for path in sorted(found, key=lambda path: os.fsencode(path[len(top) :]))]
+
+
+def _is_hidden(folder: str) -> bool:
+    """Whether a folder of this name is left out: only what a footprint ignores in folders, not `rot~` or `x.part`."""
+    return folder.startswith(".")
 
 
 def _refuse_unreadable(error: OSError) -> None:
@@ -54,6 +62,45 @@ def _refuse_loop(place: str, name: str) -> None:
         target, here = os.path.realpath(path), os.path.realpath(place)
         if os.path.commonpath([target, here]) == target:
             raise DataError(f"{path}: a link that leads back to a folder above it")
+
+
+def walk_files(
+    folder: str,
+    inner: str,
+    problems: list[tuple[str, str]],
+    suffixes: Collection[str],
+    above: frozenset[tuple[int, int]] = frozenset(),
+) -> Iterator[str]:
+    """The files below a folder as `files_under` lists them, one after the other, in the order of their paths' bytes.
+
+    `inner`, "" or with a slash at its end, stands before each. What cannot be listed is added to `problems`, with the reason.
+    """
+    entries = []
+    try:
+        facts = os.stat(folder)  # noqa: PTH116 - text, not Path objects
+        identity = facts.st_dev, facts.st_ino
+        if identity in above:  # a link that leads back; the footprint refuses it with its name
+            return
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                is_folder = _is_folder(entry)
+                if not (_is_hidden(entry.name) if is_folder else is_ignored(entry.name)):
+                    entries.append((os.fsencode(entry.name) + (b"/" if is_folder else b""), is_folder, entry.name))
+    except OSError as error:
+        problems.append((inner, error.strerror or str(error)))
+        return
+    for _, is_folder, name in sorted(entries):
+        if is_folder:
+            yield from walk_files(os.path.join(folder, name), f"{inner}{name}/", problems, suffixes, above | {identity})  # noqa: PTH118
+        elif os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
+            yield inner + name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that cannot be followed; reading it says why
+        return False
 
 
 def images_under(folder: Path) -> list[Path]:
@@ -104,16 +151,26 @@ def folders_by_class(
 
 def read_table(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of a CSV file (UTF-8, comma, as RFC 4180); DataError names a row with another number of cells."""
+    header, *rows = table_rows(path)
+    return header, rows
+
+
+def table_rows(path: Path) -> Iterator[tuple[str, ...]]:
+    """The header and then the rows of a CSV file, as `read_table` has them, one after the other."""
+    header: tuple[str, ...] = ()
+    number = 0
     try:
-        content = path.read_bytes().decode("utf-8-sig")
-        csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # 131,072 by default: a text may be longer
-        rows = [tuple(row) for row in csv.reader(io.StringIO(content, newline=""), strict=True) if row]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            n_bytes = os.fstat(file.fileno()).st_size
+            csv.field_size_limit(max(csv.field_size_limit(), n_bytes))  # 131,072 by default: a text may be longer
+            for row in csv.reader(file, strict=True):
+                if row:
+                    number += 1
+                    header = header or tuple(row)
+                    if len(row) != len(header):
+                        raise DataError(f"{path}: row {number} has {len(row)} cells, the header {len(header)}")
+                    yield tuple(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV file in UTF-8 ({error})") from None
-    if len(rows) < 2:
+    if number < 2:
         raise DataError(f"{path}: has no rows; expected a header and at least one row")
-    header = rows[0]
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(header):
-            raise DataError(f"{path}: row {number} has {len(row)} cells, the header {len(header)}")
-    return header, rows[1:]

@@ -58,10 +58,11 @@ def read(folder: Path, classes: tuple[str, ...] | None = None) -> Texts:
             raise DataError(f"{place}: holds no .txt file. Remove the folder or fill it")
         paths += found
         labels += [label] * len(found)
-    return Texts(tuple(map(_text, paths)), tuple(labels), names, tuple(paths), folder)
+    return Texts(tuple(map(text_of, paths)), tuple(labels), names, tuple(paths), folder)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a file; DataError when it is not UTF-8."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
