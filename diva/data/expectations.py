@@ -234,6 +234,9 @@ def _moments(report: Mapping[str, Any], key: str, wanted: list[float], tolerance
 
 
 def _among(report: Mapping[str, Any], key: str, wanted: list[Any]) -> Iterator[str]:
+    if key not in report:
+        yield f"{key} are expected ({_listed([str(item) for item in wanted])}), but {report['layout']} have none"
+        return
     allowed = [str(item).lower() if key == "codes" else str(item) for item in wanted]
     strange = [item for item in report.get(key, []) if item not in allowed]
     if strange:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from git import Repo
     from git.exc import CommandError
 
-_OUTPUT_ENDS = (".footprint.json", ".statistics.json")
+_OUTPUT_ENDS = (".footprint.json", ".statistics.json", ".analysis.json", ".download.json")
 
 
 @dataclass(frozen=True)

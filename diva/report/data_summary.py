@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from diva.report.console import WIDTH, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 MOST_CLASSES = 30
 MOST_NAMED = 5
@@ -15,7 +16,8 @@ LABEL = 13
 
 
 def summarise(report: Mapping[str, Any]) -> Iterator[str]:
-    """The lines; numbers of the whole report are in its JSON."""
+    """The lines, in characters that any terminal takes; numbers of the whole report are in its JSON."""
+    report = _printable(report)
     yield f"{report['name']}: {report['n_samples']:,} samples, {report['layout']}"
     if report["footprint"]:
         yield report["footprint"]
@@ -37,6 +39,15 @@ def summarise(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for label, text in _facts(report):
         yield from _wrapped(label, text)
+
+
+def _printable(value: Any) -> Any:
+    """The same report with the control characters of names escaped: a name may hold anything."""
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+    if isinstance(value, Mapping):
+        return {key: _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def splits_of(report: Mapping[str, Any]) -> list[str]:

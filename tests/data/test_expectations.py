@@ -112,6 +112,10 @@ def test_codes_of_masks_and_features_of_points(tmp_path):
     assert next(iter(violations(points, {"size": [1, 1]}))) == "there is no image, hence no height, expected 1"
 
 
+def test_codes_are_not_met_where_there_are_no_masks(report):
+    assert list(violations(report, {"codes": [1, 2]})) == ["codes are expected (1, 2), but class folders have none"]
+
+
 def test_all_unmet_ones_are_told_at_once_with_where_they_stand(report):
     said: expectations.Stated = [("data.yaml", {"samples": 3, "mode": "L"}), ("dataset.yaml", {"classes": 5})]
     with pytest.raises(DataError) as raised:

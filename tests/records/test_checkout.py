@@ -109,7 +109,10 @@ def test_a_git_hooks_variables_do_not_lead_to_another_repository(project, tmp_pa
 def test_divas_own_outputs_are_no_dirt_and_no_part_of_it(project):
     expected = checkout.examine(project / TASK).paths
     write(project, {"runs/.gitignore": "*\n", "runs/cells/1/task.py": "x", "digits.footprint.json": "{}"})
-    write(project, {"sets/.gitignore": "*", "sets/a.png": "x", "tasks/a.statistics.json": "{}"})
+    write(
+        project,
+        {"sets/.gitignore": "*", "sets/a.png": "x", "tasks/a.statistics.json": "{}", "tasks/a.analysis.json": "{}"},
+    )
     write(project, {"tasks/cells/__pycache__/task.pyc": "x"})
     git(project, "add", "-f", "runs/cells/1/task.py", "digits.footprint.json")
     found = checkout.examine(project / TASK)

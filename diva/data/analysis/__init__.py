@@ -20,7 +20,7 @@ from diva.data.layouts import describe, layout_of
 from diva.data.masks import colour_codes, shown
 from diva.errors import DataError, RecordError
 from diva.records import footprint
-from diva.records.files import read_json, sha256_bytes, write_json
+from diva.records.files import read_json, sha256_bytes, some_of, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -380,10 +380,10 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     where = "the data" if split == WHOLE else split
     absent = [c for c, weight in zip(report["classes"], report["class_weights"], strict=False) if weight is None]
     if absent:
-        told.append(f"{len(absent)} of {len(report['classes'])} classes never occur in {where}: {_some(absent)}")
+        told.append(f"{len(absent)} of {len(report['classes'])} classes never occur in {where}: {some_of(absent)}")
     if report["unreadable"]:
         told.append(
-            f"{len(report['unreadable'])} files cannot be read: {_some([u['path'] for u in report['unreadable']])}"
+            f"{len(report['unreadable'])} files cannot be read: {some_of([u['path'] for u in report['unreadable']])}"
         )
     found = report["duplicates"]
     if found["leaks"]:
@@ -396,7 +396,3 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     if n_labels:
         told.append(f"{n_labels} groups of the same content have different labels")
     return told
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
