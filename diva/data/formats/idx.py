@@ -36,6 +36,10 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
     """
     with ExitStack() as stack:
         members = option(card, "members", dict, {})
+        if not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in members.values()):
+            raise DataError(
+                f"{card.name}: option 'members' is {members!r} in the card; expected the names of two files for each split"
+            )
         if members:
             archive = only(files, card)
             pairs = {split: [_member(stack, archive, name) for name in names] for split, names in members.items()}
