@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from diva.data.archives import is_foreign
 from diva.data.catalogue import write_bundled
 from diva.data.download import given as given_files
-from diva.data.download import notes
+from diva.data.download import notes, reading
 from diva.data.download.sources import PATIENCE, Fetched, fetch, need_room, text_of_size
 from diva.data.places import cannot_write, locked, made, prepare_root, remove
 from diva.data.yaml_files import read_yaml
@@ -155,6 +155,7 @@ def _make(
     from diva.data.formats import reader_of
 
     reader = reader_of(card)
+    reading.check_card(card)
     sorted_given = given_files.sort(card, given, listener)
     _refuse_unavailable(card, folder, sorted_given)
     workshop = workshop_of(folder)
@@ -171,6 +172,7 @@ def _make(
     )
     with made(folder) as partial:
         _convert(card, reader(local, card), partial, workshop / _SCRATCH, listener)
+        reading.check(card, partial)
         _describe(card, partial)
         found = _checked_footprint(card, partial, listener)
         note = notes.record(card, folder, files)

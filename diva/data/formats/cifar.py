@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("batches", "label_bytes")
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
 _LARGEST = 200 << 20  # bytes; the largest official member has 154 MB

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("column", "unmatched")
 _COLUMNS = ("script", "date")
 
 

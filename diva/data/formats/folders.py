@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("inner", "prefix", "drop", "test", "splits")
+
 
 def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
     """Every image as `<split>/<class>/<its name>`.

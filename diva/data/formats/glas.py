@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ()
 _SPLITS = {"train": "train", "testA": "test", "testB": "test"}
 
 

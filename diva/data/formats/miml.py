@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("test",)
 _TABLE = "miml data.mat"
 
 

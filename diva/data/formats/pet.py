@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ()
+
 
 def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed]:
     """`<split>/data/<name>.jpg` and `<split>/gt/<name>.png`, both as they are; `val` is dealt within each breed."""

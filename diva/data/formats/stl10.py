@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("unlabelled",)
 _SIDE = 96
 _SIZE = 3 * _SIDE * _SIDE
 _AT_ONCE = 1000  # images to a block
