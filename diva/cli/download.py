@@ -58,7 +58,8 @@ def download(
     if to is None:
         prepare_root(folder.parent)
     say = console(quiet=quiet)
-    made = make(found, folder, say, given=given, keep_archive=keep_archive)
+    option = "--data-root" if to is None else "--to"
+    made = make(found, folder, say, given=given, keep_archive=keep_archive, option=option)
     what = f"{made.footprint.n_files:,} files, {made.footprint.digest}"
     say.say(f"{made.name}: {what}" if made.fresh else f"{made.name}: here already and unchanged, {what}")
     say.result(json.dumps(made.as_json(), sort_keys=True) if as_json else str(folder))

@@ -136,7 +136,7 @@ def card(wanted: str | Path) -> Card:
     if isinstance(wanted, Path) or is_card_file(wanted):
         return _read(Path(wanted).expanduser())
     if wanted not in names():
-        raise DataError(f"no data set is called {wanted!r}; {nearest(wanted, names())}")
+        raise DataError(f"no data set is called {wanted!r}; {nearest(wanted.casefold(), names())}")
     return _read(cards_folder() / f"{wanted}.yaml")
 
 
@@ -214,14 +214,18 @@ def materialise(name: str, data_root: Path) -> Path:
     return folder
 
 
-def write_bundled(found: Card, folder: Path) -> None:
+def write_bundled(found: Card, folder: Path, option: str = "--data-root") -> None:
     """Write a data set that needs no network; DataError when other bytes come out than its card says. To be used under the lock."""
     from diva.data.bundled import WRITERS
     from diva.records.footprint import take
 
+    if found.bundled not in WRITERS:
+        raise DataError(
+            f"{found.name}: no data set called {found.bundled!r} comes with the installation; {nearest(str(found.bundled), WRITERS)}"
+        )
     try:
         with made(folder) as partial:
-            WRITERS[str(found.bundled)](partial)
+            WRITERS[found.bundled](partial)
             digest = take(partial).digest
             if found.footprint is not None and digest != found.footprint:
                 raise DataError(
@@ -229,4 +233,4 @@ def write_bundled(found: Card, folder: Path) -> None:
                     "another version of a library (scikit-learn, Pillow) made other bytes. Please report it"
                 )
     except OSError as error:
-        raise cannot_write(folder, error) from None
+        raise cannot_write(folder, error, option) from None

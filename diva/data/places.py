@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def prepare_root(data_root: Path) -> None:
+def prepare_root(data_root: Path, option: str = "--data-root") -> None:
     """Make the data root, with a `.gitignore` that keeps its content out of every repository."""
     try:
         data_root.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def prepare_root(data_root: Path) -> None:
         if not ignore.exists() and not any(data_root.iterdir()):
             ignore.write_text("*\n")
     except OSError as error:
-        raise cannot_write(data_root, error) from None
+        raise cannot_write(data_root, error, option) from None
 
 
 def cannot_write(place: Path, error: OSError, option: str = "--data-root") -> DataError:

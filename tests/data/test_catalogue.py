@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from diva.data import bundled
-from diva.data.catalogue import Card, SourceFile, card, cards_folder, locate, names, whereabouts
+from diva.data.catalogue import Card, SourceFile, card, cards_folder, locate, names, whereabouts, write_bundled
 from diva.errors import DataError
 from diva.records.footprint import take
 
@@ -42,6 +42,17 @@ def test_an_unknown_name_is_refused(name):
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(DataError, match=r"did you mean digits\?"):
         card("digit")
+    with pytest.raises(DataError, match=r"no data set is called 'MNIST'; did you mean mnist\?"):
+        card("MNIST")
+
+
+def test_a_card_of_a_bundled_set_that_does_not_exist_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("bundled: digit")
+    with pytest.raises(
+        DataError, match=r"a: no data set called 'digit' comes with the installation; did you mean digits\?"
+    ):
+        write_bundled(card(tmp_path / "a.yaml"), tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
 
 
 def test_a_folder_is_found_by_path(tmp_path):

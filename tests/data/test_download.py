@@ -34,7 +34,7 @@ def test_a_download_gives_the_images_of_the_files_in_the_standard_layout(site, m
 
 
 def test_the_folder_says_what_it_is_and_whose(site):
-    site.card |= {"about": "Cells: “blue”", "notes": "a\nb", "expectations": {"n": 1}}
+    site.card |= {"about": "Cells: “blue”", "notes": "a\nb", "expectations": {"classes": 10}}
     site.get()
     said = yaml.safe_load((site.cells / "dataset.yaml").read_text(encoding="utf-8"))
     for key in ("name", "title", "about", "licence", "citation", "homepage", "classes", "notes", "expectations"):
@@ -159,7 +159,7 @@ def test_a_file_may_have_any_name_that_a_card_can_give_it(site, name):
 
 def test_a_date_in_a_card_is_written_as_text(site):
     with site.path.open("a") as file:
-        file.write("options: {since: 2024-02-03}\nexpectations: {until: 2024-02-04}\n")
+        file.write("options: {colours: {gland: 2024-02-03}}\nexpectations: {modes: [2024-02-04]}\n")
     for fresh in (True, False):
         assert download(card(site.folder / "cells.yaml"), site.cells, site.told, patience=PATIENCE).fresh == fresh
 

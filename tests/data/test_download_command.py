@@ -49,6 +49,15 @@ def test_the_command_refuses_an_unknown_name_in_one_line():
     assert (code, out) == (4, "") and said == "diva: error: no data set is called 'digit'; did you mean digits?\n"
 
 
+def test_a_place_that_cannot_be_written_is_told_with_the_option_that_chose_it(site):
+    (site.folder / "file").write_text("")
+    for to in (site.folder / "file" / "x", Path("/proc/x")):
+        code, out, said = ran(site, "--to", str(to))
+        assert (code, out) == (4, "") and said.endswith("choose another place with --to\n") and said.count("\n") == 1
+    code, _, said = ran(site, "--data-root", str(site.folder / "file"))
+    assert code == 4 and said.endswith("choose another place with --data-root\n")
+
+
 def test_the_command_interrupted_says_how_to_go_on(site):
     name = site.card["files"][0]["name"]
     site.server.files[f"/pub/{name}"].plan = [serving.hanging_after(300)]

@@ -1,10 +1,12 @@
 """Official archives of folders and of pairs: every file lands in its split with its name, and no one who was learnt from is tested."""
 
 import zipfile
+from dataclasses import replace
 
 import numpy
 import pytest
 
+from diva.data import archives as formats_archives
 from diva.data.catalogue import card
 from diva.data.download import conversion
 from diva.data.formats import reader_of
@@ -140,3 +142,42 @@ def test_glas_becomes_pairs_of_pictures_and_masks_with_no_patient_in_two_splits(
             assert numpy.array_equal(official.pixels_of(mask), numbers > 0)
             picture = mask.parents[1] / "data" / f"{mask.stem}.bmp"
             assert picture.read_bytes() == archive.read(f"{top}/{mask.stem}.bmp")
+
+
+def of_folders(**options):
+    return card("caltech101").model_copy(update={"options": options})
+
+
+def test_two_members_that_would_become_one_file_are_named(tmp_path):
+    names = [f"{split}/a/{i}.png" for split in ("train", "val", "test") for i in range(4)]
+    path = official.zipped(tmp_path / "a.zip", {name: name.encode() for name in names})
+    found = of_folders(splits={"train": "train", "val": "train", "test": "test"})
+    with pytest.raises(DataError, match=r"a.zip: train/a/0.png and val/a/0.png would both become a/0.png"):
+        list(reader_of(found)({"caltech-101.zip": path}, found))
+
+
+@pytest.mark.parametrize("name", ["icdar2017_clamm_style", "oxford_iiit_pet", "glas", "miml"])
+def test_an_archive_that_names_a_picture_twice_is_refused(tmp_path, monkeypatch, name):
+    files = {
+        "icdar2017_clamm_style": lambda: official.clamm(tmp_path, n=12),
+        "oxford_iiit_pet": lambda: official.pets(tmp_path),
+        "glas": lambda: {card("glas").files[0].name: official.glas(tmp_path / "glas.zip")},
+        "miml": lambda: {"miml-image-data": official.miml(tmp_path / "unpacked")[0]},
+    }[name]()
+    real = formats_archives.members
+
+    def with_a_copy(path, *limits):
+        members = real(path, *limits)
+        pictures = [m for m in members if m.name.endswith((".jpg", ".tif", ".bmp"))]
+        return (*members, *(replace(m, name=f"copy/{m.name}") for m in pictures[:1]))
+
+    monkeypatch.setattr(formats_archives, "members", with_a_copy)
+    with pytest.raises(DataError, match=r" and copy/\S.* would both become "):
+        list(reader_of(card(name))(files, card(name)))
+
+
+@pytest.mark.parametrize("splits", [{"train": 3}, {"train": "training"}, {"train": ["train"]}, {3: "train"}])
+def test_a_split_that_is_none_is_refused(tmp_path, splits):
+    path = official.zipped(tmp_path / "a.zip", {"train/a/0.png": b""})
+    with pytest.raises(DataError, match=r"option 'splits' says .* expected .* one of train, val, test"):
+        list(reader_of(of_folders(splits=splits))({"caltech-101.zip": path}, of_folders(splits=splits)))

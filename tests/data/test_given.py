@@ -141,3 +141,9 @@ def test_an_unpacked_data_set_is_taken_as_it_is(site):
     made = site.get(site.folder / "unpacked", to=site.data_root / "other")
     assert contents_of(site.data_root / "other") == contents_of(site.cells) and len(contents_of(site.cells)) == 7
     assert made.files == () and any("taken as unpacked" in line for line in site.told.lines)
+
+
+def test_what_is_given_and_not_there_is_refused_though_nothing_is_to_be_made(site):
+    site.get()
+    with pytest.raises(DataError, match=r"--from .*nope.zip: no such file or folder"):
+        site.get(site.folder / "nope.zip")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from diva.data.archives import is_foreign
 from diva.data.catalogue import write_bundled
 from diva.data.download import given as given_files
-from diva.data.download import notes
+from diva.data.download import notes, reading
 from diva.data.download.sources import PATIENCE, Fetched, fetch, need_room, text_of_size
 from diva.data.places import cannot_write, locked, made, prepare_root, remove
 from diva.data.yaml_files import read_yaml
@@ -63,28 +63,31 @@ def download(
     given: Sequence[str] = (),
     keep_archive: bool = False,
     patience: Patience = PATIENCE,
+    option: str = "--data-root",
 ) -> Downloaded:
     """Make `folder` hold the data set that the card describes; where it does already, only look whether it still does.
 
     Work in progress lies beside it: `.<name>.download/` holds what was fetched and goes on from there after an interruption,
     `.<name>.partial-.../` what is being converted. One process at a time; another one gets a DataError.
-    Raises DataError for what cannot be fetched, verified, converted or written.
+    Raises DataError for what cannot be fetched, verified, converted or written, and for what is given and not there, even if
+    nothing is to be made; `option` is what the user chose the place with.
     """
     folder = folder if folder.name else folder.resolve()
     if card.bundled is not None and given:
         raise UsageError(f"{card.name} needs no download, it comes with the installation: leave out --from")
+    given_files.check_there(given)
     if folder.exists() or folder.is_symlink():
         there = _there_already(card, folder)
         _clean_up(folder)
         return there
     if not folder.parent.is_dir():
-        prepare_root(folder.parent)
-    with locked(folder, wait=False):
+        prepare_root(folder.parent, option)
+    with locked(folder, wait=False, option=option):
         if folder.exists():
             return _there_already(card, folder)
         try:
             if card.bundled is not None:
-                write_bundled(card, folder)
+                write_bundled(card, folder, option)
                 found = _note_footprint(folder, footprint.take(folder))
                 remove(workshop_of(folder))
                 return Downloaded(card.name, folder, found, (), fresh=True)
@@ -92,7 +95,8 @@ def download(
         except OSError as error:
             if error.errno is None:  # not the system's, but a library's
                 raise
-            raise cannot_write(folder.parent if error.filename is None else Path(error.filename), error) from error
+            place = folder.parent if error.filename is None else Path(error.filename)
+            raise cannot_write(place, error, option) from error
 
 
 def archives_of(folder: Path) -> Path:
@@ -151,6 +155,7 @@ def _make(
     from diva.data.formats import reader_of
 
     reader = reader_of(card)
+    reading.check_card(card)
     sorted_given = given_files.sort(card, given, listener)
     _refuse_unavailable(card, folder, sorted_given)
     workshop = workshop_of(folder)
@@ -167,6 +172,7 @@ def _make(
     )
     with made(folder) as partial:
         _convert(card, reader(local, card), partial, workshop / _SCRATCH, listener)
+        reading.check(card, partial)
         _describe(card, partial)
         found = _checked_footprint(card, partial, listener)
         note = notes.record(card, folder, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,15 @@ class Given:
     unpacked: Path | None = None
 
 
+def check_there(values: Sequence[str]) -> None:
+    """DataError for a value of `--from` that is neither an address nor there."""
+    for value in values:
+        if "://" not in value and not os.path.exists(Path(value).expanduser()):  # noqa: PTH110 - false for a name too long
+            raise DataError(
+                f"--from {value}: no such file or folder; also allowed: an address that begins with https:// or http://"
+            )
+
+
 def sort(card: Card, values: Sequence[str], listener: Listener) -> Given:
     """Find out what the values of `--from` are; DataError for one that is of no use for this card."""
     given = Given()
@@ -42,9 +52,7 @@ def sort(card: Card, values: Sequence[str], listener: Listener) -> Given:
         elif path.is_file():
             _add_file(given, card, path, listener)
         else:
-            raise DataError(
-                f"--from {value}: no such file or folder; also allowed: an address that begins with https:// or http://"
-            )
+            raise DataError(f"--from {value}: is no longer there, or neither a file nor a folder")
     return given
 
 

@@ -153,7 +153,7 @@ def need_room(folder: Path, n_bytes: int, what: str) -> None:
     if n_bytes > free:
         raise DataError(
             f"{what} takes {text_of_size(n_bytes)}, the disk of {folder} has {text_of_size(free)} free; "
-            "make room or choose another place with --data-root"
+            "make room or choose another place with --to or --data-root"
         )
 
 
@@ -331,7 +331,7 @@ class _Transfer:
                     bar.update(len(block))
         except OSError as error:
             raise DataError(
-                f"{self.part}: cannot be written ({error.strerror}); make room or choose another place with --data-root"
+                f"{self.part}: cannot be written ({error.strerror}); make room or choose another place with --to or --data-root"
             ) from None
         if total is not None and here < total:
             raise TransientError(f"the connection ended after {here:,} of {total:,} bytes")

@@ -12,6 +12,7 @@ from diva.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import ModuleType
 
     import numpy
 
@@ -87,9 +88,17 @@ _MODULES = {
 }
 
 
+_EVERYWHERE = ("colours",)  # options that no reader needs: the colours of masks go into dataset.yaml
+
+
+def _module(name: str) -> ModuleType:
+    """The module of a reader: `read`, and `OPTIONS`, the names of the options that it knows."""
+    return import_module(f"diva.data.formats.{name}")
+
+
 def _reader(module: str) -> Reader:
     def read(files: Mapping[str, Path], card: Card) -> Iterator[Item]:
-        found: Reader = import_module(f"diva.data.formats.{module}").read
+        found: Reader = _module(module).read
         return found(files, card)
 
     return read
@@ -99,7 +108,13 @@ READERS: dict[str, Reader] = {name: _reader(module) for name, module in _MODULES
 
 
 def reader_of(card: Card) -> Reader:
-    """The reader of a card's format; DataError names the nearest when there is none."""
+    """The reader of a card's format; DataError names the nearest when there is none, or when it has no such option."""
     if card.format not in READERS:
         raise DataError(f"{card.name}: no reader for the format {card.format!r}; {nearest(str(card.format), READERS)}")
+    known = (*_module(_MODULES[card.format]).OPTIONS, *_EVERYWHERE)
+    for name in card.options:
+        if name not in known:
+            raise DataError(
+                f"{card.name}: unknown option {name!r} of the format {card.format!r}; {nearest(str(name), known)}"
+            )
     return READERS[card.format]

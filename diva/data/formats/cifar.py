@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("batches", "label_bytes")
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
 _LARGEST = 200 << 20  # bytes; the largest official member has 154 MB
@@ -40,6 +41,11 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
     """
     archive = only(files, card)
     batches = option(card, "batches", dict, {})
+    if not batches or not all(isinstance(stem, str) and type(first) is int for stem, first in batches.items()):
+        raise DataError(
+            f"{card.name}: option 'batches' is {batches!r} in the card; expected the files of images, each with the official "
+            "index of its first one, as in {data_batch_1: 0, data_batch_2: 10000, test_batch: 0}"
+        )
     found: dict[str, int] = {}
     known = {*_NAMES, *_TEXTS, *batches, *(f"{stem}.bin" for stem in batches)}
     for member, stream in archives.read_once(archive, lambda member: PurePosixPath(member).name in known):
@@ -49,6 +55,10 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
         else:
             stem = name.removesuffix(".bin")
             blocks = _records if name.endswith(".bin") else _pickle
+            if stem in found:
+                raise DataError(
+                    f"{archive.name}: holds {stem} twice, the second as {member}; it is not the official one"
+                )
             found[stem] = 0
             for images, labels in blocks(stream, member, card):
                 split = "test" if stem.startswith("test") else "train"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from diva.data import archives
 from diva.data.formats import Placed, deal
-from diva.data.formats.streams import by_split, one, option
+from diva.data.formats.streams import by_key, by_split, one, option, texts
 from diva.data.layouts.listing import IMAGES
 from diva.errors import DataError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("column", "unmatched")
 _COLUMNS = ("script", "date")
 
 
@@ -33,11 +34,12 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed]:
     column = option(card, "column", str, "")
     if column not in _COLUMNS:
         raise DataError(f"{card.name}: option 'column' is {column!r}; allowed: {', '.join(_COLUMNS)}")
-    unmatched = set(option(card, "unmatched", list, []))
+    unmatched = set(texts(card, "unmatched"))
     for split, paths in by_split(files, card).items():
         for archive in paths:
             names = [member.name for member in archives.members(archive)]
-            pages = {PurePosixPath(n).name: n for n in names if PurePosixPath(n).suffix.lower() in IMAGES}
+            images = [name for name in names if PurePosixPath(name).suffix.lower() in IMAGES]
+            pages = by_key(((PurePosixPath(name).name, name) for name in images), archive)
             table = one(names, lambda name: name.lower().endswith(".csv"), archive, "table (.csv)")
             labels = _labels(archive, table, column, card)
             alone = sorted((set(pages) ^ set(labels)) - unmatched)

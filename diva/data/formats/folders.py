@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diva.data import archives
 from diva.data.formats import Placed, Text, deal
-from diva.data.formats.streams import only, option, unpacked
+from diva.data.formats.streams import by_key, only, option, texts, unpacked
+from diva.data.layouts import SPLITS
 from diva.data.layouts.listing import IMAGES
 from diva.errors import DataError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from diva.data.catalogue import Card
+
+OPTIONS = ("inner", "prefix", "drop", "test", "splits")
 
 
 def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
@@ -39,9 +42,9 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
 
 def _targets(names: list[str], card: Card, archive: str) -> dict[str, PurePosixPath]:
     prefix = PurePosixPath(option(card, "prefix", str, ""))
-    drop = set(option(card, "drop", list, []))
-    splits = option(card, "splits", dict, {})
-    by_class: dict[tuple[str, str], dict[str, str]] = {}  # (official split or "", class) -> name inside it -> member
+    drop = set(texts(card, "drop"))
+    splits = _splits(card)
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}  # (official split or "", class) -> (class/name, member)
     for name in names:
         path = PurePosixPath(name)
         if path.suffix.lower() not in IMAGES or not path.is_relative_to(prefix):
@@ -49,18 +52,31 @@ def _targets(names: list[str], card: Card, archive: str) -> dict[str, PurePosixP
         parts = path.relative_to(prefix).parts
         split, parts = (splits.get(parts[0]), parts[1:]) if splits else ("", parts)
         if split is not None and len(parts) > 1 and parts[0] not in drop:
-            by_class.setdefault((split, parts[0]), {})["/".join(parts[1:])] = name
-    if not by_class:
+            found.setdefault((split, parts[0]), []).append(("/".join(parts), name))
+    if not found:
         raise DataError(
             f"{archive}: holds no <class>/<image> below {str(prefix)!r}; it is not the one that {card.name} describes"
         )
     targets: dict[str, PurePosixPath] = {}
-    for (split, label), members in by_class.items():
+    for (split, _), pairs in found.items():
+        members = by_key(pairs, archive)
         if split in ("", "train"):
             test = 0.0 if splits else float(option(card, "test", float, 0.0))
             val = 0.0 if "val" in splits.values() else card.val or 0.0
-            dealt = deal(card.name, [f"{label}/{inside}" for inside in members], val, test)
+            dealt = deal(card.name, members, val, test)
         for inside, member in members.items():
-            chosen = split if split not in ("", "train") else dealt[f"{label}/{inside}"]
-            targets[member] = PurePosixPath(chosen, label, inside)
+            chosen = split if split not in ("", "train") else dealt[inside]
+            targets[member] = PurePosixPath(chosen, inside)
     return targets
+
+
+def _splits(card: Card) -> dict[str, str]:
+    """The option `splits`: folder -> split."""
+    splits: dict[Any, Any] = option(card, "splits", dict, {})
+    for folder, split in splits.items():
+        if not isinstance(folder, str) or split not in SPLITS:
+            raise DataError(
+                f"{card.name}: option 'splits' says {folder!r}: {split!r} in the card; expected the name of a folder "
+                f"and one of {', '.join(SPLITS)}"
+            )
+    return splits

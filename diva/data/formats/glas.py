@@ -14,7 +14,7 @@ import numpy
 
 from diva.data import archives, png
 from diva.data.formats import Placed, Text, deal
-from diva.data.formats.streams import one, only
+from diva.data.formats.streams import by_key, one, only
 from diva.data.images import opened
 from diva.errors import DataError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ()
 _SPLITS = {"train": "train", "testA": "test", "testB": "test"}
 
 
@@ -31,7 +32,7 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
     """`<split>/data/<name>.bmp` as it is and `<split>/gt/<name>.png`: 0 background, 1 gland. No patient of `val` is in `train`."""
     archive = only(files, card)
     names = [member.name for member in archives.members(archive)]
-    by_stem = {PurePosixPath(name).stem: name for name in names if name.endswith(".bmp")}
+    by_stem = by_key(((PurePosixPath(name).stem, name) for name in names if name.endswith(".bmp")), archive)
     patients = _patients(
         archive, one(names, lambda name: PurePosixPath(name).name == "Grade.csv", archive, "Grade.csv")
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("manuscript",)
 _SPLITS = {"training": "train", "validation": "val", "public-test": "test"}
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("transposed", "first_label", "members")
 _TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 _AT_ONCE = 1 << 27  # bytes of images to a block at most
 _LARGEST_SIDE = 4096  # pixels; a header that says more is damaged, and memory is not to be asked for it
@@ -36,6 +37,10 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
     """
     with ExitStack() as stack:
         members = option(card, "members", dict, {})
+        if not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in members.values()):
+            raise DataError(
+                f"{card.name}: option 'members' is {members!r} in the card; expected the names of two files for each split"
+            )
         if members:
             archive = only(files, card)
             pairs = {split: [_member(stack, archive, name) for name in names] for split, names in members.items()}

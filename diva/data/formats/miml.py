@@ -14,7 +14,7 @@ import numpy
 from diva.data import archives
 from diva.data.formats import Placed, Text, deal
 from diva.data.formats.matlab import load
-from diva.data.formats.streams import one, only, option
+from diva.data.formats.streams import by_key, one, only, option
 from diva.data.layouts.listing import IMAGES
 from diva.errors import DataError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("test",)
 _TABLE = "miml data.mat"
 
 
@@ -36,7 +37,10 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed | Text]:
         found = load(io.BytesIO(content.read()), {"targets": "", "class_name": "cell"}, table)
     classes = [_text(cell) for cell in found["class_name"].reshape(-1)]
     targets = found["targets"]
-    images = {int(p.stem): n for n in names if (p := PurePosixPath(n)).suffix.lower() in IMAGES and p.stem.isdecimal()}
+    images = by_key(
+        ((int(p.stem), str(p)) for p in map(PurePosixPath, names) if p.suffix.lower() in IMAGES and p.stem.isdecimal()),
+        archive,
+    )
     if classes != card.classes or targets.shape != (len(classes), len(images)):
         raise DataError(
             f"{archive.name}: {table} has targets {targets.shape} for the classes {', '.join(classes)}; expected "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from diva.data import archives
 from diva.data.formats import Placed, deal
-from diva.data.formats.streams import one, only
+from diva.data.formats.streams import by_key, one, only
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ()
+
 
 def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed]:
     """`<split>/data/<name>.jpg` and `<split>/gt/<name>.png`, both as they are; `val` is dealt within each breed."""
     images, annotations = only(files, card, "images.tar.gz"), only(files, card, "annotations.tar.gz")
-    photographs = {PurePosixPath(m.name).stem: m.name for m in archives.members(images) if m.name.endswith(".jpg")}
+    jpgs = [member.name for member in archives.members(images) if member.name.endswith(".jpg")]
+    photographs = by_key(((PurePosixPath(name).stem, name) for name in jpgs), images)
     names = [member.name for member in archives.members(annotations)]
-    trimaps = {
-        PurePosixPath(name).stem: name
+    found = [
+        (PurePosixPath(name).stem, name)
         for name in names
         if PurePosixPath(name).parent.name == "trimaps"
         and name.endswith(".png")
         and not PurePosixPath(name).name.startswith(".")
-    }
+    ]
+    trimaps = by_key(found, annotations)
     splits: dict[str, str] = {}
     for official in ("trainval", "test"):
         of_breed: dict[str, list[str]] = {}

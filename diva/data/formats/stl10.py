@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("unlabelled",)
 _SIDE = 96
 _SIZE = 3 * _SIDE * _SIDE
 _AT_ONCE = 1000  # images to a block
@@ -37,6 +38,8 @@ def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
     seen = set()
     for member, stream in archives.read_once(archive, lambda member: PurePosixPath(member).name in wanted):
         name = PurePosixPath(member).name
+        if name in seen:
+            raise DataError(f"{archive.name}: holds {name} twice, the second as {member}; it is not the official one")
         seen.add(name)
         if name == "unlabeled_X.bin":
             yield from _unlabelled(stream, member)

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy
 
 from diva.data import archives
+from diva.data.formats import Key
 from diva.errors import DataError
 
 if TYPE_CHECKING:
@@ -115,6 +116,26 @@ def option(card: Card, name: str, kind: type, default: Any) -> Any:
     if not isinstance(value, kind):
         raise DataError(f"{card.name}: option {name!r} is {value!r} in the card; expected {kind.__name__}")
     return value
+
+
+def texts(card: Card, name: str) -> list[str]:
+    """An option that is a list of names; DataError when it holds anything else."""
+    values: list[str] = option(card, name, list, [])
+    if not all(isinstance(value, str) for value in values):
+        raise DataError(f"{card.name}: option {name!r} is {values!r} in the card; expected a list of texts")
+    return values
+
+
+def by_key(found: Iterable[tuple[Key, str]], archive: Path | str) -> dict[Key, str]:
+    """Members by what they become; DataError names two that would become the same, of which one would be lost."""
+    members: dict[Key, str] = {}
+    for key, member in found:
+        if members.setdefault(key, member) != member:
+            raise DataError(
+                f"{archive if isinstance(archive, str) else archive.name}: {members[key]} and {member} would both become {key}, "
+                "and one of them would be lost; rename one, or leave one out"
+            )
+    return members
 
 
 @contextmanager

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ("zero",)
+
 
 def read(files: Mapping[str, Path], card: Card) -> Iterator[Block]:
     """The images of every split that has a file. Option: `zero` (10), the label that stands for class 0."""

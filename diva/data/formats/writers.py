@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from diva.data.catalogue import Card
 
+OPTIONS = ()
+
 
 def read(files: Mapping[str, Path], card: Card) -> Iterator[Placed]:
     """`<split>/<writer>/<page>`; `card.val` is the share of the writers of train who become `val`, with all their pages.
