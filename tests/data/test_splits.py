@@ -320,3 +320,24 @@ def test_a_copy_that_is_another_is_refused_or_recorded(photos: Path, tmp_path: P
     published.write_text(published.read_text().replace('"seed": 42', '"seed": 41'))
     with pytest.raises(RecordError, match="contradicts its own digest"):
         like(photos, tmp_path / "out", published)
+
+
+def test_what_is_proved_of_a_changed_copy_is_counted_from_its_files(photos: Path, tmp_path: Path) -> None:
+    made = split(photos, tmp_path / "list", mode="list")
+    train, test = min(names(made, "train")), min(names(made, "test"))
+    (photos / test).write_bytes((photos / train).read_bytes())
+    changed = like(photos, tmp_path / "out", tmp_path / "list/split.json", allow_changed=True)
+    assert changed.record["checks"]["identical_in_two_parts"] == {"n": 1, "samples": [sorted([train, test])]}
+    assert "1 set of identical samples is in more than one split" in changed.warnings[-1]
+    assert like(photos, tmp_path / "out", tmp_path / "list/split.json", allow_changed=True).was_there
+
+
+def test_a_changed_copy_of_a_table_is_counted_anew(tmp_path: Path) -> None:
+    table = tmp_path / "points/points.csv"
+    table.parent.mkdir()
+    rows = [f"{i},{'ab'[i % 2]}\n" for i in range(20)]
+    table.write_text("x,label\n" + "".join(rows))
+    split(table.parent, tmp_path / "list", mode="list")
+    table.write_text("x,label\n" + "".join([*rows[:-1], "19,a\n"]))
+    made = like(table.parent, tmp_path / "out", tmp_path / "list/split.json", allow_changed=True)
+    assert [sum(column) for column in zip(*counts(made).values(), strict=True)] == [11, 9]

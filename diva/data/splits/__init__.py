@@ -143,9 +143,11 @@ def like(
         record["source"] = {
             **record["source"],
             "footprint": taken.digest,
+            "n_samples": len(there),
             "name": folder.resolve().name,
             "samples": digest,
         }
+        record |= _recounted(whole, record, taken)
         record = staging.sealed(record)
     made = _put(whole, record, taken, out, mode, placing)
     return Made(made.out, made.record, made.was_there, (*warnings, *made.warnings))
@@ -253,6 +255,20 @@ def _record(
             },
         }
     )
+
+
+def _recounted(whole: Whole, record: Mapping[str, Any], taken: footprint.Footprint) -> dict[str, Any]:
+    """The record's checks, classes and counts as these files have them; the groups of the samples are told by names, which are the same."""
+    item_of = {item.name: item for item in whole.items}
+    parts = {}
+    for part, facts in record["parts"].items():
+        counts = Counter(whole.classes[target] for name in facts["samples"] for target in item_of[name].targets)
+        parts[part] = {**facts, "counts": {name: counts[name] for name in whole.classes} if counts else {}}
+    contents = contents_of(whole, {entry.path: entry.sha256 for entry in taken.files})
+    names_of = {part: facts["samples"] for part, facts in parts.items()}
+    checked = groups.checks(names_of, None, contents, LEAKS_NAMED)
+    checked["groups_in_two_parts"] = record["checks"].get("groups_in_two_parts")
+    return {"checks": checked, "classes": list(whole.classes), "parts": parts}
 
 
 def _folders(parts: list[str]) -> dict[str, list[str]]:
