@@ -136,6 +136,48 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train", "validation", "test"), "validation: looks like a split, but splits are called train, val, test: rename it to val"),
+        (("train", "valid"), "valid: looks like a split, but splits are called train, val, test: rename it to val"),
+        (("train", "val", "Test"), "Test: looks like a split, but splits are called train, val, test: rename it to test"),
+        (("train", "val", "dev"), "dev: looks like a split, but splits are called train, val, test: move what is in it into val/"),
+        (("Train", "Test"), "Test: looks like a split, but splits are called train, val, test: rename it to test"),
+    ],
+)  # fmt: skip
+def test_a_split_of_another_name_is_no_class_and_is_not_left_out(
+    tmp_path: Path, names: tuple[str, ...], said: str
+) -> None:
+    fill(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in "ab"))
+    for read in (is_split, layout_of, read_splits):
+        if read is not read_splits or "val" not in names:
+            with pytest.raises(DataError, match=re.escape(said)):
+                read(tmp_path)
+    fill(tmp_path, dataset=f"classes: [{', '.join(names)}]")
+    is_split(tmp_path)
+
+
+def test_files_that_are_in_no_sample_are_found(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        "a/1.png",
+        "a/1.jfif",
+        "a/Thumbs.db",
+        "b/1.png",
+        "b/.hidden/2.tga",
+        "é.png",
+        "z.tga",
+        "README.txt",
+        "LICENSE",
+        dataset="{}",
+    )
+    samples = read_whole(tmp_path)
+    used = {path.relative_to(tmp_path).as_posix() for i in range(len(samples)) for path in samples.files(i)}
+    assert layouts.unused_files(tmp_path, used) == ["a/1.jfif", "z.tga", "é.png"]
+    assert layouts.unused_files(tmp_path, used, ["a/1.png", "c", "b"]) == ["b", "c"]
+
+
 class Backwards(list[Any]):
     """What lies in a folder, in an order that no system has."""
 

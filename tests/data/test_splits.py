@@ -113,6 +113,15 @@ def test_no_file_names_where_it_was_made(photos: Path, tmp_path: Path) -> None:
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in texts)
 
 
+def test_files_in_no_split_are_named_but_for_notes(photos: Path, tmp_path: Path) -> None:
+    (photos / "README").write_text("notes")
+    assert split(photos, tmp_path / "a").warnings == ()
+    for name in ("loose.png", "ant/w0/scan.jfif"):
+        (photos / name).write_text(name)
+    made = split(photos, tmp_path / "b")
+    assert made.warnings == (f"{photos}: 2 files are in no sample: ant/w0/scan.jfif, loose.png",)
+
+
 # --- What is asked for -------------------------------------------------------------------------------------------------
 
 

@@ -301,7 +301,7 @@ def _put(
     mode: Mode,
     placing: Callable[[int, int], None] | None,
 ) -> Made:
-    warnings = groups.warnings(record["checks"], whole)
+    warnings = (*groups.warnings(record["checks"], whole), *_unused(whole, taken))
     listed = staging.Contents(texts={RECORD: staging.as_bytes(record)})
     if not staging.is_there(out):
         contents = listed if mode == "list" else _contents(whole, record, taken)
@@ -315,6 +315,16 @@ def _put(
     else:  # whatever the mode is now: what was placed is verified
         staging.refuse_changed(out, _contents(whole, record, taken))
     return Made(out, record, True, warnings)
+
+
+def _unused(whole: Whole, taken: footprint.Footprint) -> tuple[str, ...]:
+    """A warning of files that are in no sample, hence in no split."""
+    used = source_files(whole, {item.name for item in whole.items})
+    left = layouts.unused_files(whole.folder, used, (entry.path for entry in taken.files))
+    if not left:
+        return ()
+    are = "is" if len(left) == 1 else "are"
+    return (f"{whole.folder}: {counted(len(left), 'file')} {are} in no sample: {files.some_of(left)}",)
 
 
 def _contents(whole: Whole, record: Mapping[str, Any], taken: footprint.Footprint) -> staging.Contents:
