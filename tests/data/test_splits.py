@@ -132,6 +132,8 @@ def test_files_in_no_split_are_named_but_for_notes(photos: Path, tmp_path: Path)
         ({"train": "0.8"}, "must sum to 1"),
         ({"train": "much"}, "--train much: is no number"),
         ({"train": "1/0"}, "is no number"),
+        ({"train": "1e-999999999"}, "is no number"),
+        ({"train": float("nan")}, "is no number"),
         ({"train": 1.2, "val": -0.2}, "between 0 and 1"),
         ({"val": 0.5, "test": 0.5}, "--train 0"),
         ({"train": 0.5, "dev": 0.5}, "--dev: no such split; allowed: train, val, test"),
@@ -150,6 +152,7 @@ def test_thirds_tenths_and_a_split_that_is_not_wanted(photos: Path, tmp_path: Pa
     sizes = {part: facts["n_samples"] for part, facts in thirds.record["parts"].items()}
     assert sizes == {"train": 29, "val": 29, "test": 28}
     split(photos, tmp_path / "d", ratios={"train": 0.7, "val": 0.1 + 0.1, "test": 0.1 + 1e-11})
+    split(photos, tmp_path / "e", ratios={"train": " 7e-1", "val": "+.2", "test": "1/10"})
 
 
 def test_a_class_that_would_be_empty_is_refused_and_the_advice_works(photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from diva.data.splits.items import Item, Whole
 
 DEFAULT = {"train": Fraction(3, 5), "val": Fraction(1, 5), "test": Fraction(1, 5)}
+NUMBER = re.compile(
+    r"[+-]?(\d{1,40}/\d{1,40}|(\d{1,40}(\.\d{0,40})?|\.\d{1,40})(e[+-]?\d{1,2})?)", re.ASCII | re.IGNORECASE
+)
 TOLERANCE = Fraction(1, 10**9)
 
 
@@ -58,11 +62,19 @@ def _folds(given: Mapping[str, Fraction], kfold: int) -> dict[str, Fraction]:
     return {**({"test": test} if test else {}), **{f"fold-{i}": share for i in range(kfold)}}
 
 
+def fraction_of(value: Fraction | float | str) -> Fraction:
+    """The number that a text says, as in `0.2`, `1/5` or `1e-3`; ValueError for none, and for one too long to reckon with."""
+    text = str(value).strip()
+    if not isinstance(value, Fraction | int) and not NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return Fraction(text)
+
+
 def _fraction(name: str, value: Fraction | float | str) -> Fraction:
     try:
-        return Fraction(str(value)) if isinstance(value, float) else Fraction(value)
-    except (ValueError, ZeroDivisionError, TypeError):
-        raise UsageError(f"--{name} {value}: is no number; as in 0.2 or 1/5") from None
+        return fraction_of(value)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--{name} {str(value)[:60]}: is no number; as in 0.2 or 1/5") from None
 
 
 def refuse_empty(
