@@ -28,7 +28,7 @@ def fill(root: Path, *names: str, **tables: str) -> Path:
         path = root / name
         (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
         if not name.endswith("/"):
-            path.write_text(name)
+            path.write_bytes(os.fsencode(name))
     for stem, text in tables.items():
         root.mkdir(parents=True, exist_ok=True)
         (root / f"{stem}.{'yaml' if stem == 'dataset' else 'csv'}").write_text(text)
@@ -49,6 +49,19 @@ def test_a_run_reads_the_classes_that_all_other_commands_read(tmp_path: Path) ->
     read = read_image_folders(folder)
     assert read == read_splits(folder) and read["train"].classes == ("cow", "bee", "ant")
     assert read["train"].counts() == [0, 1, 1]
+
+
+def test_a_class_that_no_record_of_a_run_can_name_is_refused(tmp_path: Path) -> None:
+    names = [
+        f"{split}/{os.fsdecode(label)}/1.png" for split in ("train", "val", "test") for label in (b"a", b"caf\xe9")
+    ]
+    folder = fill(tmp_path, *names)
+    with pytest.raises(
+        DataError, match=r"train: the class .*caf.* has a name that is not UTF-8; rename its folder"
+    ) as refused:
+        read_image_folders(folder)
+    str(refused.value).encode()
+    assert len(read_splits(folder)["train"]) == 2
 
 
 MULTI = {"labels": "image,sun,sea\nx/2.png,0,1\n10.png,1,1\nx/1.jpg,0, 0\n"}
