@@ -249,8 +249,12 @@ def test_a_class_that_a_split_lacks_keeps_its_number(tmp_path: Path) -> None:
 def test_only_the_splits_that_are_required_must_be_there(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/1.png")
     assert list(read_splits(tmp_path, required=("train",))) == ["train"]
-    with pytest.raises(DataError, match=r"has no folder val, test; .* diva split .* --to NEW_FOLDER"):
+    with pytest.raises(
+        DataError, match=r"has no folder val, test; .* no val and no test part: make it again with --val and --test,"
+    ):
         read_splits(tmp_path)
+    with pytest.raises(DataError, match=r"has no folder train, val, test; .* diva split .*/train --to NEW_FOLDER$"):
+        read_splits(tmp_path / "train")
 
 
 def test_links_count_unless_they_lead_back(tmp_path: Path) -> None:

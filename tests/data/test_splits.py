@@ -223,6 +223,17 @@ def test_folds_that_make_no_sense_are_refused(
         split(photos, tmp_path / "out", kfold=kfold, ratios=ratios)
 
 
+def test_a_split_without_a_test_part_is_told_and_the_advice_works(photos: Path, tmp_path: Path) -> None:
+    folds = split(photos, tmp_path / "folds", kfold=2)
+    plain = split(photos, tmp_path / "plain", ratios={"train": 0.8, "val": 0.2})
+    for made, folder in ((folds, tmp_path / "folds/fold-0"), (plain, tmp_path / "plain")):
+        assert "no test part is made" in made.warnings[0] and "--test 0.2" in made.warnings[0]
+        with pytest.raises(DataError, match=r"This split has no test part: make it again with --test, .* --merge"):
+            layouts.read_splits(folder)
+        split(folder, tmp_path / f"again {folder.name}", merge=True)
+    assert split(photos, tmp_path / "more", kfold=2, ratios={"test": 0.2}).warnings == ()
+
+
 # --- Groups and duplicates ---------------------------------------------------------------------------------------------
 
 

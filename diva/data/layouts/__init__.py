@@ -208,10 +208,14 @@ def read_splits(folder: Path, layout: str | None = None, required: tuple[str, ..
     missing = [name for name in required if not (folder / name).is_dir()]
     if missing:
         is_split(folder)  # which says when one of another name is there
-        raise DataError(
-            f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/. "
-            f"To make them: diva split {folder} --to NEW_FOLDER"
-        )
+        way = f"To make them: diva split {folder} --to NEW_FOLDER"
+        if "train" not in missing:
+            flags = " and ".join(f"--{name}" for name in missing)
+            way = (
+                f"This split has no {' and no '.join(missing)} part: make it again with {flags}, "
+                f"or divide all its samples anew: diva split {folder} --to NEW_FOLDER --merge"
+            )
+        raise DataError(f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/. {way}")
     read = READERS[layout_of(folder, layout)]
     classes = describe(folder).classes
     splits: dict[str, Samples] = {}

@@ -301,7 +301,7 @@ def _put(
     mode: Mode,
     placing: Callable[[int, int], None] | None,
 ) -> Made:
-    warnings = (*groups.warnings(record["checks"], whole), *_unused(whole, taken))
+    warnings = (*groups.warnings(record["checks"], whole), *_unused(whole, taken), *_lacking(record))
     listed = staging.Contents(texts={RECORD: staging.as_bytes(record)})
     if not staging.is_there(out):
         contents = listed if mode == "list" else _contents(whole, record, taken)
@@ -315,6 +315,16 @@ def _put(
     else:  # whatever the mode is now: what was placed is verified
         staging.refuse_changed(out, _contents(whole, record, taken))
     return Made(out, record, True, warnings)
+
+
+def _lacking(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """A warning of parts that there are none of."""
+    made = {folder.rpartition("/")[2] for folder in record["folders"]}
+    lacking = [part for part in layouts.SPLITS if part not in made]
+    if not lacking:
+        return ()
+    flags = " and ".join(f"--{part} 0.2" for part in lacking)
+    return (f"no {' and no '.join(lacking)} part is made, and image_classification needs one; to make it: {flags}",)
 
 
 def _unused(whole: Whole, taken: footprint.Footprint) -> tuple[str, ...]:
