@@ -246,6 +246,15 @@ def test_a_class_that_a_split_lacks_keeps_its_number(tmp_path: Path) -> None:
     assert read_splits(tmp_path)["val"].targets(0) == (1,)
 
 
+def test_a_class_of_too_many_is_told_of_the_list_that_lacks_it(tmp_path: Path) -> None:
+    fill(tmp_path, "train/a/1.png", "val/b/1.png")
+    with pytest.raises(DataError, match=r"val/b: this class has no folder in train/; its classes are a$"):
+        read_splits(tmp_path, required=())
+    fill(tmp_path, "train/b/1.png", dataset="classes: [a]")
+    with pytest.raises(DataError, match=r"train/b: dataset\.yaml does not list this class; its classes are a\. "):
+        read_splits(tmp_path, required=())
+
+
 def test_only_the_splits_that_are_required_must_be_there(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/1.png")
     assert list(read_splits(tmp_path, required=("train",))) == ["train"]
@@ -320,7 +329,7 @@ def test_frames_in_one_file_are_decoded_one_after_the_other(tmp_path: Path) -> N
 REFUSED: list[tuple[str, tuple[str, ...], dict[str, str], str]] = [
     ("class folders", ("a/1.png", "b/"), {}, "b: holds no image; known kinds are .bmp .gif"),
     ("class folders", ("1.png",), {}, "has no class folders, hence no image; expected in/<class>/<image>"),
-    ("class folders", ("a/1.png", "b/1.png"), {"dataset": "classes: [a]"}, "b: this class has no folder in train/; its classes are a"),
+    ("class folders", ("a/1.png", "b/1.png"), {"dataset": "classes: [a]"}, "b: dataset.yaml does not list this class; its classes"),
     ("class folders", ("a/1.png",), {"dataset": "classes: [a, b, a]"}, "the class 'a' occurs twice"),
     ("pairs", ("data/1.png", "gt/2.png", "data/2.png"), {}, "data/1.png: this image has no mask of the same name in gt/ (1 such)"),
     ("pairs", ("data/1.png", "gt/2.png", "gt/1.png"), {}, "gt/2.png: this mask has no image of the same name in data/ (1 such)"),
@@ -377,6 +386,8 @@ def test_every_layout_refuses_something() -> None:
         ("colours: [a]", "colours must be a mapping"),
         ("classes: [yes, no]", "the class True is no name; YAML reads yes, no and dates otherwise: put it in quotes"),
         ("classes: [2020-01-01]", "is no name"),
+        ("classes: [a, b, a]", "dataset.yaml: the class 'a' occurs twice"),
+        ("classes: [1, '1']", "dataset.yaml: the class '1' occurs twice"),
     ],
 )
 def test_a_description_that_says_what_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None:

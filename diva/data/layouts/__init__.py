@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from diva.data.layouts import class_folders, clips, multi_label, pairs, points, texts, unlabelled
-from diva.data.layouts.listing import class_names, images_under
+from diva.data.layouts.listing import class_names, class_number, images_under
 from diva.data.yaml_files import read_yaml
 from diva.errors import DataError, UsageError, nearest
 from diva.records.listing import is_ignored, walk
@@ -112,9 +112,11 @@ def describe(folder: Path) -> Description:
             raise DataError(
                 f"{path}: the class {name!r} is no name; YAML reads yes, no and dates otherwise: put it in quotes"
             )
+    named = tuple(map(str, classes)) if classes else None
+    class_number(path, named or ())
     return Description(
         layout,
-        tuple(map(str, classes)) if classes else None,
+        named,
         {str(key): str(value) for key, value in (said.get("colours") or {}).items()},
         said.get("expectations") or {},
         {key: said[key] for key in ABOUT if key in said},
