@@ -107,13 +107,13 @@ def trim_borders(
     options = {"margin": margin, "threshold": threshold}
     source = {"footprint": taken.digest, "name": folder.resolve().name}
     if staging.is_there(out):
-        return _found(folder, out, taken, {"options": options, "source": source})
+        return _found(folder, out, taken, {"options": options, "source": source}, mode)
     try:
         with staging.appearing(out) as place:
             record = _trimmed(folder, place, taken, options, layout, jobs, placing)
             staging.fill(place, out, _contents(folder, taken, record), mode)
     except FileExistsError:  # another process was first: then it must have made the same
-        return _found(folder, out, taken, {"options": options, "source": source})
+        return _found(folder, out, taken, {"options": options, "source": source}, mode)
     return Made(out, record, False, _warnings(record))
 
 
@@ -386,13 +386,14 @@ def _descriptions(folder: Path, names: Collection[str]) -> dict[str, bytes]:
     return found
 
 
-def _found(folder: Path, out: Path, taken: Footprint, wanted: Mapping[str, Any]) -> Made:
+def _found(folder: Path, out: Path, taken: Footprint, wanted: Mapping[str, Any], mode: staging.Mode) -> Made:
     """What is there already, when it was made as is wanted now and nobody changed it."""
     record = staging.stored_record(out, RECORD, KIND)
     staging.refuse_other(out, staging.unlike(record, {**record, **wanted}))
     contents = _contents(folder, taken, record)
     cropped = {facts["to"]: facts["sha256"] for facts in record["cropped"].values()}
     staging.refuse_changed(out, staging.Contents(contents.files, {**contents.digests, **cropped}, contents.texts))
+    staging.refuse_linked(out, contents, mode)
     return Made(out, record, True, _warnings(record))
 
 

@@ -81,6 +81,7 @@ def shuffle_labels(
             pass  # another process was first: then it must have made the same
     staging.refuse_other(out, staging.unlike(staging.stored_record(out, RECORD, KIND), record))
     staging.refuse_changed(out, contents)
+    staging.refuse_linked(out, contents, mode)
     return Made(out, record, True)
 
 

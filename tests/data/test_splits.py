@@ -234,6 +234,18 @@ def test_a_split_without_a_test_part_is_told_and_the_advice_works(photos: Path, 
     assert split(photos, tmp_path / "more", kfold=2, ratios={"test": 0.2}).warnings == ()
 
 
+def test_more_folds_than_samples_are_refused_and_the_advice_works(tmp_path: Path) -> None:
+    photos = class_folders(tmp_path / "photos", ant=30, bee=7)
+    for ratios, most in ((None, 7), ({"test": "1/5"}, 6)):
+        with pytest.raises(
+            DataError, match=rf"37 samples would leave fold-\d+ without any at .*; at most {most} folds$"
+        ):
+            split(photos, tmp_path / "out", kfold=50, ratios=ratios)
+        split(photos, tmp_path / f"{most}", kfold=most, ratios=ratios)
+    with pytest.raises(DataError, match=r"; take fewer folds$"):
+        split(photos, tmp_path / "out", kfold=50, allow_empty=True)
+
+
 # --- Groups and duplicates ---------------------------------------------------------------------------------------------
 
 

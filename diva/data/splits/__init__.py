@@ -313,7 +313,9 @@ def _put(
     if _is_listed(out, record, mode):
         staging.refuse_changed(out, listed)
     else:  # whatever the mode is now: what was placed is verified
-        staging.refuse_changed(out, _contents(whole, record, taken))
+        contents = _contents(whole, record, taken)
+        staging.refuse_changed(out, contents)
+        staging.refuse_linked(out, contents, mode)
     return Made(out, record, True, warnings)
 
 

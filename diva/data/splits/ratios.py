@@ -88,9 +88,12 @@ def refuse_empty(
     """Refuse a part without a sample, and, unless it is allowed, a class that a part lacks; the message says what would do."""
     for part, items in parts.items():
         if not items:
+            way = f"give {part} more, or 0"
+            if part.startswith("fold-"):
+                most = _most_folds(whole, parts, members)
+                way = f"at most {most} folds" if most > 1 and not allow_empty else "take fewer folds"
             raise DataError(
-                f"{whole.folder}: its {counted(len(whole.items), 'sample')} would leave {part} without any at {_told(shares)}; "
-                f"give {part} more, or 0"
+                f"{whole.folder}: its {counted(len(whole.items), 'sample')} would leave {part} without any at {_told(shares)}; {way}"
             )
     totals = Counter(target for item in whole.items for target in item.targets)
     if allow_empty or not totals:
@@ -119,6 +122,14 @@ def refuse_empty(
         f"{whole.folder}: the class {named} has {counted(n, 'sample')}, and {without} would get none at {_told(shares)}{more}; {way}. "
         "To allow it: --allow-empty"
     )
+
+
+def _most_folds(whole: Whole, parts: Mapping[str, Sequence[Item]], members: Sequence[Sequence[int]]) -> int:
+    """How many folds can have a sample of each class, or, where there are none, a sample, of what is not in test."""
+    test = {item.name for item in parts.get("test", ())}
+    left = [group for group in members if whole.items[group[0]].name not in test]
+    n_of = Counter(target for group in left for target in {t for i in group for t in whole.items[i].targets})
+    return min(len(left), *n_of.values()) if n_of else len(left)
 
 
 def _ratio_for(n: int, shares: Mapping[str, Fraction]) -> str | None:
