@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diva.cli.options import console
+from diva.cli.options import PATH, console
 
 if TYPE_CHECKING:
     from diva.report.console import Progress
 
 
 @click.command(epilog="Example: diva analyze data/digits --to digits_report")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option(
     "--layout", help="how the samples lie in the folder, where that is not seen from it, as in --layout clips"
 )
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--expect",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="a YAML file with expectations; exit 4 names every one that is not met",
 )
-@click.option(
-    "--to", type=click.Path(path_type=Path), help="a folder for figures and analysis.json; without it, none are written"
-)
+@click.option("--to", type=PATH, help="a folder for figures and analysis.json; without it, none are written")
 @click.option("--json", "as_json", is_flag=True, help="print the whole report as one JSON object")
 def analyze(
     folder: Path,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diva.cli.options import console
+from diva.cli.options import PATH, console
 from diva.cli.split import bar
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ MODE = click.option(
     show_default=True,
     help="files that stay as they are: hard links (where impossible relative symbolic ones), or copies",
 )
-TO = click.option("--to", "out", type=click.Path(path_type=Path), required=True, help="the folder to make")
+TO = click.option("--to", "out", type=PATH, required=True, help="the folder to make")
 LAYOUT = click.option("--layout", help="layout of DIR  [default: as found]")
 JSON = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 QUIET = click.option("--quiet", is_flag=True, help="say nothing but warnings and results")
@@ -36,7 +36,7 @@ def data() -> None:
 @data.command(
     "shuffle-labels", epilog="Example: diva data shuffle-labels data/digits --to digits-random --share 0.5 --seed 1"
 )
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @TO
 @click.option(
     "--share",
@@ -91,7 +91,7 @@ def shuffle_labels(
 @data.command(
     "trim-borders", epilog="Example: diva data trim-borders pages --to pages-trimmed --threshold 250 --margin 8"
 )
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @TO
 @click.option(
     "--threshold",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from diva.cli.options import console
+from diva.cli.options import PATH, console
 
 EPILOG = (
     "Examples: diva download mnist · diva download ./cells.yaml --to data/cells · "
@@ -23,7 +23,7 @@ def _complete_name(context: click.Context, parameter: click.Parameter, incomplet
 
 @click.command(epilog=EPILOG)
 @click.argument("name", metavar="NAME|CARD.yaml", shell_complete=_complete_name)
-@click.option("--to", type=click.Path(path_type=Path), metavar="DIR", help="the folder to make  [default: data/NAME]")
+@click.option("--to", type=PATH, metavar="DIR", help="the folder to make  [default: data/NAME]")
 @click.option(
     "--from",
     "given",
@@ -33,7 +33,7 @@ def _complete_name(context: click.Context, parameter: click.Parameter, incomplet
 )
 @click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("data"),
     envvar="DIVA_DATA",
     help="where named data sets are kept; also DIVA_DATA  [default: data]",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diva.cli.options import console
+from diva.cli.options import PATH, console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,10 +26,8 @@ EXAMPLES = (
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option(
-    "--to", "out", type=click.Path(path_type=Path), required=True, help="the folder to make; DIR never changes"
-)
+@click.argument("folder", type=PATH, metavar="DIR")
+@click.option("--to", "out", type=PATH, required=True, help="the folder to make; DIR never changes")
 @click.option("--train", metavar="RATIO", help="share of train: 0.6, or 3/5  [default: 0.6, with --val 0.2 --test 0.2]")
 @click.option("--val", metavar="RATIO", help="share of val; where only others are given: none")
 @click.option("--test", metavar="RATIO", help="share of test; where only others are given: none")
@@ -64,7 +62,7 @@ EXAMPLES = (
     help="identical files in one split, or wherever they fall (then they are reported)",
 )
 @click.option("--allow-empty", is_flag=True, help="a class may be missing in a split")
-@click.option("--like", type=click.Path(path_type=Path), help="divide as a published split.json says")
+@click.option("--like", type=PATH, help="divide as a published split.json says")
 @click.option("--allow-changed", is_flag=True, help="with --like: also files of other content, which is recorded")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 @click.option("--quiet", is_flag=True, help="say nothing but warnings and results")

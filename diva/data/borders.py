@@ -16,8 +16,10 @@ from diva.data import layouts, staging
 from diva.data.images import decoder, opened
 from diva.data.layouts import multi_label
 from diva.data.layouts.listing import IMAGES, read_table, relative
+from diva.data.layouts.writing import as_yaml
 from diva.data.splits import Made, footprint_of
 from diva.data.splits.items import table_of
+from diva.data.yaml_files import read_yaml
 from diva.errors import DataError, UsageError
 from diva.records.files import sha256_file, some_of
 
@@ -92,7 +94,8 @@ def trim_borders(
     A mask is cropped with its image; the frames of a clip are cropped alike, to all that is not white in any of them. Paths and names
     stay, but for a cropped image in a format that would lose something (JPEG, WebP, GIF), which becomes PNG: `a.jpg` -> `a.png`, or
     `a.jpg.png` when there is an `a.png`. Images that are white all over, have several frames, 16 bits in colour (of which 8 would stay)
-    or no white border, and all other files, are linked or copied as they are. DataError names an image that cannot be read.
+    or no white border, and all other files, are linked or copied as they are; of `dataset.yaml` the expectations are dropped.
+    DataError names an image that cannot be read.
     """
     out, folder = Path(out).expanduser().absolute(), Path(folder).expanduser()
     if not 0 <= threshold <= 255:
@@ -104,13 +107,13 @@ def trim_borders(
     options = {"margin": margin, "threshold": threshold}
     source = {"footprint": taken.digest, "name": folder.resolve().name}
     if staging.is_there(out):
-        return _found(folder, out, taken, {"options": options, "source": source})
+        return _found(folder, out, taken, {"options": options, "source": source}, mode)
     try:
         with staging.appearing(out) as place:
             record = _trimmed(folder, place, taken, options, layout, jobs, placing)
             staging.fill(place, out, _contents(folder, taken, record), mode)
     except FileExistsError:  # another process was first: then it must have made the same
-        return _found(folder, out, taken, {"options": options, "source": source})
+        return _found(folder, out, taken, {"options": options, "source": source}, mode)
     return Made(out, record, False, _warnings(record))
 
 
@@ -332,7 +335,10 @@ def _new_names(names: Collection[str], images: Collection[str]) -> dict[str, str
 
 def _contents(folder: Path, taken: Footprint, record: Mapping[str, Any]) -> staging.Contents:
     """What the folder holds besides the cropped images: all that was not cropped, tables with the new names, and the record."""
-    tables = _tables(folder, [entry.path for entry in taken.files], record["cropped"])
+    names = [entry.path for entry in taken.files]
+    tables = _tables(folder, names, record["cropped"])
+    if record["cropped"]:
+        tables |= _descriptions(folder, names)
     made = {*record["cropped"], *tables, RECORD}
     rest = [entry for entry in taken.files if entry.path not in made]
     return staging.Contents(
@@ -363,13 +369,29 @@ def _tables(folder: Path, names: Collection[str], cropped: Mapping[str, Mapping[
     return found
 
 
-def _found(folder: Path, out: Path, taken: Footprint, wanted: Mapping[str, Any]) -> Made:
+def _descriptions(folder: Path, names: Collection[str]) -> dict[str, bytes]:
+    """Each `dataset.yaml` that states expectations, without them: of other sizes, they may not hold."""
+    found = {}
+    for name in names:
+        if PurePosixPath(name).name != layouts.DESCRIPTION:
+            continue
+        try:
+            said = read_yaml(folder / name)
+        except DataError:
+            continue  # any folder with images will do
+        if isinstance(said, dict) and "expectations" in said:
+            found[name] = as_yaml({key: value for key, value in said.items() if key != "expectations"}).encode()
+    return found
+
+
+def _found(folder: Path, out: Path, taken: Footprint, wanted: Mapping[str, Any], mode: staging.Mode) -> Made:
     """What is there already, when it was made as is wanted now and nobody changed it."""
     record = staging.stored_record(out, RECORD, KIND)
     staging.refuse_other(out, staging.unlike(record, {**record, **wanted}))
     contents = _contents(folder, taken, record)
     cropped = {facts["to"]: facts["sha256"] for facts in record["cropped"].values()}
     staging.refuse_changed(out, staging.Contents(contents.files, {**contents.digests, **cropped}, contents.texts))
+    staging.refuse_linked(out, contents, mode)
     return Made(out, record, True, _warnings(record))
 
 

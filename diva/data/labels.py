@@ -15,6 +15,7 @@ from diva.data import layouts, staging
 from diva.data.splits import SEED, Made, description_of, footprint_of
 from diva.data.splits.items import Item, Whole, digest_of, items_of, tables
 from diva.data.splits.partition import key_of
+from diva.data.splits.ratios import fraction_of
 from diva.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -80,14 +81,15 @@ def shuffle_labels(
             pass  # another process was first: then it must have made the same
     staging.refuse_other(out, staging.unlike(staging.stored_record(out, RECORD, KIND), record))
     staging.refuse_changed(out, contents)
+    staging.refuse_linked(out, contents, mode)
     return Made(out, record, True)
 
 
 def _share(share: Fraction | float | str) -> Fraction:
     try:
-        part = Fraction(str(share))
+        part = fraction_of(share)
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"--share {share}: is no number; as in 0.5") from None
+        raise UsageError(f"--share {str(share)[:60]}: is no number; as in 0.5") from None
     if not 0 < part <= 1:
         raise UsageError(f"--share {share}: more than 0, at most 1")
     return part

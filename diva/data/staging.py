@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from diva.data import places
 from diva.errors import DataError, RecordError, UsageError
-from diva.records import footprint
+from diva.records import files, footprint
 from diva.records.files import read_json, sha256_bytes
 
 if TYPE_CHECKING:
@@ -148,6 +148,18 @@ def refuse_changed(out: Path, contents: Contents) -> None:
         raise DataError(
             f"--to {out}: is not as it was made: {found.text()}. Restore these files, or remove the folder and run again"
         )
+
+
+def refuse_linked(out: Path, contents: Contents, mode: str) -> None:
+    """Refuse, where copies are wanted, a folder that is there already with links to the originals."""
+    if mode != "copy":
+        return
+    for name, source in contents.files.items():
+        if (out / name).samefile(source):
+            raise DataError(
+                f"--to {out}: is there already with links, not copies ({files.printable(name)}). "
+                "Name another folder, or remove this one; --mode link only checks it"
+            )
 
 
 def unlike(then: Mapping[str, Any], now: Mapping[str, Any], what: str = "") -> str:

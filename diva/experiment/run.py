@@ -61,7 +61,7 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     options = check_options(request.options)
     device = stock.choose_device(options.device)
     options = with_computer(options, device)
-    located = locate_data(options.data or request.task.default_data, options, console)
+    located = locate_data(request.task.default_data if options.data is None else options.data, options, console)
     origins = dict(request.origins)
     if options.seed is None:
         options, origins["seed"] = replace(options, seed=draw_seed()), "drawn"
@@ -120,6 +120,8 @@ def check_options(options: RunOptions) -> RunOptions:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
     if options.check and options.overfit:
         raise UsageError("--check and --overfit exclude each other; choose one")
+    if options.data == "":
+        raise UsageError("--data: is empty; give a folder or the name of a data set, or leave it out")
     if options.load_skip and not options.load:
         raise UsageError("--load-skip says what --load leaves out; give --load too")
     return options

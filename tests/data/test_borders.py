@@ -267,6 +267,18 @@ def test_the_same_command_again_verifies_and_another_is_refused(tmp_path: Path) 
         trim_borders(tmp_path / "in", tmp_path / "out")
 
 
+def test_expectations_that_may_not_hold_are_dropped(tmp_path: Path) -> None:
+    save(tmp_path / "in/a/1.png", page())
+    text = "licence: 'CC0' # mine\nexpectations: {size: [60, 40]}\nclasses: [a]\n"
+    (tmp_path / "in/dataset.yaml").write_text(text)
+    trim_borders(tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out/dataset.yaml").read_text() == 'licence: "CC0"\nclasses: ["a"]\n'
+    assert trim_borders(tmp_path / "in", tmp_path / "out").was_there
+    save(tmp_path / "in/a/1.png", page()[10:30, 20:50])
+    assert trim_borders(tmp_path / "in", tmp_path / "same").record["cropped"] == {}
+    assert (tmp_path / "same/dataset.yaml").read_text() == text
+
+
 def test_a_folder_trimmed_again_is_the_same_pixels_under_a_record_of_its_own(tmp_path: Path) -> None:
     save(tmp_path / "in/a.png", page())
     trim_borders(tmp_path / "in", tmp_path / "once")

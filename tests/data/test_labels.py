@@ -155,6 +155,7 @@ def test_rows_texts_clips_and_several_labels_are_shuffled_too(tmp_path: Path) ->
     [
         ({"share": 0}, UsageError, "more than 0, at most 1"),
         ({"share": "half"}, UsageError, "is no number"),
+        ({"share": "1e-999999999"}, UsageError, "is no number"),
         ({"out": "photos/out"}, UsageError, "is inside"),
     ],
 )

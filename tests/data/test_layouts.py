@@ -28,7 +28,7 @@ def fill(root: Path, *names: str, **tables: str) -> Path:
         path = root / name
         (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
         if not name.endswith("/"):
-            path.write_text(name)
+            path.write_bytes(os.fsencode(name))
     for stem, text in tables.items():
         root.mkdir(parents=True, exist_ok=True)
         (root / f"{stem}.{'yaml' if stem == 'dataset' else 'csv'}").write_text(text)
@@ -49,6 +49,19 @@ def test_a_run_reads_the_classes_that_all_other_commands_read(tmp_path: Path) ->
     read = read_image_folders(folder)
     assert read == read_splits(folder) and read["train"].classes == ("cow", "bee", "ant")
     assert read["train"].counts() == [0, 1, 1]
+
+
+def test_a_class_that_no_record_of_a_run_can_name_is_refused(tmp_path: Path) -> None:
+    names = [
+        f"{split}/{os.fsdecode(label)}/1.png" for split in ("train", "val", "test") for label in (b"a", b"caf\xe9")
+    ]
+    folder = fill(tmp_path, *names)
+    with pytest.raises(
+        DataError, match=r"train: the class .*caf.* has a name that is not UTF-8; rename its folder"
+    ) as refused:
+        read_image_folders(folder)
+    str(refused.value).encode()
+    assert len(read_splits(folder)["train"]) == 2
 
 
 MULTI = {"labels": "image,sun,sea\nx/2.png,0,1\n10.png,1,1\nx/1.jpg,0, 0\n"}
@@ -136,6 +149,48 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train", "validation", "test"), "validation: looks like a split, but splits are called train, val, test: rename it to val"),
+        (("train", "valid"), "valid: looks like a split, but splits are called train, val, test: rename it to val"),
+        (("train", "val", "Test"), "Test: looks like a split, but splits are called train, val, test: rename it to test"),
+        (("train", "val", "dev"), "dev: looks like a split, but splits are called train, val, test: move what is in it into val/"),
+        (("Train", "Test"), "Test: looks like a split, but splits are called train, val, test: rename it to test"),
+    ],
+)  # fmt: skip
+def test_a_split_of_another_name_is_no_class_and_is_not_left_out(
+    tmp_path: Path, names: tuple[str, ...], said: str
+) -> None:
+    fill(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in "ab"))
+    for read in (is_split, layout_of, read_splits):
+        if read is not read_splits or "val" not in names:
+            with pytest.raises(DataError, match=re.escape(said)):
+                read(tmp_path)
+    fill(tmp_path, dataset=f"classes: [{', '.join(names)}]")
+    is_split(tmp_path)
+
+
+def test_files_that_are_in_no_sample_are_found(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        "a/1.png",
+        "a/1.jfif",
+        "a/Thumbs.db",
+        "b/1.png",
+        "b/.hidden/2.tga",
+        "é.png",
+        "z.tga",
+        "README.txt",
+        "LICENSE",
+        dataset="{}",
+    )
+    samples = read_whole(tmp_path)
+    used = {path.relative_to(tmp_path).as_posix() for i in range(len(samples)) for path in samples.files(i)}
+    assert layouts.unused_files(tmp_path, used) == ["a/1.jfif", "z.tga", "é.png"]
+    assert layouts.unused_files(tmp_path, used, ["a/1.png", "c", "b"]) == ["b", "c"]
+
+
 class Backwards(list[Any]):
     """What lies in a folder, in an order that no system has."""
 
@@ -191,11 +246,24 @@ def test_a_class_that_a_split_lacks_keeps_its_number(tmp_path: Path) -> None:
     assert read_splits(tmp_path)["val"].targets(0) == (1,)
 
 
+def test_a_class_of_too_many_is_told_of_the_list_that_lacks_it(tmp_path: Path) -> None:
+    fill(tmp_path, "train/a/1.png", "val/b/1.png")
+    with pytest.raises(DataError, match=r"val/b: this class has no folder in train/; its classes are a$"):
+        read_splits(tmp_path, required=())
+    fill(tmp_path, "train/b/1.png", dataset="classes: [a]")
+    with pytest.raises(DataError, match=r"train/b: dataset\.yaml does not list this class; its classes are a\. "):
+        read_splits(tmp_path, required=())
+
+
 def test_only_the_splits_that_are_required_must_be_there(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/1.png")
     assert list(read_splits(tmp_path, required=("train",))) == ["train"]
-    with pytest.raises(DataError, match=r"has no folder val, test; .* diva split .* --to NEW_FOLDER"):
+    with pytest.raises(
+        DataError, match=r"has no folder val, test; .* no val and no test part: make it again with --val and --test,"
+    ):
         read_splits(tmp_path)
+    with pytest.raises(DataError, match=r"has no folder train, val, test; .* diva split .*/train --to NEW_FOLDER$"):
+        read_splits(tmp_path / "train")
 
 
 def test_links_count_unless_they_lead_back(tmp_path: Path) -> None:
@@ -261,7 +329,7 @@ def test_frames_in_one_file_are_decoded_one_after_the_other(tmp_path: Path) -> N
 REFUSED: list[tuple[str, tuple[str, ...], dict[str, str], str]] = [
     ("class folders", ("a/1.png", "b/"), {}, "b: holds no image; known kinds are .bmp .gif"),
     ("class folders", ("1.png",), {}, "has no class folders, hence no image; expected in/<class>/<image>"),
-    ("class folders", ("a/1.png", "b/1.png"), {"dataset": "classes: [a]"}, "b: this class has no folder in train/; its classes are a"),
+    ("class folders", ("a/1.png", "b/1.png"), {"dataset": "classes: [a]"}, "b: dataset.yaml does not list this class; its classes"),
     ("class folders", ("a/1.png",), {"dataset": "classes: [a, b, a]"}, "the class 'a' occurs twice"),
     ("pairs", ("data/1.png", "gt/2.png", "data/2.png"), {}, "data/1.png: this image has no mask of the same name in gt/ (1 such)"),
     ("pairs", ("data/1.png", "gt/2.png", "gt/1.png"), {}, "gt/2.png: this mask has no image of the same name in data/ (1 such)"),
@@ -318,6 +386,8 @@ def test_every_layout_refuses_something() -> None:
         ("colours: [a]", "colours must be a mapping"),
         ("classes: [yes, no]", "the class True is no name; YAML reads yes, no and dates otherwise: put it in quotes"),
         ("classes: [2020-01-01]", "is no name"),
+        ("classes: [a, b, a]", "dataset.yaml: the class 'a' occurs twice"),
+        ("classes: [1, '1']", "dataset.yaml: the class '1' occurs twice"),
     ],
 )
 def test_a_description_that_says_what_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -218,6 +218,29 @@ def test_the_command_says_what_it_made_and_that_it_is_there(place: Path) -> None
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "shuffle-labels", "", "--to", "out"],
+        ["data", "trim-borders", "set", "--to", ""],
+        ["analyze", ""],
+        ["analyze", "set", "--to", ""],
+        ["analyze", "set", "--expect", ""],
+        ["download", "digits", "--to", ""],
+        ["download", "digits", "--data-root", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_folder_one_is_in(
+    place: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2 and "the path is empty" in capsys.readouterr().err
+    assert [path.name for path in place.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["set"], 2, "Missing option '--to'"),
@@ -230,6 +253,10 @@ def test_the_command_says_what_it_made_and_that_it_is_there(place: Path) -> None
         (["set", "--to", "out", "--like", "split.json"], 4, "split.json does not exist"),
         (["set", "--to", "out", "--allow-changed"], 2, "is for --like"),
         (["set", "--to", "/proc/out"], 4, "cannot be written"),
+        (["set", "--to", ""], 2, "the path is empty"),
+        (["", "--to", "out"], 2, "the path is empty"),
+        (["set", "--to", "out", "--like", ""], 2, "the path is empty"),
+        (["set", "--to", "out", "--train", "1e99999999"], 2, "--train 1e99999999: is no number"),
     ],
 )
 def test_mistakes_are_one_line_with_the_documented_exit_code(

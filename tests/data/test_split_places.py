@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from diva.data import splits, staging
+from diva.data.borders import trim_borders
+from diva.data.labels import shuffle_labels
 from diva.data.splits import split
 from diva.errors import DataError, RecordError, UsageError
 from tests.data.photos import class_folders, content, listed
@@ -48,6 +51,25 @@ def test_a_list_is_not_taken_for_a_split(photos: Path, tmp_path: Path) -> None:
         split(photos, tmp_path / "out")
     (tmp_path / "out/.DS_Store").write_text("of the desktop")
     assert split(photos, tmp_path / "out", mode="list").was_there
+
+
+def test_links_are_not_taken_for_the_copies_that_are_wanted(photos: Path, tmp_path: Path) -> None:
+    split(photos, tmp_path / "linked")
+    with pytest.raises(DataError, match="is there already with links, not copies"):
+        split(photos, tmp_path / "linked", mode="copy")
+    split(photos, tmp_path / "copied", mode="copy")
+    assert all(split(photos, tmp_path / "copied", mode=mode).was_there for mode in ("copy", "link", "list"))
+    for make in (shuffle_labels, trim_borders):
+        made = tmp_path / make.__name__
+        source = tmp_path / "linked"
+        if make is trim_borders:
+            source = tmp_path / "pages"
+            source.mkdir()
+            Image.new("L", (4, 4)).save(source / "black.png")
+        make(source, made)
+        assert make(source, made).was_there
+        with pytest.raises(DataError, match="is there already with links, not copies"):
+            make(source, made, mode="copy")
 
 
 @pytest.mark.parametrize(

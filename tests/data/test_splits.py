@@ -113,6 +113,15 @@ def test_no_file_names_where_it_was_made(photos: Path, tmp_path: Path) -> None:
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in texts)
 
 
+def test_files_in_no_split_are_named_but_for_notes(photos: Path, tmp_path: Path) -> None:
+    (photos / "README").write_text("notes")
+    assert split(photos, tmp_path / "a").warnings == ()
+    for name in ("loose.png", "ant/w0/scan.jfif"):
+        (photos / name).write_text(name)
+    made = split(photos, tmp_path / "b")
+    assert made.warnings == (f"{photos}: 2 files are in no sample: ant/w0/scan.jfif, loose.png",)
+
+
 # --- What is asked for -------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +132,8 @@ def test_no_file_names_where_it_was_made(photos: Path, tmp_path: Path) -> None:
         ({"train": "0.8"}, "must sum to 1"),
         ({"train": "much"}, "--train much: is no number"),
         ({"train": "1/0"}, "is no number"),
+        ({"train": "1e-999999999"}, "is no number"),
+        ({"train": float("nan")}, "is no number"),
         ({"train": 1.2, "val": -0.2}, "between 0 and 1"),
         ({"val": 0.5, "test": 0.5}, "--train 0"),
         ({"train": 0.5, "dev": 0.5}, "--dev: no such split; allowed: train, val, test"),
@@ -141,6 +152,7 @@ def test_thirds_tenths_and_a_split_that_is_not_wanted(photos: Path, tmp_path: Pa
     sizes = {part: facts["n_samples"] for part, facts in thirds.record["parts"].items()}
     assert sizes == {"train": 29, "val": 29, "test": 28}
     split(photos, tmp_path / "d", ratios={"train": 0.7, "val": 0.1 + 0.1, "test": 0.1 + 1e-11})
+    split(photos, tmp_path / "e", ratios={"train": " 7e-1", "val": "+.2", "test": "1/10"})
 
 
 def test_a_class_that_would_be_empty_is_refused_and_the_advice_works(photos: Path, tmp_path: Path) -> None:
@@ -209,6 +221,29 @@ def test_folds_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(UsageError):
         split(photos, tmp_path / "out", kfold=kfold, ratios=ratios)
+
+
+def test_a_split_without_a_test_part_is_told_and_the_advice_works(photos: Path, tmp_path: Path) -> None:
+    folds = split(photos, tmp_path / "folds", kfold=2)
+    plain = split(photos, tmp_path / "plain", ratios={"train": 0.8, "val": 0.2})
+    for made, folder in ((folds, tmp_path / "folds/fold-0"), (plain, tmp_path / "plain")):
+        assert "no test part is made" in made.warnings[0] and "--test 0.2" in made.warnings[0]
+        with pytest.raises(DataError, match=r"This split has no test part: make it again with --test, .* --merge"):
+            layouts.read_splits(folder)
+        split(folder, tmp_path / f"again {folder.name}", merge=True)
+    assert split(photos, tmp_path / "more", kfold=2, ratios={"test": 0.2}).warnings == ()
+
+
+def test_more_folds_than_samples_are_refused_and_the_advice_works(tmp_path: Path) -> None:
+    photos = class_folders(tmp_path / "photos", ant=30, bee=7)
+    for ratios, most in ((None, 7), ({"test": "1/5"}, 6)):
+        with pytest.raises(
+            DataError, match=rf"37 samples would leave fold-\d+ without any at .*; at most {most} folds$"
+        ):
+            split(photos, tmp_path / "out", kfold=50, ratios=ratios)
+        split(photos, tmp_path / f"{most}", kfold=most, ratios=ratios)
+    with pytest.raises(DataError, match=r"; take fewer folds$"):
+        split(photos, tmp_path / "out", kfold=50, allow_empty=True)
 
 
 # --- Groups and duplicates ---------------------------------------------------------------------------------------------
@@ -320,3 +355,24 @@ def test_a_copy_that_is_another_is_refused_or_recorded(photos: Path, tmp_path: P
     published.write_text(published.read_text().replace('"seed": 42', '"seed": 41'))
     with pytest.raises(RecordError, match="contradicts its own digest"):
         like(photos, tmp_path / "out", published)
+
+
+def test_what_is_proved_of_a_changed_copy_is_counted_from_its_files(photos: Path, tmp_path: Path) -> None:
+    made = split(photos, tmp_path / "list", mode="list")
+    train, test = min(names(made, "train")), min(names(made, "test"))
+    (photos / test).write_bytes((photos / train).read_bytes())
+    changed = like(photos, tmp_path / "out", tmp_path / "list/split.json", allow_changed=True)
+    assert changed.record["checks"]["identical_in_two_parts"] == {"n": 1, "samples": [sorted([train, test])]}
+    assert "1 set of identical samples is in more than one split" in changed.warnings[-1]
+    assert like(photos, tmp_path / "out", tmp_path / "list/split.json", allow_changed=True).was_there
+
+
+def test_a_changed_copy_of_a_table_is_counted_anew(tmp_path: Path) -> None:
+    table = tmp_path / "points/points.csv"
+    table.parent.mkdir()
+    rows = [f"{i},{'ab'[i % 2]}\n" for i in range(20)]
+    table.write_text("x,label\n" + "".join(rows))
+    split(table.parent, tmp_path / "list", mode="list")
+    table.write_text("x,label\n" + "".join([*rows[:-1], "19,a\n"]))
+    made = like(table.parent, tmp_path / "out", tmp_path / "list/split.json", allow_changed=True)
+    assert [sum(column) for column in zip(*counts(made).values(), strict=True)] == [11, 9]

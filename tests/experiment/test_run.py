@@ -183,6 +183,7 @@ BAD_INPUT: dict[str, tuple[int, tuple[object, ...], str]] = {
     "no such device": (2, (*RUN, "--device", "cuda:7"), "--device cpu"),
     "missing configuration": (2, (*RUN, "--config", "nowhere.yaml"), "nowhere.yaml"),
     "missing folder": (4, (*RUN, "--data", "nowhere"), "no such folder"),
+    "no name of data": (2, (*RUN, "--data", ""), "--data: is empty"),
     "no such weights": (4, (*RUN, "--load", "nowhere.safetensors"), "nowhere.safetensors"),
     "nothing to train": (2, (*RUN, "--freeze", "*"), "--freeze"),
     "not a run": (2, ("resume", "shades"), "manifest.json"),

@@ -5,23 +5,39 @@ A data set is a folder with `train/`, `val/` and `test/`, each in the same layou
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from diva.data.layouts import class_folders, clips, multi_label, pairs, points, texts, unlabelled
-from diva.data.layouts.listing import class_names, images_under
+from diva.data.layouts.listing import class_names, class_number, images_under
 from diva.data.yaml_files import read_yaml
 from diva.errors import DataError, UsageError, nearest
-from diva.records.footprint import is_ignored
+from diva.records.listing import is_ignored, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterable
 
 Layout = Literal["class folders", "pairs", "multi label", "points", "texts", "clips", "images"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 SPLITS = ("train", "val", "test")
 DESCRIPTION = "dataset.yaml"
+# Names that others give to splits, in lower case.
+OTHER_NAMES = {
+    **dict.fromkeys(("train", "training", "trainset", "train_set"), "train"),
+    **dict.fromkeys(
+        ("val", "valid", "validate", "validation", "dev", "devel", "development", "val_set", "valset"), "val"
+    ),
+    **dict.fromkeys(("test", "testing", "tests", "testset", "test_set", "eval", "evaluation"), "test"),
+}
+# Files that are in no sample, and should not be.
+NO_SAMPLE = re.compile(
+    r"(?i:readme|licen[cs]e|copying|copyright|notice|changelog|citation|authors)([._-].*)?"
+    r"|dataset\.yaml|(labels|points|texts)\.csv|(split|labels|borders)\.json",
+    re.DOTALL,
+)
 
 
 class Samples(Protocol):
@@ -96,9 +112,11 @@ def describe(folder: Path) -> Description:
             raise DataError(
                 f"{path}: the class {name!r} is no name; YAML reads yes, no and dates otherwise: put it in quotes"
             )
+    named = tuple(map(str, classes)) if classes else None
+    class_number(path, named or ())
     return Description(
         layout,
-        tuple(map(str, classes)) if classes else None,
+        named,
         {str(key): str(value) for key, value in (said.get("colours") or {}).items()},
         said.get("expectations") or {},
         {key: said[key] for key in ABOUT if key in said},
@@ -108,10 +126,41 @@ def describe(folder: Path) -> Description:
 def is_split(folder: Path) -> bool:
     """Whether a folder is a data set with splits rather than data in one piece, of which `train` may be a class.
 
-    It has `train/`, and beside it `val/` or `test/` or no other folder.
+    It has `train/`, and beside it `val/` or `test/` or no other folder. DataError when a folder beside it looks like a split of another
+    name, which would be left out or taken for a class; `classes` in `dataset.yaml` can say that it is one.
     """
     named = class_names(folder)
+    _refuse_other_names(folder, named)
     return "train" in named and ("val" in named or "test" in named or len(named) == 1)
+
+
+def _refuse_other_names(folder: Path, named: list[str]) -> None:
+    """Refuse `validation`, `Test` and the like beside train, and `Train` beside other folders that are all named as splits."""
+    other = {name: OTHER_NAMES[name.lower()] for name in named if name not in SPLITS and name.lower() in OTHER_NAMES}
+    alike = len(named) > 1 and all(name in SPLITS or name in other for name in named) and "train" in other.values()
+    if not other or not ("train" in named or alike):
+        return
+    classes = describe(folder).classes or ()
+    for name, meant in other.items():
+        if name not in classes:
+            advice = (
+                f"rename it to {meant}" if meant not in named else f"move what is in it into {meant}/, or elsewhere"
+            )
+            raise DataError(
+                f"{folder / name}: looks like a split, but splits are called {', '.join(SPLITS)}: {advice}. "
+                f"If it is a class, list it in {DESCRIPTION} under classes"
+            )
+
+
+def unused_files(folder: Path, used: Container[str], there: Iterable[str] | None = None) -> list[str]:
+    """The files of a data set that are in no sample, in the order of their paths' bytes; notes, tables and records are not meant.
+
+    used: the files of the samples, POSIX paths relative to the folder. there: all its files likewise, where a footprint has them.
+    """
+    if there is None:
+        there = (os.fsdecode(found.path) for files in walk(folder) for found in files)
+    found = (path for path in there if path not in used)
+    return sorted((path for path in found if not NO_SAMPLE.fullmatch(path.rpartition("/")[2])), key=os.fsencode)
 
 
 def detect(folder: Path) -> Layout:
@@ -160,10 +209,15 @@ def read_splits(folder: Path, layout: str | None = None, required: tuple[str, ..
     """
     missing = [name for name in required if not (folder / name).is_dir()]
     if missing:
-        raise DataError(
-            f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/. "
-            f"To make them: diva split {folder} --to NEW_FOLDER"
-        )
+        is_split(folder)  # which says when one of another name is there
+        way = f"To make them: diva split {folder} --to NEW_FOLDER"
+        if "train" not in missing:
+            flags = " and ".join(f"--{name}" for name in missing)
+            way = (
+                f"This split has no {' and no '.join(missing)} part: make it again with {flags}, "
+                f"or divide all its samples anew: diva split {folder} --to NEW_FOLDER --merge"
+            )
+        raise DataError(f"{folder}: has no folder {', '.join(missing)}; expected train/, val/ and test/. {way}")
     read = READERS[layout_of(folder, layout)]
     classes = describe(folder).classes
     splits: dict[str, Samples] = {}

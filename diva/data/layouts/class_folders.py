@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diva.data.layouts.listing import IMAGES, folders_by_class, images_under, relative
 from diva.errors import DataError
+from diva.records.files import printable
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,16 @@ def read(folder: Path, classes: tuple[str, ...] | None = None) -> ImageFolder:
 def read_image_folders(folder: Path) -> dict[str, ImageFolder]:
     """The layout `train|val|test/<class>/<image>`; classes are those of `dataset.yaml`, else those of train in the order of their names.
 
-    Raises DataError for a missing split, a class folder without an image, and a class that is none of these.
+    Raises DataError for a missing split, a class folder without an image, a class that is none of these, and one whose name cannot be
+    recorded.
     """
     from diva.data.layouts import read_splits  # which imports this module
 
     splits = read_splits(folder, "class folders")
+    for split, samples in splits.items():
+        for name in samples.classes:
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise DataError(
+                    f"{folder / split}: the class {printable(name)} has a name that is not UTF-8; rename its folder"
+                )
     return {name: samples for name, samples in splits.items() if isinstance(samples, ImageFolder)}

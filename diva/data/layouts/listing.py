@@ -138,15 +138,26 @@ def folders_by_class(
         all_classes = tuple(found)
     else:
         all_classes = classes
-        shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
         for name in found:
             if name not in classes:
-                raise DataError(f"{folder / name}: this class has no folder in train/; its classes are {shown}")
+                _refuse_class(folder, name, classes)
     numbers = class_number(folder, all_classes)
     for name in sorted(
         found, key=lambda name: os.fsencode(name) + b"/"
     ):  # hence images in the order of their names' bytes
         yield numbers[name], folder / name, all_classes
+
+
+def _refuse_class(folder: Path, name: str, classes: tuple[str, ...]) -> None:
+    from diva.data.layouts import DESCRIPTION, describe  # which imports this module
+
+    shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+    for place in (folder, folder.parent):
+        if describe(place).classes == classes:
+            raise DataError(
+                f"{folder / name}: {DESCRIPTION} does not list this class; its classes are {shown}. Add it there, or remove the folder"
+            )
+    raise DataError(f"{folder / name}: this class has no folder in train/; its classes are {shown}")
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

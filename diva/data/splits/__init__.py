@@ -143,9 +143,11 @@ def like(
         record["source"] = {
             **record["source"],
             "footprint": taken.digest,
+            "n_samples": len(there),
             "name": folder.resolve().name,
             "samples": digest,
         }
+        record |= _recounted(whole, record, taken)
         record = staging.sealed(record)
     made = _put(whole, record, taken, out, mode, placing)
     return Made(made.out, made.record, made.was_there, (*warnings, *made.warnings))
@@ -255,6 +257,20 @@ def _record(
     )
 
 
+def _recounted(whole: Whole, record: Mapping[str, Any], taken: footprint.Footprint) -> dict[str, Any]:
+    """The record's checks, classes and counts as these files have them; the groups of the samples are told by names, which are the same."""
+    item_of = {item.name: item for item in whole.items}
+    parts = {}
+    for part, facts in record["parts"].items():
+        counts = Counter(whole.classes[target] for name in facts["samples"] for target in item_of[name].targets)
+        parts[part] = {**facts, "counts": {name: counts[name] for name in whole.classes} if counts else {}}
+    contents = contents_of(whole, {entry.path: entry.sha256 for entry in taken.files})
+    names_of = {part: facts["samples"] for part, facts in parts.items()}
+    checked = groups.checks(names_of, None, contents, LEAKS_NAMED)
+    checked["groups_in_two_parts"] = record["checks"].get("groups_in_two_parts")
+    return {"checks": checked, "classes": list(whole.classes), "parts": parts}
+
+
 def _folders(parts: list[str]) -> dict[str, list[str]]:
     """Which parts each split's folder holds."""
     folds = [part for part in parts if part.startswith("fold-")]
@@ -285,7 +301,7 @@ def _put(
     mode: Mode,
     placing: Callable[[int, int], None] | None,
 ) -> Made:
-    warnings = groups.warnings(record["checks"], whole)
+    warnings = (*groups.warnings(record["checks"], whole), *_unused(whole, taken), *_lacking(record))
     listed = staging.Contents(texts={RECORD: staging.as_bytes(record)})
     if not staging.is_there(out):
         contents = listed if mode == "list" else _contents(whole, record, taken)
@@ -297,8 +313,30 @@ def _put(
     if _is_listed(out, record, mode):
         staging.refuse_changed(out, listed)
     else:  # whatever the mode is now: what was placed is verified
-        staging.refuse_changed(out, _contents(whole, record, taken))
+        contents = _contents(whole, record, taken)
+        staging.refuse_changed(out, contents)
+        staging.refuse_linked(out, contents, mode)
     return Made(out, record, True, warnings)
+
+
+def _lacking(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """A warning of parts that there are none of."""
+    made = {folder.rpartition("/")[2] for folder in record["folders"]}
+    lacking = [part for part in layouts.SPLITS if part not in made]
+    if not lacking:
+        return ()
+    flags = " and ".join(f"--{part} 0.2" for part in lacking)
+    return (f"no {' and no '.join(lacking)} part is made, and image_classification needs one; to make it: {flags}",)
+
+
+def _unused(whole: Whole, taken: footprint.Footprint) -> tuple[str, ...]:
+    """A warning of files that are in no sample, hence in no split."""
+    used = source_files(whole, {item.name for item in whole.items})
+    left = layouts.unused_files(whole.folder, used, (entry.path for entry in taken.files))
+    if not left:
+        return ()
+    are = "is" if len(left) == 1 else "are"
+    return (f"{whole.folder}: {counted(len(left), 'file')} {are} in no sample: {files.some_of(left)}",)
 
 
 def _contents(whole: Whole, record: Mapping[str, Any], taken: footprint.Footprint) -> staging.Contents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from diva.data.splits.items import Item, Whole
 
 DEFAULT = {"train": Fraction(3, 5), "val": Fraction(1, 5), "test": Fraction(1, 5)}
+NUMBER = re.compile(
+    r"[+-]?(\d{1,40}/\d{1,40}|(\d{1,40}(\.\d{0,40})?|\.\d{1,40})(e[+-]?\d{1,2})?)", re.ASCII | re.IGNORECASE
+)
 TOLERANCE = Fraction(1, 10**9)
 
 
@@ -58,11 +62,19 @@ def _folds(given: Mapping[str, Fraction], kfold: int) -> dict[str, Fraction]:
     return {**({"test": test} if test else {}), **{f"fold-{i}": share for i in range(kfold)}}
 
 
+def fraction_of(value: Fraction | float | str) -> Fraction:
+    """The number that a text says, as in `0.2`, `1/5` or `1e-3`; ValueError for none, and for one too long to reckon with."""
+    text = str(value).strip()
+    if not isinstance(value, Fraction | int) and not NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return Fraction(text)
+
+
 def _fraction(name: str, value: Fraction | float | str) -> Fraction:
     try:
-        return Fraction(str(value)) if isinstance(value, float) else Fraction(value)
-    except (ValueError, ZeroDivisionError, TypeError):
-        raise UsageError(f"--{name} {value}: is no number; as in 0.2 or 1/5") from None
+        return fraction_of(value)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--{name} {str(value)[:60]}: is no number; as in 0.2 or 1/5") from None
 
 
 def refuse_empty(
@@ -76,9 +88,12 @@ def refuse_empty(
     """Refuse a part without a sample, and, unless it is allowed, a class that a part lacks; the message says what would do."""
     for part, items in parts.items():
         if not items:
+            way = f"give {part} more, or 0"
+            if part.startswith("fold-"):
+                most = _most_folds(whole, parts, members)
+                way = f"at most {most} folds" if most > 1 and not allow_empty else "take fewer folds"
             raise DataError(
-                f"{whole.folder}: its {counted(len(whole.items), 'sample')} would leave {part} without any at {_told(shares)}; "
-                f"give {part} more, or 0"
+                f"{whole.folder}: its {counted(len(whole.items), 'sample')} would leave {part} without any at {_told(shares)}; {way}"
             )
     totals = Counter(target for item in whole.items for target in item.targets)
     if allow_empty or not totals:
@@ -107,6 +122,14 @@ def refuse_empty(
         f"{whole.folder}: the class {named} has {counted(n, 'sample')}, and {without} would get none at {_told(shares)}{more}; {way}. "
         "To allow it: --allow-empty"
     )
+
+
+def _most_folds(whole: Whole, parts: Mapping[str, Sequence[Item]], members: Sequence[Sequence[int]]) -> int:
+    """How many folds can have a sample of each class, or, where there are none, a sample, of what is not in test."""
+    test = {item.name for item in parts.get("test", ())}
+    left = [group for group in members if whole.items[group[0]].name not in test]
+    n_of = Counter(target for group in left for target in {t for i in group for t in whole.items[i].targets})
+    return min(len(left), *n_of.values()) if n_of else len(left)
 
 
 def _ratio_for(n: int, shares: Mapping[str, Fraction]) -> str | None:
