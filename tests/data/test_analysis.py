@@ -448,13 +448,3 @@ def test_json_is_one_object_in_sorted_order_with_mean_and_std(folder):
     report = json.loads(line)
     assert line == json.dumps(report, sort_keys=True)
     assert len(report["mean"]) == len(report["std"]) == 3 and all(0 <= value <= 1 for value in report["mean"])
-
-
-def test_names_with_control_characters_are_printed_escaped(tmp_path):
-    from diva.report.data_summary import summarise
-
-    for name in ("a\x1b]0;x\x07", "b\nc"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        Image.new("L", (4, 4)).save(tmp_path / "data" / name / "1.png")
-    lines = "\n".join(summarise(analyse(tmp_path / "data")))
-    assert "a\\x1b]0;x\\x07" in lines and "b\\nc" in lines and "\x1b" not in lines
