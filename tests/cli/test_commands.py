@@ -68,9 +68,9 @@ def test_a_damaged_run_is_listed_as_such(finished: Path, tmp_path: Path) -> None
     assert row["status"] == "damaged"
 
 
-def test_tasks_and_datasets_are_listed() -> None:
+def test_tasks_and_datasets_are_listed(tmp_path: Path) -> None:
     assert "image_classification" in invoke("list", "tasks").stdout
-    rows = json.loads(invoke("list", "datasets", "--json").stdout)
+    rows = json.loads(invoke("list", "datasets", "--json", cwd=tmp_path).stdout)  # where nothing is here yet
     (digits,) = [row for row in rows if row["dataset"] == "digits"]
     assert {"where": "bundled", "download": "none", "licence": "CC BY 4.0"}.items() <= digits.items()
 
