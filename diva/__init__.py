@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pydantic import Field
 
     from diva.data.images import image_statistics, open_image
+    from diva.data.layouts import read_splits
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
+    from diva.data.layouts.clips import frames_of
+    from diva.data.masks import colour_codes, mask_codes, read_mask, read_mask_and_boundary
     from diva.data.pixels import Pixels
     from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
@@ -41,6 +44,12 @@ _HOMES = {
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
     "read_image_folders": "diva.data.layouts.class_folders",
+    "read_splits": "diva.data.layouts",
+    "frames_of": "diva.data.layouts.clips",
+    "colour_codes": "diva.data.masks",
+    "mask_codes": "diva.data.masks",
+    "read_mask": "diva.data.masks",
+    "read_mask_and_boundary": "diva.data.masks",
     "Pixels": "diva.data.pixels",
     "balanced_order": "diva.data.sampling",
     "DataError": "diva.errors",

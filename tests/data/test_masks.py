@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -131,3 +132,18 @@ def test_what_is_no_such_mask_is_refused(tmp_path: Path) -> None:
 def test_colours_that_do_not_fit_the_classes_are_refused(colours: dict[str, str], said: str) -> None:
     with pytest.raises(DataError, match=re.escape(said)):
         colour_codes(colours, ("page", "text"))
+
+
+def test_a_task_reads_pairs_by_public_names(tmp_path):
+    import diva
+
+    for split in ("train", "val", "test"):
+        for kind, value in (("data", 9), ("gt", 3)):
+            place = tmp_path / split / kind
+            place.mkdir(parents=True)
+            Image.new("L", (2, 1), value).save(place / "a.png")
+    splits: dict[str, Any] = dict(diva.read_splits(tmp_path))
+    (mask,) = splits["val"].masks
+    assert list(splits) == ["train", "val", "test"] and diva.mask_codes(mask) == [3]
+    assert diva.read_mask(mask, {3: 1}).tolist() == [[1, 1]]
+    assert not diva.read_mask_and_boundary(mask, {3: 1})[1].any()
