@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         top_k_accuracy,
     )
     from diva.learning.models import build_zoo_model, zoo_models
-    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task, Unseen
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
@@ -71,6 +71,7 @@ _HOMES = {
     "Split": "diva.learning.task",
     "Step": "diva.learning.task",
     "Task": "diva.learning.task",
+    "Unseen": "diva.learning.task",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
