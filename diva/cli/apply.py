@@ -40,7 +40,11 @@ EXAMPLES = (
     "height and width; 1 is the whole image",
 )
 @click.option(
-    "--neighbours", type=click.IntRange(0), default=0, metavar="K", help="a table of the K nearest others of each sample, by cosine distance"
+    "--neighbours",
+    type=click.IntRange(0),
+    default=0,
+    metavar="K",
+    help="a table of the K nearest others of each sample, by cosine distance",
 )
 @click.option(
     "--embed",
@@ -50,7 +54,13 @@ EXAMPLES = (
     help="pictures of the features in the plane: pca, tsne, mds, isomap, or none",
 )
 @click.option("--skip-broken", is_flag=True, help="leave out what cannot be read, and list it, instead of stopping")
-@click.option("--data-root", type=PATH, default=Path("data"), envvar="DIVA_DATA", help="where named data sets are  [default: data]")
+@click.option(
+    "--data-root",
+    type=PATH,
+    default=Path("data"),
+    envvar="DIVA_DATA",
+    help="where named data sets are  [default: data]",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="samples at once  [default: the run's]")
 @click.option("--threads", type=click.IntRange(1), help="threads of the CPU kernels; change no bits with backend exact")
 @click.option("--backend", type=click.Choice(["exact", "torch"]), help="whose kernels compute  [default: the run's]")

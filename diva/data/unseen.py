@@ -34,7 +34,9 @@ def find_images(folder: Path) -> Found:
     if layout == "multi label":
         return _several_labels(folder)
     if layout == "pairs":
-        raise DataError(f"{folder}: holds data/ and gt/, pairs of images; give the folder of the images: {folder / 'data'}")
+        raise DataError(
+            f"{folder}: holds data/ and gt/, pairs of images; give the folder of the images: {folder / 'data'}"
+        )
     paths = images_under(folder)
     if not paths:
         raise DataError(f"{folder}: holds no image")

@@ -210,7 +210,8 @@ def _write_neighbours(applied: Applied, path: Path, rows: Sequence[tuple[str, st
     for rank in range(1, indices.shape[1] + 1):
         headers += [f"neighbour_{rank}", f"label_{rank}", f"distance_{rank}"]
     block = [
-        [part for j, far in zip(near, distances[i], strict=True) for part in (*rows[j], far)] for i, near in enumerate(indices)
+        [part for j, far in zip(near, distances[i], strict=True) for part in (*rows[j], far)]
+        for i, near in enumerate(indices)
     ]
     return _write_csv(path, headers, rows, [block])
 
@@ -229,7 +230,9 @@ def _draw(applied: Applied, embed: Sequence[str], seeds: Seeds, console: Console
             report = class_report(counts, names)
             board.text("report", report, 0)
             write_atomic(figures / "report.md", report + "\n")
-            picture = png(confusion_matrix(counts, names, title=f"{applied.facts['data']['name']}: rows are true classes"))
+            picture = png(
+                confusion_matrix(counts, names, title=f"{applied.facts['data']['name']}: rows are true classes")
+            )
             board.figure("confusion_matrix", picture, 0)
             write_atomic(figures / "confusion_matrix.png", picture)
         if "features" in applied.outputs:
@@ -261,7 +264,10 @@ def _planes(applied: Applied, embed: Sequence[str], seeds: Seeds, console: Conso
         except Exception as error:  # what scikit-learn makes of strange features
             console.warn(f"{TITLES[how]}: is not drawn: {type(error).__name__}: {' '.join(str(error).split())[:120]}")
             continue
-        yield how, plane(points, [labels[i] for i in chosen], f"{TITLES[how]} of features", f"{note} · colours are {whose}")
+        yield (
+            how,
+            plane(points, [labels[i] for i in chosen], f"{TITLES[how]} of features", f"{note} · colours are {whose}"),
+        )
 
 
 def _colours(applied: Applied) -> tuple[list[str], str]:

@@ -101,7 +101,15 @@ def apply(run: RunFolder, wanted: Wanted, console: Console) -> tuple[Applied, di
         try:
             with console.progress(len(unseen.names), "apply") as bar:
                 outputs, layer = infer(
-                    task, model, data, [view for _, view in views], seeds, batch_size, device, wanted.features, bar.update
+                    task,
+                    model,
+                    data,
+                    [view for _, view in views],
+                    seeds,
+                    batch_size,
+                    device,
+                    wanted.features,
+                    bar.update,
                 )
         except DataError as error:
             raise _all_broken(unseen, folder, error) from None
@@ -156,10 +164,14 @@ def _computer(recorded: RunOptions, wanted: Wanted, console: Console) -> RunOpti
     except UsageError:
         if wanted.device is not None:
             raise
-        console.warn(f"there is no {asked} here, on which the run was made: computing on the CPU, where the bits may be others")
+        console.warn(
+            f"there is no {asked} here, on which the run was made: computing on the CPU, where the bits may be others"
+        )
         device = torch.device("cpu")
     if backend != recorded.backend:
-        console.warn(f"the run was computed by backend {recorded.backend}, it is applied by {backend}: the bits may be others")
+        console.warn(
+            f"the run was computed by backend {recorded.backend}, it is applied by {backend}: the bits may be others"
+        )
     return with_computer(replace(recorded, backend=backend, threads=wanted.threads), device)
 
 
@@ -172,7 +184,9 @@ def _part_of(root: Path, split: str | None, console: Console) -> tuple[str | Non
         console.say(f"{root}: has splits; {split} is taken, another with --split")
     if not (root / split).is_dir():
         there = [name for name in layouts.SPLITS if (root / name).is_dir()]
-        raise UsageError(f"--split {split}: {root} has no folder {split}; it has {', '.join(there) or 'no splits: leave it out'}")
+        raise UsageError(
+            f"--split {split}: {root} has no folder {split}; it has {', '.join(there) or 'no splits: leave it out'}"
+        )
     return split, root / split
 
 
@@ -204,7 +218,9 @@ def _footprint(folder: Path) -> footprint.Footprint:
 def _features_alone(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What is left of the outputs with `--ablate`."""
     if "features" not in outputs:
-        raise UsageError("--ablate: there are no features: the model has no linear layer; name another with --features LAYER")
+        raise UsageError(
+            "--ablate: there are no features: the model has no linear layer; name another with --features LAYER"
+        )
     return {"features": outputs["features"]}
 
 
@@ -284,7 +300,9 @@ def _views(unseen: Unseen, n: int) -> list[tuple[str, Any]]:
     return views
 
 
-def _neighbours(outputs: Mapping[str, Tensor], asked: int, console: Console) -> tuple[numpy.ndarray, numpy.ndarray] | None:
+def _neighbours(
+    outputs: Mapping[str, Tensor], asked: int, console: Console
+) -> tuple[numpy.ndarray, numpy.ndarray] | None:
     """Indices and distances of the nearest neighbours, (n, k) each; None when none are asked for."""
     if not asked:
         return None

@@ -47,7 +47,9 @@ def project(features: NDArray[np.float32], how: Projection, seed: int) -> NDArra
         if how == "pca":
             points = components[:, :2]
         elif how == "tsne":
-            points = TSNE(2, init="random", perplexity=min(30.0, (n - 1) / 3), random_state=seed).fit_transform(components)
+            points = TSNE(2, init="random", perplexity=min(30.0, (n - 1) / 3), random_state=seed).fit_transform(
+                components
+            )
         elif how == "mds":
             points = MDS(2, n_init=1, max_iter=200, random_state=seed).fit_transform(components)
         else:
