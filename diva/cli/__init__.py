@@ -39,7 +39,22 @@ def cli() -> None:
     """Deep-learning experiments that anyone can run again, to the last bit."""
 
 
-for command in (run, resume, reproduce, apply, list_, show, init, download, split, analyze, verify, data, tensorboard, doctor):
+for command in (
+    run,
+    resume,
+    reproduce,
+    apply,
+    list_,
+    show,
+    init,
+    download,
+    split,
+    analyze,
+    verify,
+    data,
+    tensorboard,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -73,18 +73,15 @@ def apply(run: Path, as_json: bool, quiet: bool, embed: str, **flags: Any) -> No
     With backend exact, the same run and data give the same tables on every machine. The recorded code is executed: apply runs of people
     whose code you would run.
     """
-    from diva.experiment.recorded import become_recorded_diva, verify_record
+    from diva.experiment.applied import check_embeddings
+    from diva.experiment.apply import Wanted, hand_over
+    from diva.experiment.apply import apply as apply_run
     from diva.records.run_folder import open_run
 
-    folder = open_run(run)
-    become_recorded_diva(folder, verify_record(folder), sys.argv[1:])
-    from diva.experiment.applied import check_embeddings
-
+    folder, say = open_run(run), console(quiet=quiet)
+    hand_over(folder, sys.argv[1:], say)
     chosen = tuple(name.strip() for name in embed.split(",") if name.strip() not in ("", "none"))
     check_embeddings(chosen)
-    from diva.experiment.apply import Wanted
-    from diva.experiment.apply import apply as apply_run
-
-    applied, record = apply_run(folder, Wanted(**given(flags), embed=chosen), console(quiet=quiet))
+    applied, record = apply_run(folder, Wanted(**given(flags), embed=chosen), say)
     facts = {name: record[name] for name in ("metrics", "samples", "skipped", "files")}
     print(json.dumps({"folder": str(applied.folder), **facts}, sort_keys=True) if as_json else applied.folder)

@@ -26,7 +26,8 @@ class Found(NamedTuple):
 def find_images(folder: Path) -> Found:
     """The images of a folder, whatever classes there are. DataError when there is none.
 
-    `<class>/**/<image>` is labelled by the class's folder; when an image lies in no folder, or `dataset.yaml` says `layout: images`, none is.
+    `<class>/**/<image>` is labelled by the class's folder; when an image lies in no folder, or `dataset.yaml` says `layout: images`, none
+    is labelled.
     Of `images/` and `labels.csv` an image has the names of all its classes, joined by "|".
     """
     said = describe(folder).layout or (describe(folder.parent).layout if folder.name in SPLITS else None)

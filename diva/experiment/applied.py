@@ -114,7 +114,8 @@ def measure(applied: Applied) -> tuple[dict[str, float], str]:
         metrics |= {"accuracy": n_right / n, "macro_f1": macro_f1(counts)}
         told = f"accuracy {metrics['accuracy']:.4f} ({n_right:,} of {n:,})"
         if strange := names[len(applied.classes) :]:
-            told += f"; wrong by necessity: {int(counts[len(applied.classes) :].sum()):,} of classes that the run does not know, {_few(strange)}"
+            n_strange = int(counts[len(applied.classes) :].sum())
+            told += f"; {n_strange:,} are of classes that the run does not know and count as wrong: {_few(strange)}"
     elif any(labels) and predicted is not None:
         told = f"none of the labels is a class of the run, so nothing is measured; its classes: {_few(applied.classes)}"
     if applied.nearest is not None and any(labels):
@@ -294,6 +295,8 @@ def _project(applied: Applied, seeds: Seeds, console: Console, folder: Path) -> 
     labels, _ = _colours(applied)
     picture = getattr(applied.unseen.samples, "picture", None)
     thumbnails = [_thumbnail(picture(int(i))) for i in chosen] if picture is not None else None
+    if thumbnails and len({thumbnail.shape for thumbnail in thumbnails}) > 1:
+        thumbnails = None  # the projector takes one size
     write_embedding(folder, "features", features[chosen], [labels[i] for i in chosen], thumbnails)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch.utils.data import Dataset, Subset
@@ -15,9 +15,9 @@ from diva.data.catalogue import locate
 from diva.data.pixels import keep_in_memory
 from diva.errors import DataError, RecordError, UsageError
 from diva.experiment.applied import Applied, write_applied
-from diva.experiment.code import recorded_imports
+from diva.experiment.code import own_digest, recorded_diva, recorded_imports
 from diva.experiment.execute import best_weights
-from diva.experiment.recorded import recorded_options, verify_record
+from diva.experiment.recorded import become_recorded_diva, recorded_options, verify_record
 from diva.experiment.run import with_computer
 from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_model
@@ -31,13 +31,14 @@ from diva.records.files import printable, read_json, sha256_file, some_of
 from diva.seeding import Seeds, preserved_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy
     from torch import Tensor, nn
 
     from diva.experiment.options import RunOptions
     from diva.kernels.backends import Backend
+    from diva.records.manifest import Manifest
     from diva.records.run_folder import RunFolder
     from diva.report.console import Console
 
@@ -65,19 +66,34 @@ class Wanted:
     device: str | None = None
 
 
+def hand_over(run: RunFolder, argv: Sequence[str], console: Console) -> None:
+    """Let the diva that made the run do this, as it does for resume and reproduce: another may read and compute otherwise.
+
+    Returns where that one is running already, or cannot do it, which is then said.
+    """
+    manifest = verify_record(run)
+    tree = recorded_diva(run, manifest)
+    if tree is not None and (tree / "diva" / "cli" / "apply.py").is_file():
+        become_recorded_diva(run, manifest, argv)
+    if manifest.diva["digest"] != own_digest():
+        why = "was not kept" if tree is None else "could not apply runs yet"
+        console.warn(f"the diva that made this run {why}; this one is another, so the bits may be others")
+
+
 def apply(run: RunFolder, wanted: Wanted, console: Console) -> tuple[Applied, dict[str, Any]]:
     """Apply a run to a folder; what it says is in a new folder, which appears whole, and in what is returned, with `apply.json`.
 
     UsageError when that folder is there already, or for what the run's task cannot do; DataError names samples that cannot be read.
     """
     stock.prepare_process()
+    if not wanted.data:
+        raise UsageError("--data: is empty; give a folder or the name of a data set")
     manifest = verify_record(run)
     options = _computer(recorded_options(manifest), wanted, console)
     name, root = locate(wanted.data, wanted.data_root)
     split, folder = _part_of(root, wanted.split, console)
     out = _place(run, wanted.to, f"{name}-{split}" if split else name)
     taken = _footprint(root)
-    seeds, device = Seeds(manifest.seed), torch.device(options.device)
     with (
         preserved_generators(),
         backends.computing(options.backend, options.n_threads, tf32=options.tf32),
@@ -85,49 +101,83 @@ def apply(run: RunFolder, wanted: Wanted, console: Console) -> tuple[Applied, di
     ):
         task = build(task_class, Layers(dict(manifest.task.knobs), dict(manifest.task.origins)))
         assert isinstance(task, Task)
-        _refuse_silent(task)
-        data = Data(_NotHere(), _NotHere(), _NotHere(), manifest.facts)
-        model, epoch = best_model(run, task, data, seeds)
-        model.to(device)
-        stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
-        seeds.reseed("apply", "read")
-        unseen, skipped = task.read_unseen(folder, data), {}
-        if wanted.skip_broken:
-            unseen, skipped = _without_broken(unseen, folder, console)
-        views = _views(unseen, wanted.crops)
-        if kept := keep_in_memory([view for _, view in views], "auto"):
-            console.say(kept)
-        batch_size = wanted.batch_size or task.batch_size
-        try:
-            with console.progress(len(unseen.names), "apply") as bar:
-                outputs, layer = infer(
-                    task,
-                    model,
-                    data,
-                    [view for _, view in views],
-                    seeds,
-                    batch_size,
-                    device,
-                    wanted.features,
-                    bar.update,
-                )
-        except DataError as error:
-            raise _all_broken(unseen, folder, error) from None
-        if wanted.ablate:
-            outputs = _features_alone(outputs)
-        nearest = _neighbours(outputs, wanted.neighbours, console)
-        weights = digest_model(model)
-    trained = manifest.data is not None and manifest.data.digest == taken.digest
+        answer = _ask(task, run, manifest, folder, options, wanted, console)
     facts = {
-        "run": {"id": run.id, "task": manifest.task.name, "weights": weights, "epoch": epoch, "seed": manifest.seed},
-        "data": {"name": name, "split": split, "footprint": taken.digest, "the_runs_own": trained},
+        **answer.facts,
         "backend": options.backend,
-        "options": {"ablate": wanted.ablate, "batch_size": batch_size, "neighbours": wanted.neighbours},
-        "features": layer or None,
-        "views": [view for view, _ in views],
+        "data": {
+            "footprint": taken.digest,
+            "name": name,
+            "of_the_run": manifest.data is not None and manifest.data.digest == taken.digest,
+            "split": split,
+        },
     }
-    applied = Applied(out, facts, unseen, outputs, tuple(manifest.facts.get("classes", ())), nearest, skipped)
-    return applied, write_applied(applied, wanted.embed, seeds, console)
+    if wanted.to is None:
+        places.prepare_root(out.parent, "--to")
+    applied = Applied(out, facts, answer.unseen, answer.outputs, answer.classes, answer.nearest, answer.skipped)
+    return applied, write_applied(applied, wanted.embed, Seeds(manifest.seed), console)
+
+
+class _Answer(NamedTuple):
+    """What the run says of the samples, and facts about how it was asked."""
+
+    unseen: Unseen
+    skipped: Mapping[str, str]
+    outputs: Mapping[str, Tensor]
+    classes: tuple[str, ...]
+    nearest: tuple[numpy.ndarray, numpy.ndarray] | None
+    facts: Mapping[str, Any]
+
+
+def _ask(
+    task: Task,
+    run: RunFolder,
+    manifest: Manifest,
+    folder: Path,
+    options: RunOptions,
+    wanted: Wanted,
+    console: Console,
+) -> _Answer:
+    """Read the samples of a folder and predict, in the scope of the run's kernels."""
+    _refuse_silent(task)
+    seeds, device = Seeds(manifest.seed), torch.device(options.device)
+    data = Data(_NotHere(), _NotHere(), _NotHere(), manifest.facts)
+    model, epoch = best_model(run, task, data, seeds)
+    model.to(device)
+    stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
+    seeds.reseed("apply", "read")
+    unseen, skipped = task.read_unseen(folder, data), dict[str, str]()
+    if wanted.skip_broken:
+        unseen, skipped = _without_broken(unseen, folder, console)
+    names, views = zip(*_views(unseen, wanted.crops), strict=True)
+    if kept := keep_in_memory(views, "auto"):
+        console.say(kept)
+    batch_size = wanted.batch_size or task.batch_size
+    try:
+        with console.progress(len(unseen.names), "apply") as bar:
+            outputs, layer = infer(
+                task, model, data, views, seeds, batch_size, device, layer=wanted.features, advance=bar.update
+            )
+    except DataError as error:
+        raise _all_broken(unseen, folder, error) from None
+    if wanted.ablate:
+        outputs = _features_alone(outputs)
+    weights = digest_model(model)
+    facts = {
+        "features": layer or None,
+        "options": {"ablate": wanted.ablate, "batch_size": batch_size, "neighbours": wanted.neighbours},
+        "run": {"epoch": epoch, "id": run.id, "seed": manifest.seed, "task": manifest.task.name, "weights": weights},
+        "views": names,
+    }
+    nearest = _neighbours(outputs, wanted.neighbours, console)
+    return _Answer(unseen, skipped, outputs, _classes(manifest.facts, outputs), nearest, facts)
+
+
+def _classes(facts: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The names of the classes; numbers where the task told none."""
+    n_classes = outputs["probabilities"].shape[1] if "probabilities" in outputs else 0
+    named = tuple(map(str, facts.get("classes", ())))
+    return named if named and len(named) == (n_classes or len(named)) else tuple(map(str, range(n_classes)))
 
 
 class _NotHere(Dataset[Any]):
@@ -200,8 +250,6 @@ def _place(run: RunFolder, to: Path | None, name: str) -> Path:
     existing = next(place for place in out.absolute().parents if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise DataError(f"--to {out}: cannot be written in {existing}; choose another place")
-    if to is None:
-        places.prepare_root(out.parent, "--to")
     return out
 
 

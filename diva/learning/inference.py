@@ -30,6 +30,7 @@ def infer(
     seeds: Seeds,
     batch_size: int,
     device: torch.device,
+    *,
     layer: str | None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> tuple[dict[str, Tensor], str]:

@@ -35,7 +35,7 @@ def project(features: NDArray[np.float32], how: Projection, seed: int) -> NDArra
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import MDS, TSNE, Isomap
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it, so it is there
 
     n = len(features)
     values = np.nan_to_num(np.asarray(features, np.float64))  # (n, D)
