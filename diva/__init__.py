@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         top_k_accuracy,
     )
     from diva.learning.models import build_zoo_model, zoo_models
-    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
@@ -65,6 +65,7 @@ _HOMES = {
     "top_k_accuracy": "diva.learning.metrics",
     "build_zoo_model": "diva.learning.models",
     "zoo_models": "diva.learning.models",
+    "Change": "diva.learning.task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
     "Outputs": "diva.learning.task",
