@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         precision_recall_f1,
         top_k_accuracy,
     )
-    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task
     from diva.learning.zoo import build_zoo_model, own_models, zoo_models
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
@@ -77,6 +77,7 @@ _HOMES = {
     "Picture": "diva.learning.drawings",
     "Table": "diva.learning.drawings",
     "ImageTask": "diva.learning.image_task",
+    "Change": "diva.learning.task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
     "Outputs": "diva.learning.task",
