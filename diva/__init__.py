@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pydantic import Field
 
+    from diva.data.augmentation import NOTHING, Augmentation
+    from diva.data.image_set import Images
     from diva.data.images import image_statistics, open_image
     from diva.data.layouts import read_splits
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
+    from diva.learning.drawings import Animation, Drawing, Embedding, Histogram, Picture, Table
+    from diva.learning.image_task import ImageTask
     from diva.learning.metrics import (
         class_report,
         confusion_counts,
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
         precision_recall_f1,
         top_k_accuracy,
     )
-    from diva.learning.models import build_zoo_model, zoo_models
     from diva.learning.multi_label import (
         exact_match,
         hamming_loss,
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
         roc_curve,
     )
     from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.zoo import build_zoo_model, own_models, zoo_models
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
@@ -72,6 +76,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "Field": "pydantic",
     "ImageFolder": "diva.data.layouts.class_folders",
+    "NOTHING": "diva.data.augmentation",
+    "Augmentation": "diva.data.augmentation",
+    "Images": "diva.data.image_set",
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
     "read_image_folders": "diva.data.layouts.class_folders",
@@ -94,8 +101,6 @@ _HOMES = {
     "macro_f1": "diva.learning.metrics",
     "precision_recall_f1": "diva.learning.metrics",
     "top_k_accuracy": "diva.learning.metrics",
-    "build_zoo_model": "diva.learning.models",
-    "zoo_models": "diva.learning.models",
     "exact_match": "diva.learning.multi_label",
     "hamming_loss": "diva.learning.multi_label",
     "micro_f1": "diva.learning.multi_label",
@@ -121,12 +126,22 @@ _HOMES = {
     "roc_area": "diva.learning.ranking",
     "roc_areas": "diva.learning.ranking",
     "roc_curve": "diva.learning.ranking",
+    "Animation": "diva.learning.drawings",
+    "Drawing": "diva.learning.drawings",
+    "Embedding": "diva.learning.drawings",
+    "Histogram": "diva.learning.drawings",
+    "Picture": "diva.learning.drawings",
+    "Table": "diva.learning.drawings",
+    "ImageTask": "diva.learning.image_task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
     "Outputs": "diva.learning.task",
     "Split": "diva.learning.task",
     "Step": "diva.learning.task",
     "Task": "diva.learning.task",
+    "build_zoo_model": "diva.learning.zoo",
+    "own_models": "diva.learning.zoo",
+    "zoo_models": "diva.learning.zoo",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
