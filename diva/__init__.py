@@ -37,6 +37,38 @@ if TYPE_CHECKING:
         top_k_accuracy,
     )
     from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.multi_label import (
+        exact_match,
+        hamming_loss,
+        micro_f1,
+        multi_label_counts,
+        multi_label_f1,
+        multi_label_jaccard,
+        multi_label_report,
+        sample_jaccard,
+    )
+    from diva.learning.overlap import (
+        dice_per_class,
+        iou_per_class,
+        mean_accuracy,
+        mean_dice,
+        mean_iou,
+        pixel_accuracy,
+        weighted_iou,
+    )
+    from diva.learning.ranking import (
+        RankingCounts,
+        average_precision,
+        average_precisions,
+        best_thresholds,
+        mean_over_classes,
+        precision_recall_curve,
+        ranking_counts,
+        roc_area,
+        roc_areas,
+        roc_curve,
+    )
+    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
     from diva.learning.zoo import build_zoo_model, own_models, zoo_models
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
@@ -70,6 +102,31 @@ _HOMES = {
     "macro_f1": "diva.learning.metrics",
     "precision_recall_f1": "diva.learning.metrics",
     "top_k_accuracy": "diva.learning.metrics",
+    "exact_match": "diva.learning.multi_label",
+    "hamming_loss": "diva.learning.multi_label",
+    "micro_f1": "diva.learning.multi_label",
+    "multi_label_counts": "diva.learning.multi_label",
+    "multi_label_f1": "diva.learning.multi_label",
+    "multi_label_jaccard": "diva.learning.multi_label",
+    "multi_label_report": "diva.learning.multi_label",
+    "sample_jaccard": "diva.learning.multi_label",
+    "dice_per_class": "diva.learning.overlap",
+    "iou_per_class": "diva.learning.overlap",
+    "mean_accuracy": "diva.learning.overlap",
+    "mean_dice": "diva.learning.overlap",
+    "mean_iou": "diva.learning.overlap",
+    "pixel_accuracy": "diva.learning.overlap",
+    "weighted_iou": "diva.learning.overlap",
+    "RankingCounts": "diva.learning.ranking",
+    "average_precision": "diva.learning.ranking",
+    "average_precisions": "diva.learning.ranking",
+    "best_thresholds": "diva.learning.ranking",
+    "mean_over_classes": "diva.learning.ranking",
+    "precision_recall_curve": "diva.learning.ranking",
+    "ranking_counts": "diva.learning.ranking",
+    "roc_area": "diva.learning.ranking",
+    "roc_areas": "diva.learning.ranking",
+    "roc_curve": "diva.learning.ranking",
     "Animation": "diva.learning.drawings",
     "Drawing": "diva.learning.drawings",
     "Embedding": "diva.learning.drawings",
