@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         precision_recall_f1,
         top_k_accuracy,
     )
-    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task
     from diva.learning.multi_label import (
         exact_match,
         hamming_loss,
@@ -68,7 +67,7 @@ if TYPE_CHECKING:
         roc_areas,
         roc_curve,
     )
-    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task
     from diva.learning.zoo import build_zoo_model, own_models, zoo_models
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
@@ -76,14 +75,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Field": "pydantic",
-    "ImageFolder": "diva.data.layouts.class_folders",
-    "NOTHING": "diva.data.augmentation",
     "Augmentation": "diva.data.augmentation",
+    "NOTHING": "diva.data.augmentation",
     "Images": "diva.data.image_set",
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
-    "read_image_folders": "diva.data.layouts.class_folders",
     "read_splits": "diva.data.layouts",
+    "ImageFolder": "diva.data.layouts.class_folders",
+    "read_image_folders": "diva.data.layouts.class_folders",
     "frames_of": "diva.data.layouts.clips",
     "colour_codes": "diva.data.masks",
     "mask_codes": "diva.data.masks",
@@ -96,6 +95,13 @@ _HOMES = {
     "UsageError": "diva.errors",
     "run": "diva.experiment.api",
     "load_task": "diva.experiment.find",
+    "Animation": "diva.learning.drawings",
+    "Drawing": "diva.learning.drawings",
+    "Embedding": "diva.learning.drawings",
+    "Histogram": "diva.learning.drawings",
+    "Picture": "diva.learning.drawings",
+    "Table": "diva.learning.drawings",
+    "ImageTask": "diva.learning.image_task",
     "class_report": "diva.learning.metrics",
     "confusion_counts": "diva.learning.metrics",
     "label_ranks": "diva.learning.metrics",
@@ -127,13 +133,6 @@ _HOMES = {
     "roc_area": "diva.learning.ranking",
     "roc_areas": "diva.learning.ranking",
     "roc_curve": "diva.learning.ranking",
-    "Animation": "diva.learning.drawings",
-    "Drawing": "diva.learning.drawings",
-    "Embedding": "diva.learning.drawings",
-    "Histogram": "diva.learning.drawings",
-    "Picture": "diva.learning.drawings",
-    "Table": "diva.learning.drawings",
-    "ImageTask": "diva.learning.image_task",
     "Change": "diva.learning.task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
