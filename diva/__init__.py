@@ -33,8 +33,16 @@ if TYPE_CHECKING:
         top_k_accuracy,
     )
     from diva.learning.models import build_zoo_model, zoo_models
+    from diva.learning.retrieval import (
+        Retrieval,
+        nearest_neighbours,
+        pairwise_distances,
+        score_distances,
+        score_retrieval,
+    )
     from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
     from diva.report.figures import confusion_matrix, curves, image_grid
+    from diva.report.neighbours import RankedRow, neighbour_sheet
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
 
@@ -65,6 +73,11 @@ _HOMES = {
     "top_k_accuracy": "diva.learning.metrics",
     "build_zoo_model": "diva.learning.models",
     "zoo_models": "diva.learning.models",
+    "Retrieval": "diva.learning.retrieval",
+    "nearest_neighbours": "diva.learning.retrieval",
+    "pairwise_distances": "diva.learning.retrieval",
+    "score_distances": "diva.learning.retrieval",
+    "score_retrieval": "diva.learning.retrieval",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
     "Outputs": "diva.learning.task",
@@ -74,6 +87,8 @@ _HOMES = {
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
+    "RankedRow": "diva.report.neighbours",
+    "neighbour_sheet": "diva.report.neighbours",
     "Seeds": "diva.seeding",
     "import_torchvision": "diva.torchvision_shim",
 }
