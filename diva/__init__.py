@@ -67,9 +67,17 @@ if TYPE_CHECKING:
         roc_areas,
         roc_curve,
     )
+    from diva.learning.retrieval import (
+        Retrieval,
+        nearest_neighbours,
+        pairwise_distances,
+        score_distances,
+        score_retrieval,
+    )
     from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task
     from diva.learning.zoo import build_zoo_model, own_models, zoo_models
     from diva.report.figures import confusion_matrix, curves, image_grid
+    from diva.report.neighbours import RankedRow, neighbour_sheet
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
 
@@ -133,6 +141,11 @@ _HOMES = {
     "roc_area": "diva.learning.ranking",
     "roc_areas": "diva.learning.ranking",
     "roc_curve": "diva.learning.ranking",
+    "Retrieval": "diva.learning.retrieval",
+    "nearest_neighbours": "diva.learning.retrieval",
+    "pairwise_distances": "diva.learning.retrieval",
+    "score_distances": "diva.learning.retrieval",
+    "score_retrieval": "diva.learning.retrieval",
     "Change": "diva.learning.task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
@@ -146,6 +159,8 @@ _HOMES = {
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
+    "RankedRow": "diva.report.neighbours",
+    "neighbour_sheet": "diva.report.neighbours",
     "Seeds": "diva.seeding",
     "import_torchvision": "diva.torchvision_shim",
 }
