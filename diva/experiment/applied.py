@@ -206,7 +206,7 @@ def _texts(texts: Sequence[str]) -> numpy.ndarray:
 def _write_neighbours(applied: Applied, path: Path, rows: Sequence[tuple[str, str]]) -> Path:
     """Each sample with its nearest others: name, label and cosine distance of the first, of the second, ..."""
     assert applied.nearest is not None
-    indices, distances = applied.nearest
+    indices, distances = applied.nearest[0], applied.nearest[1].astype(numpy.float32)
     headers = ["file", "label"]
     for rank in range(1, indices.shape[1] + 1):
         headers += [f"neighbour_{rank}", f"label_{rank}", f"distance_{rank}"]

@@ -23,7 +23,7 @@ from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_model
 from diva.learning.digests import digest_model
 from diva.learning.inference import infer
-from diva.learning.neighbours import nearest_neighbours
+from diva.learning.retrieval import nearest_neighbours
 from diva.learning.task import Data, Task, Unseen
 from diva.params import Layers, build
 from diva.records import footprint
@@ -360,4 +360,4 @@ def _neighbours(
     k = min(asked, len(features) - 1)
     if k < asked:
         console.warn(f"--neighbours {asked}: of {len(features)} samples each has {k} others")
-    return nearest_neighbours(features, k) if k else None
+    return nearest_neighbours(features.numpy(), k=k) if k else None

@@ -11,7 +11,7 @@ import torch
 from diva.errors import DivaError, place_of
 from diva.learning.digests import digest_losses, digest_model, digest_optimizer, digest_order
 from diva.learning.drawings import Animation, Embedding, Histogram, Picture, Table
-from diva.learning.events import EpochEnded, Evaluated, Event, StepEnded, TrainEnded
+from diva.learning.events import EpochEnded, Evaluated, Event, ModelChanged, StepEnded, TrainEnded
 from diva.records.trace import START, entry
 from diva.report.figures import png
 from diva.report.pictures import gif_of, png_of
@@ -239,6 +239,12 @@ class ConsoleWriter:
                 width = len(str(self._learner.task.epochs))
                 shown = "  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items() if _is_shown(name))
                 self._console.say(f"epoch {event.epoch:{width}}/{self._learner.task.epochs}  {shown}")
+            case ModelChanged():
+                sizes = [(p.numel(), p.requires_grad) for p in self._learner.model.parameters()]
+                learning = sum(n for n, learns in sizes if learns)
+                self._console.say(
+                    f"the model changed: {sum(n for n, _ in sizes):,} parameters, {learning:,} of them learn"
+                )
 
     def _close_bar(self) -> None:
         if self._bar is not None:

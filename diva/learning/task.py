@@ -7,7 +7,7 @@ the record of what happened live elsewhere and are the same for every task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 Outputs = Mapping[str, "Tensor"]
+Change = Literal["go on", "changed", "finished"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,16 @@ class Task(BaseModel, ABC):
     @abstractmethod
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
         """Loss and outputs of one batch. Also called to evaluate, with `model.training` False and gradients off."""
+
+    def end_epoch(self, model: nn.Module, evaluate: Callable[[Split], Outputs], data: Data, epoch: int) -> Change:
+        """Between `epoch`, whole and saved, and the next: for models that grow, shrink or thaw while they learn.
+
+        "changed": parameters were added, removed, frozen or thawed; optimizer and schedule are built anew. "finished": training ends, the
+        model being as it was; `epochs` is the upper bound. What this draws comes from a stream of its own.
+        evaluate: outputs of a split in evaluation mode, without gradients, in the order of the data set.
+        A model whose parameters are not those of `build_model` any more has `structure` and `restructure` (`checkpoints.Restructurable`).
+        """
+        return "go on"
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Metrics of a batch or a split from its outputs, each (n, ...) on the CPU; names without the split: {"accuracy": 0.98}."""
