@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         precision_recall_f1,
         top_k_accuracy,
     )
-    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task, Unseen
     from diva.learning.multi_label import (
         exact_match,
         hamming_loss,
@@ -75,7 +74,7 @@ if TYPE_CHECKING:
         score_distances,
         score_retrieval,
     )
-    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
     from diva.learning.zoo import build_zoo_model, own_models, zoo_models
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.report.neighbours import RankedRow, neighbour_sheet

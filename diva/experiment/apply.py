@@ -167,7 +167,7 @@ def _ask(
         "features": layer or None,
         "options": {"ablate": wanted.ablate, "batch_size": batch_size, "neighbours": wanted.neighbours},
         "run": {"epoch": epoch, "id": run.id, "seed": manifest.seed, "task": manifest.task.name, "weights": weights},
-        "views": names,
+        "views": list(names),
     }
     nearest = _neighbours(outputs, wanted.neighbours, console)
     return _Answer(unseen, skipped, outputs, _classes(manifest.facts, outputs), nearest, facts)
