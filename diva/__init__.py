@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         score_distances,
         score_retrieval,
     )
-    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
     from diva.learning.zoo import build_zoo_model, own_models, zoo_models
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.report.neighbours import RankedRow, neighbour_sheet
@@ -153,6 +153,7 @@ _HOMES = {
     "Split": "diva.learning.task",
     "Step": "diva.learning.task",
     "Task": "diva.learning.task",
+    "Unseen": "diva.learning.task",
     "build_zoo_model": "diva.learning.zoo",
     "own_models": "diva.learning.zoo",
     "zoo_models": "diva.learning.zoo",

@@ -7,7 +7,7 @@ the record of what happened live elsewhere and are the same for every task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -56,6 +56,20 @@ class Data:
     def split(self, name: Split) -> Dataset[Any]:
         """The data set called `name`."""
         return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Samples that a finished run is applied to, in the order of their names' bytes: what `read_unseen` returns.
+
+    samples: gives the batches that `predict` takes. names: of each sample, a POSIX path within the folder. labels: the name of the class
+    of each sample, "" where it is not known; () where none is. What else `samples` may have: `views(n)`, the (name, data set) of each of
+    n views of the same samples, for `--crops`; `picture(i)`, uint8 (H, W) or (H, W, 3), for people to look at.
+    """
+
+    samples: Dataset[Any]
+    names: Sequence[str]
+    labels: Sequence[str] = ()
 
 
 class Step(NamedTuple):
@@ -157,6 +171,18 @@ class Task(BaseModel, ABC):
         `model` is in evaluation mode, with gradients off.
         """
         yield from ()
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Samples to apply a finished run to, read as its own were: with what `data.facts` say, and nothing computed from `folder`."""
+        raise NotImplementedError
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """What the model says of a batch of unseen samples, each (B, ...); in evaluation mode, with gradients off.
+
+        `probabilities` (B, C), of `data.facts["classes"]`; `features` (B, D), where the task has better ones than the input of the last
+        linear layer; others are kept under their names. Must not need `data.constants` or the data sets: they are not there.
+        """
+        raise NotImplementedError
 
 
 def less_is_better(metric: str) -> bool:
