@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     )
     from diva.learning.models import build_zoo_model, zoo_models
     from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
+    from diva.report.boundary import decision_boundary
+    from diva.report.data_figures import point_scatter
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
@@ -71,6 +73,8 @@ _HOMES = {
     "Split": "diva.learning.task",
     "Step": "diva.learning.task",
     "Task": "diva.learning.task",
+    "decision_boundary": "diva.report.boundary",
+    "point_scatter": "diva.report.data_figures",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
