@@ -44,9 +44,13 @@ def decision_boundary(
     shares = np.asarray(probabilities, np.float64)
     places, truth, said = np.asarray(points, np.float64).reshape(-1, 2), np.asarray(labels), np.asarray(predictions)
     if shares.ndim != 3 or shares.shape[2] != len(class_names):
-        raise ValueError(f"decision boundary: {len(class_names)} classes need probabilities (H, W, C), got {shares.shape}")
+        raise ValueError(
+            f"decision boundary: {len(class_names)} classes need probabilities (H, W, C), got {shares.shape}"
+        )
     if not len(places) == len(truth) == len(said):
-        raise ValueError(f"decision boundary: {len(places)} points have {len(truth)} labels and {len(said)} predictions")
+        raise ValueError(
+            f"decision boundary: {len(places)} points have {len(truth)} labels and {len(said)} predictions"
+        )
     names = [_cut(_clean(name), 8.5, 150) for name in class_names[:MOST_NAMED]]
     legend = max((_text_pixels(name, 8.5) for name in [*names, "wrong"]), default=0) + 36
     with _style():
@@ -63,7 +67,9 @@ def decision_boundary(
         axes.set_xlabel(_cut(_clean(axis_names[0]), 9, SIDE), size=9, labelpad=6)
         axes.set_ylabel(_cut(_clean(axis_names[1]), 9, SIDE), size=9, labelpad=6)
         _headline(figure, title, note)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=8.5, handletextpad=0.3)
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=8.5, handletextpad=0.3
+        )
     return figure
 
 
@@ -91,7 +97,9 @@ def _draw_lines(axes: Axes, shares: NDArray[np.float64], extent: tuple[float, fl
         axes.contour(x, y, lead, levels=[0.0], colors=[INK], linewidths=0.9)
 
 
-def _draw_points(axes: Axes, places: NDArray[np.float64], truth: NDArray[np.int64], said: NDArray[np.int64], names: list[str]) -> None:
+def _draw_points(
+    axes: Axes, places: NDArray[np.float64], truth: NDArray[np.int64], said: NDArray[np.int64], names: list[str]
+) -> None:
     for index in range(len(names) if len(names) < MOST_NAMED else int(truth.max(initial=0)) + 1):
         chosen = places[truth == index]
         known = index < len(names)

@@ -73,7 +73,8 @@ def in_units(data: Data, points: numpy.ndarray) -> numpy.ndarray:
     facts = data.facts
     if facts["axes"] or facts["n_features"] != 2:
         return points
-    return points * numpy.array(facts["std"]) + numpy.array(facts["mean"])
+    scaled: numpy.ndarray = points * numpy.array(facts["std"]) + numpy.array(facts["mean"])
+    return scaled
 
 
 def axis_names(data: Data) -> tuple[str, str]:
@@ -85,4 +86,4 @@ def axis_names(data: Data) -> tuple[str, str]:
 
 
 def _is_slice(data: Data) -> bool:
-    return data.facts["n_features"] > 2
+    return int(data.facts["n_features"]) > 2

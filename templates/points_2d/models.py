@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class FullyConnected(nn.Module):
         super().__init__()
         widths = [n_features, *[hidden] * depth]
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(widths, widths[1:], strict=False):
+        for n_in, n_out in pairwise(widths):
             layers += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
             layers += [nn.Dropout(dropout)] if dropout else []
         self.features = nn.Sequential(*layers)
@@ -38,19 +40,8 @@ class FullyConnected(nn.Module):
         return logits
 
 
-def fc_simple(n_features: int, n_classes: int, hidden: int = 20, depth: int = 1, activation: str = "tanh", dropout: float = 0.0) -> nn.Module:  # fmt: skip
-    """One hidden layer of 20 units, as in DeepDIVA."""
-    return FullyConnected(n_features, n_classes, hidden, depth, activation, dropout)
-
-
-def fc_medium(n_features: int, n_classes: int, hidden: int = 8, depth: int = 3, activation: str = "tanh", dropout: float = 0.0) -> nn.Module:  # fmt: skip
-    """Three hidden layers of 8 units, as in DeepDIVA."""
-    return FullyConnected(n_features, n_classes, hidden, depth, activation, dropout)
-
-
-def fc_wide(n_features: int, n_classes: int, hidden: int = 64, depth: int = 2, activation: str = "tanh", dropout: float = 0.0) -> nn.Module:  # fmt: skip
-    """Two hidden layers of 64 units: enough for a spiral."""
-    return FullyConnected(n_features, n_classes, hidden, depth, activation, dropout)
-
-
-MODELS: dict[str, Callable[..., nn.Module]] = {"fc_simple": fc_simple, "fc_medium": fc_medium, "fc_wide": fc_wide}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "fc_simple": partial(FullyConnected, hidden=20, depth=1),  # as in DeepDIVA
+    "fc_medium": partial(FullyConnected, hidden=8, depth=3),  # as in DeepDIVA
+    "fc_wide": partial(FullyConnected, hidden=64, depth=2),  # enough for a spiral
+}

@@ -33,32 +33,40 @@ class Preparation:
 
     def apply(self, values: numpy.ndarray) -> numpy.ndarray:
         """values: float64 (n, columns). Returns what the network sees, float64 (n, features)."""
-        scaled = (values - numpy.array(self.mean)) / numpy.array(self.std)
+        scaled: numpy.ndarray = (values - numpy.array(self.mean)) / numpy.array(self.std)
         return coordinates(scaled, self.axes) / numpy.array(self.axes_std) if self.axes else scaled
 
 
-def choose_columns(splits: Mapping[str, Any], chosen: Sequence[str]) -> tuple[tuple[str, ...], dict[str, numpy.ndarray]]:
+def choose_columns(
+    splits: Mapping[str, Any], chosen: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, numpy.ndarray]]:
     """The names of the chosen columns (all, where none is named), and each split's values, float64 (n, columns)."""
     there = splits["train"].columns
     for name, points in splits.items():
         if points.columns != there:
-            raise DataError(f"{name}/points.csv: its columns are {_few(points.columns)}; those of train are {_few(there)}")
+            raise DataError(
+                f"{name}/points.csv: its columns are {_few(points.columns)}; those of train are {_few(there)}"
+            )
     for column in chosen:
         if column not in there:
             raise UsageError(f"--features {column}: the table has no such column; it has {_few(there)}")
     columns = tuple(chosen) or there
     places = [there.index(column) for column in columns]
-    values = {name: numpy.array(points.features, numpy.float64).reshape(len(points), -1)[:, places] for name, points in splits.items()}  # fmt: skip
+    values = {name: numpy.array(points.features, numpy.float64)[:, places] for name, points in splits.items()}
     for name, found in values.items():
         if (abs(found) > LARGEST).any():
-            raise DataError(f"{name}/points.csv: has a number beyond {LARGEST:g}, which cannot be squared; rescale the column")
+            raise DataError(
+                f"{name}/points.csv: has a number beyond {LARGEST:g}, which cannot be squared; rescale the column"
+            )
     return columns, values
 
 
 def prepare(columns: tuple[str, ...], train: numpy.ndarray, *, project: bool) -> Preparation:
     """The preparation that the training rows (n, columns) ask for. A constant column becomes 0."""
     if project and len(columns) > MOST_PROJECTED:
-        raise UsageError(f"--projection pca takes up to {MOST_PROJECTED} columns, these are {len(columns)}; choose some with --features")
+        raise UsageError(
+            f"--projection pca takes up to {MOST_PROJECTED} columns, these are {len(columns)}; choose some with --features"
+        )
     mean, std = moments(train)
     scaled = Preparation(columns, mean, std)
     if not project:
@@ -83,9 +91,10 @@ def coordinates(values: numpy.ndarray, axes: Sequence[Sequence[float]]) -> numpy
 
 
 def principal_axes(values: numpy.ndarray) -> tuple[tuple[float, ...], ...]:
-    """The two directions of largest variance of rows (n, D) with mean 0, D >= 2; the largest entry of each (the first of equals) is positive.
+    """The two directions of largest variance of rows (n, D) with mean 0, D >= 2.
 
-    Of equal variances the lower column's comes first. Jacobi's rotations, row by row: Golub and Van Loan, Matrix Computations, 8.5.
+    The largest entry of each, the first of equals, is positive. Of equal variances the lower column's comes first.
+    Jacobi's rotations, row by row: Golub and Van Loan, Matrix Computations, 8.5.
     """
     n, size = values.shape
     columns = values.T

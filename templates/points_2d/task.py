@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, UsageError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import nn
+
+    from diva import Drawing
 
 
 class Points2D(Task):
@@ -36,7 +37,9 @@ class Points2D(Task):
     model: str = Field("fc_wide", description="fc_simple, fc_medium or fc_wide")
     hidden: int | None = Field(None, ge=1, description="units of each hidden layer; default: as the model has it")
     depth: int | None = Field(None, ge=0, description="number of hidden layers; default: as the model has it")
-    activation: Literal["tanh", "relu", "gelu", "silu", "sigmoid"] = Field("relu", description="after each hidden layer")
+    activation: Literal["tanh", "relu", "gelu", "silu", "sigmoid"] = Field(
+        "relu", description="after each hidden layer"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units left out at random, in training")
 
     def load_data(self, folder: DataFolder | None) -> Data:
@@ -72,7 +75,11 @@ class Points2D(Task):
             raise UsageError(f"--model {self.model}: no model is called so; there are {', '.join(MODELS)}")
         sizes = {name: value for name, value in (("hidden", self.hidden), ("depth", self.depth)) if value is not None}
         return MODELS[self.model](
-            data.facts["n_features"], len(data.facts["classes"]), activation=self.activation, dropout=self.dropout, **sizes
+            data.facts["n_features"],
+            len(data.facts["classes"]),
+            activation=self.activation,
+            dropout=self.dropout,
+            **sizes,
         )
 
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
@@ -93,7 +100,7 @@ class Points2D(Task):
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
-    ) -> Iterator[tuple[str, Figure | str]]:
+    ) -> Iterator[tuple[str, Drawing]]:
         """The training points; then the regions of the classes in the plane, with this split's points; at last the report."""
         from diva import class_report, confusion_counts, confusion_matrix
 
