@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     )
     from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
     from diva.learning.zoo import build_zoo_model, own_models, zoo_models
+    from diva.report.boundary import decision_boundary
+    from diva.report.data_figures import point_scatter
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.report.neighbours import RankedRow, neighbour_sheet
     from diva.seeding import Seeds
@@ -157,6 +159,8 @@ _HOMES = {
     "build_zoo_model": "diva.learning.zoo",
     "own_models": "diva.learning.zoo",
     "zoo_models": "diva.learning.zoo",
+    "decision_boundary": "diva.report.boundary",
+    "point_scatter": "diva.report.data_figures",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
