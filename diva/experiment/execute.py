@@ -34,7 +34,7 @@ from diva.learning.checkpoints import (
 )
 from diva.learning.digests import digest_model, digest_tensors
 from diva.learning.events import EpochEnded, Evaluated, StepEnded, TrainEnded
-from diva.learning.loop import Learner, evaluate, fit, monitored, renew_optimizer
+from diva.learning.loop import Learner, calibrate, evaluate, fit, monitored, renew_optimizer
 from diva.learning.task import is_better
 from diva.records.files import read_json, sha256_file, write_json
 from diva.records.manifest import manifest_digest
@@ -125,7 +125,7 @@ def _train(
                 if _has_stopped(learner, progress) or (options.overfit and _has_learnt(event)):
                     break
         last_weights = digest_model(learner.model)
-        tested, scores = _test_best(run, learner, progress, writers)
+        tested, scores, chosen = _test_best(run, learner, progress, writers)
         if options.overfit and last is not None and not _has_learnt(last):
             raise _not_learnt(last)
     finally:
@@ -138,6 +138,7 @@ def _train(
     result = {
         "status": "finished",
         "metrics": scores,
+        **({"calibration": chosen} if chosen else {}),
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "steps": progress.step,
@@ -155,17 +156,22 @@ def _train(
 
 def _test_best(
     run: RunFolder, learner: Learner, progress: Progress, writers: list[Writer]
-) -> tuple[Evaluated, dict[str, float]]:
-    """Test the best model, once; its metrics on val and test go to the writers and the result."""
+) -> tuple[Evaluated, dict[str, float], dict[str, Any]]:
+    """Test the best model, once; its metrics on val and test, and what its task chose on val, go to the writers and the result."""
     load_model(run.checkpoints / progress.best_weights, learner.model)
-    tested = evaluate(learner, "test", progress.best_epoch, progress.step)
     validated = evaluate(learner, "val", progress.best_epoch, progress.step)
+    learner, chosen = calibrate(learner, validated.outputs)
+    if chosen:
+        validated = evaluate(learner, "val", progress.best_epoch, progress.step)
+    tested = evaluate(learner, "test", progress.best_epoch, progress.step)
     scores = {**validated.metrics, **tested.metrics}
     for writer in writers:
+        if isinstance(writer, BoardWriter):
+            writer.follow(learner)
         writer.write(tested, None)
         if isinstance(writer, BoardWriter):
             writer.conclude(scores)
-    return tested, scores
+    return tested, scores, {name: value.tolist() for name, value in chosen.items()}
 
 
 def _refuse_loosened_pins(options: RunOptions) -> None:

@@ -155,6 +155,10 @@ class BoardWriter:
                 self._board.flush()
                 self._since = time.perf_counter()
 
+    def follow(self, learner: Learner) -> None:
+        """Draw with the constants of this learner from now on."""
+        self._learner = learner
+
     def draw(self, split: Split, epoch: int, step: int, outputs: Mapping[str, Any]) -> None:
         """The task's figures and texts of a split, to TensorBoard and to files. A mistake in drawing them costs a warning, no run."""
         if not self._figures:

@@ -166,6 +166,12 @@ class Task(BaseModel, ABC):
         """Metrics of a batch or a split from its outputs, each (n, ...) on the CPU; names without the split: {"accuracy": 0.98}."""
         return {}
 
+    def calibrate(self, outputs: Outputs, data: Data) -> Mapping[str, Tensor]:
+        """Constants chosen on the outputs of val of the best model, such as thresholds; they join `data.constants` before val and test
+        are measured and drawn for the last time, and `result.json` keeps them under `calibration`. A pure function: {} for none.
+        """
+        return {}
+
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
