@@ -216,8 +216,11 @@ def save(
     save_model(folder / weights, learner.model)
     save_tensors(folder / optimizer, tensors)
     value = monitored(learner.task, event.metrics)
-    missing = before.best_value is None or before.best_value != before.best_value  # so far: then the latest is the best
-    better = missing or is_better(learner.task.monitor, value, before.best_value)
+    # What was best of a model that has changed since is no measure for what it has become.
+    anew = before.best_epoch < 0 or before.best_epoch <= (
+        -1 if learner.renewed_after is None else learner.renewed_after
+    )
+    better = anew or is_better(learner.task.monitor, value, before.best_value)
     best = (event.epoch, value, weights) if better else (before.best_epoch, before.best_value, before.best_weights)
     after = Progress(event.epoch, event.step, *best, *journals, initial)
     files = {name: sha256_file(folder / name) for name in {weights, optimizer, after.best_weights}}
