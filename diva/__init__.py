@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         top_k_accuracy,
     )
     from diva.learning.models import build_zoo_model, zoo_models
+    from diva.learning.sizes import count_macs
     from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
@@ -65,6 +66,7 @@ _HOMES = {
     "top_k_accuracy": "diva.learning.metrics",
     "build_zoo_model": "diva.learning.models",
     "zoo_models": "diva.learning.models",
+    "count_macs": "diva.learning.sizes",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
     "Outputs": "diva.learning.task",

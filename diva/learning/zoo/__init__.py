@@ -1,0 +1,1 @@
+"""Networks of our own for images, by name."""
