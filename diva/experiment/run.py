@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from diva.data import catalogue, expectations
 from diva.data.catalogue import locate
 from diva.errors import DivaError, RecordError, UsageError
+from diva.experiment.activations import check_samples
 from diva.experiment.assemble import assemble
 from diva.experiment.code import Code, code_line, record_diva, record_task, recorded_imports, running_diva
 from diva.experiment.describe import describe_model
@@ -119,6 +120,7 @@ def check_options(options: RunOptions) -> RunOptions:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    check_samples(options.activations)
     if options.check and options.overfit:
         raise UsageError("--check and --overfit exclude each other; choose one")
     if options.data == "":
