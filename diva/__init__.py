@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
+    from diva.learning.checkpoints import load_weights
     from diva.learning.drawings import Animation, Drawing, Embedding, Histogram, Picture, Table
     from diva.learning.image_task import ImageTask
     from diva.learning.metrics import (
@@ -72,6 +73,7 @@ _HOMES = {
     "macro_f1": "diva.learning.metrics",
     "precision_recall_f1": "diva.learning.metrics",
     "top_k_accuracy": "diva.learning.metrics",
+    "load_weights": "diva.learning.checkpoints",
     "Animation": "diva.learning.drawings",
     "Drawing": "diva.learning.drawings",
     "Embedding": "diva.learning.drawings",
