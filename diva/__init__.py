@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
+    from diva.learning.checkpoints import load_weights
     from diva.learning.drawings import Animation, Drawing, Embedding, Histogram, Picture, Table
     from diva.learning.image_task import ImageTask
     from diva.learning.metrics import (
@@ -74,8 +75,10 @@ if TYPE_CHECKING:
         score_distances,
         score_retrieval,
     )
+    from diva.learning.sizes import count_macs
     from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
-    from diva.learning.zoo import build_zoo_model, own_models, zoo_models
+    from diva.learning.weights import start_from
+    from diva.learning.zoo import build_zoo_model, logits_and_auxiliary, own_models, zoo_models
     from diva.report.boundary import decision_boundary
     from diva.report.data_figures import point_scatter
     from diva.report.figures import confusion_matrix, curves, image_grid
@@ -105,6 +108,7 @@ _HOMES = {
     "UsageError": "diva.errors",
     "run": "diva.experiment.api",
     "load_task": "diva.experiment.find",
+    "load_weights": "diva.learning.checkpoints",
     "Animation": "diva.learning.drawings",
     "Drawing": "diva.learning.drawings",
     "Embedding": "diva.learning.drawings",
@@ -148,6 +152,7 @@ _HOMES = {
     "pairwise_distances": "diva.learning.retrieval",
     "score_distances": "diva.learning.retrieval",
     "score_retrieval": "diva.learning.retrieval",
+    "count_macs": "diva.learning.sizes",
     "Change": "diva.learning.task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
@@ -156,7 +161,9 @@ _HOMES = {
     "Step": "diva.learning.task",
     "Task": "diva.learning.task",
     "Unseen": "diva.learning.task",
+    "start_from": "diva.learning.weights",
     "build_zoo_model": "diva.learning.zoo",
+    "logits_and_auxiliary": "diva.learning.zoo",
     "own_models": "diva.learning.zoo",
     "zoo_models": "diva.learning.zoo",
     "decision_boundary": "diva.report.boundary",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import DivaError, RecordError
+from diva.experiment.activations import ActivationWriter
 from diva.experiment.assemble import OVERFIT_LOSS
 from diva.experiment.writers import (
     BoardWriter,
@@ -93,12 +94,15 @@ def _train(
     tracer = TraceWriter(trace, learner, steps=options.trace == "step", previous=progress.trace_head)
     shown = ConsoleWriter(console, learner)
     writers: list[Writer] = [MetricsWriter(metrics), tracer, shown]
+    board = None
     if options.tensorboard:
         purge_step = None if progress.epoch < 0 else progress.step + 1
         board = BoardWriter(run, learner, console, purge_step=purge_step, figures=not options.overfit)
         writers.append(board)
         if progress.epoch < 0:
             board.draw("train", 0, 0, {})
+    if options.activations:
+        writers.append(ActivationWriter(run, learner, options.activations, board, console))
     every = options.log_every or max(1, len(learner.batches["train"]) // 50)
     stop_on_nan = options.on_nan == "stop"
     initial = progress.initial_weights or digest_model(learner.model)
