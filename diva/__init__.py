@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
     from diva.data.layouts.clips import frames_of
     from diva.data.masks import colour_codes, mask_codes, read_mask, read_mask_and_boundary
-    from diva.data.pixels import Pixels
+    from diva.data.pixels import Pixels, padded_width
     from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
@@ -66,12 +66,20 @@ _HOMES = {
     "read_mask": "diva.data.masks",
     "read_mask_and_boundary": "diva.data.masks",
     "Pixels": "diva.data.pixels",
+    "padded_width": "diva.data.pixels",
     "balanced_order": "diva.data.sampling",
     "DataError": "diva.errors",
     "DivaError": "diva.errors",
     "UsageError": "diva.errors",
     "run": "diva.experiment.api",
     "load_task": "diva.experiment.find",
+    "Animation": "diva.learning.drawings",
+    "Drawing": "diva.learning.drawings",
+    "Embedding": "diva.learning.drawings",
+    "Histogram": "diva.learning.drawings",
+    "Picture": "diva.learning.drawings",
+    "Table": "diva.learning.drawings",
+    "ImageTask": "diva.learning.image_task",
     "class_report": "diva.learning.metrics",
     "confusion_counts": "diva.learning.metrics",
     "label_ranks": "diva.learning.metrics",
@@ -83,13 +91,6 @@ _HOMES = {
     "pairwise_distances": "diva.learning.retrieval",
     "score_distances": "diva.learning.retrieval",
     "score_retrieval": "diva.learning.retrieval",
-    "Animation": "diva.learning.drawings",
-    "Drawing": "diva.learning.drawings",
-    "Embedding": "diva.learning.drawings",
-    "Histogram": "diva.learning.drawings",
-    "Picture": "diva.learning.drawings",
-    "Table": "diva.learning.drawings",
-    "ImageTask": "diva.learning.image_task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
     "Outputs": "diva.learning.task",
