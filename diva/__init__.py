@@ -36,6 +36,37 @@ if TYPE_CHECKING:
         precision_recall_f1,
         top_k_accuracy,
     )
+    from diva.learning.multi_label import (
+        exact_match,
+        hamming_loss,
+        micro_f1,
+        multi_label_counts,
+        multi_label_f1,
+        multi_label_jaccard,
+        multi_label_report,
+        sample_jaccard,
+    )
+    from diva.learning.overlap import (
+        dice_per_class,
+        iou_per_class,
+        mean_accuracy,
+        mean_dice,
+        mean_iou,
+        pixel_accuracy,
+        weighted_iou,
+    )
+    from diva.learning.ranking import (
+        RankingCounts,
+        average_precision,
+        average_precisions,
+        best_thresholds,
+        mean_over_classes,
+        precision_recall_curve,
+        ranking_counts,
+        roc_area,
+        roc_areas,
+        roc_curve,
+    )
     from diva.learning.retrieval import (
         Retrieval,
         nearest_neighbours,
@@ -43,8 +74,10 @@ if TYPE_CHECKING:
         score_distances,
         score_retrieval,
     )
-    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
     from diva.learning.zoo import build_zoo_model, own_models, zoo_models
+    from diva.report.boundary import decision_boundary
+    from diva.report.data_figures import point_scatter
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.report.neighbours import RankedRow, neighbour_sheet
     from diva.seeding import Seeds
@@ -52,14 +85,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Field": "pydantic",
-    "ImageFolder": "diva.data.layouts.class_folders",
-    "NOTHING": "diva.data.augmentation",
     "Augmentation": "diva.data.augmentation",
+    "NOTHING": "diva.data.augmentation",
     "Images": "diva.data.image_set",
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
-    "read_image_folders": "diva.data.layouts.class_folders",
     "read_splits": "diva.data.layouts",
+    "ImageFolder": "diva.data.layouts.class_folders",
+    "read_image_folders": "diva.data.layouts.class_folders",
     "frames_of": "diva.data.layouts.clips",
     "colour_codes": "diva.data.masks",
     "mask_codes": "diva.data.masks",
@@ -86,20 +119,49 @@ _HOMES = {
     "macro_f1": "diva.learning.metrics",
     "precision_recall_f1": "diva.learning.metrics",
     "top_k_accuracy": "diva.learning.metrics",
+    "exact_match": "diva.learning.multi_label",
+    "hamming_loss": "diva.learning.multi_label",
+    "micro_f1": "diva.learning.multi_label",
+    "multi_label_counts": "diva.learning.multi_label",
+    "multi_label_f1": "diva.learning.multi_label",
+    "multi_label_jaccard": "diva.learning.multi_label",
+    "multi_label_report": "diva.learning.multi_label",
+    "sample_jaccard": "diva.learning.multi_label",
+    "dice_per_class": "diva.learning.overlap",
+    "iou_per_class": "diva.learning.overlap",
+    "mean_accuracy": "diva.learning.overlap",
+    "mean_dice": "diva.learning.overlap",
+    "mean_iou": "diva.learning.overlap",
+    "pixel_accuracy": "diva.learning.overlap",
+    "weighted_iou": "diva.learning.overlap",
+    "RankingCounts": "diva.learning.ranking",
+    "average_precision": "diva.learning.ranking",
+    "average_precisions": "diva.learning.ranking",
+    "best_thresholds": "diva.learning.ranking",
+    "mean_over_classes": "diva.learning.ranking",
+    "precision_recall_curve": "diva.learning.ranking",
+    "ranking_counts": "diva.learning.ranking",
+    "roc_area": "diva.learning.ranking",
+    "roc_areas": "diva.learning.ranking",
+    "roc_curve": "diva.learning.ranking",
     "Retrieval": "diva.learning.retrieval",
     "nearest_neighbours": "diva.learning.retrieval",
     "pairwise_distances": "diva.learning.retrieval",
     "score_distances": "diva.learning.retrieval",
     "score_retrieval": "diva.learning.retrieval",
+    "Change": "diva.learning.task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
     "Outputs": "diva.learning.task",
     "Split": "diva.learning.task",
     "Step": "diva.learning.task",
     "Task": "diva.learning.task",
+    "Unseen": "diva.learning.task",
     "build_zoo_model": "diva.learning.zoo",
     "own_models": "diva.learning.zoo",
     "zoo_models": "diva.learning.zoo",
+    "decision_boundary": "diva.report.boundary",
+    "point_scatter": "diva.report.data_figures",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
