@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from pydantic import Field
 
     from diva.data.images import image_statistics, open_image
-    from diva.data.layouts import read_splits
+    from diva.data.layouts import describe, read_splits
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
     from diva.data.layouts.clips import frames_of
-    from diva.data.masks import colour_codes, mask_codes, read_mask, read_mask_and_boundary
+    from diva.data.mask_statistics import mask_statistics
+    from diva.data.masks import (
+        colour_codes,
+        hisdb_name,
+        looks_like_hisdb,
+        mask_codes,
+        read_mask,
+        read_mask_and_boundary,
+    )
     from diva.data.pixels import Pixels
     from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
@@ -44,9 +52,13 @@ _HOMES = {
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
     "read_image_folders": "diva.data.layouts.class_folders",
+    "describe": "diva.data.layouts",
     "read_splits": "diva.data.layouts",
     "frames_of": "diva.data.layouts.clips",
+    "mask_statistics": "diva.data.mask_statistics",
     "colour_codes": "diva.data.masks",
+    "hisdb_name": "diva.data.masks",
+    "looks_like_hisdb": "diva.data.masks",
     "mask_codes": "diva.data.masks",
     "read_mask": "diva.data.masks",
     "read_mask_and_boundary": "diva.data.masks",
