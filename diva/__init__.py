@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pydantic import Field
 
+    from diva.data.augmentation import NOTHING, Augmentation
+    from diva.data.image_set import Images
     from diva.data.images import image_statistics, open_image
     from diva.data.layouts import describe, read_splits
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
+    from diva.learning.drawings import Animation, Drawing, Embedding, Histogram, Picture, Table
+    from diva.learning.image_task import ImageTask
     from diva.learning.metrics import (
         class_report,
         confusion_counts,
@@ -40,8 +44,8 @@ if TYPE_CHECKING:
         precision_recall_f1,
         top_k_accuracy,
     )
-    from diva.learning.models import build_zoo_model, zoo_models
     from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
+    from diva.learning.zoo import build_zoo_model, own_models, zoo_models
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
@@ -49,6 +53,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "Field": "pydantic",
     "ImageFolder": "diva.data.layouts.class_folders",
+    "NOTHING": "diva.data.augmentation",
+    "Augmentation": "diva.data.augmentation",
+    "Images": "diva.data.image_set",
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
     "read_image_folders": "diva.data.layouts.class_folders",
@@ -75,14 +82,22 @@ _HOMES = {
     "macro_f1": "diva.learning.metrics",
     "precision_recall_f1": "diva.learning.metrics",
     "top_k_accuracy": "diva.learning.metrics",
-    "build_zoo_model": "diva.learning.models",
-    "zoo_models": "diva.learning.models",
+    "Animation": "diva.learning.drawings",
+    "Drawing": "diva.learning.drawings",
+    "Embedding": "diva.learning.drawings",
+    "Histogram": "diva.learning.drawings",
+    "Picture": "diva.learning.drawings",
+    "Table": "diva.learning.drawings",
+    "ImageTask": "diva.learning.image_task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
     "Outputs": "diva.learning.task",
     "Split": "diva.learning.task",
     "Step": "diva.learning.task",
     "Task": "diva.learning.task",
+    "build_zoo_model": "diva.learning.zoo",
+    "own_models": "diva.learning.zoo",
+    "zoo_models": "diva.learning.zoo",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",

@@ -5,18 +5,24 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy
 import torch
 
 from diva.errors import DivaError, place_of
 from diva.learning.digests import digest_losses, digest_model, digest_optimizer, digest_order
+from diva.learning.drawings import Animation, Embedding, Histogram, Picture, Table
 from diva.learning.events import EpochEnded, Evaluated, Event, StepEnded, TrainEnded
 from diva.records.trace import START, entry
 from diva.report.figures import png
+from diva.report.pictures import gif_of, png_of
+from diva.report.projector import write_embedding
+from diva.report.tables import csv_of, markdown_table
 from diva.report.tensorboard import TensorBoardWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from diva.learning.drawings import Drawing
     from diva.learning.loop import Learner
     from diva.learning.task import Split
     from diva.records.run_folder import Journal, RunFolder
@@ -31,6 +37,9 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Write out what is held back."""
+
+
+SHOWN_ROWS = 100
 
 
 def is_drawn(epoch: int, last: int) -> bool:
@@ -133,7 +142,8 @@ class BoardWriter:
                 self._board.flush()  # before validation, which may be long and silent
             case Evaluated():
                 self._board.scalars(event.metrics, event.step)
-                if event.split == "test" or is_drawn(event.epoch, self._learner.task.epochs):
+                task = self._learner.task
+                if event.split == "test" or task.draws_every_epoch or is_drawn(event.epoch, task.epochs):
                     self.draw(event.split, event.epoch, event.step, event.outputs)
             case EpochEnded():
                 if is_drawn(event.epoch, self._learner.task.epochs):
@@ -160,15 +170,32 @@ class BoardWriter:
             what = f"{type(error).__name__}: {error} ({place_of(error)})"
             self._console.warn(f"figures of {split} after epoch {epoch} were not drawn: {what}")
 
-    def _keep(self, name: str, drawn: Any, split: Split, epoch: int, step: int) -> None:
+    def _keep(self, name: str, drawn: Drawing, split: Split, epoch: int, step: int) -> None:
+        """Put a drawing into TensorBoard and, as a file that anything opens, into `figures/`."""
+        board, tag = self._board, f"{split}/{name}"
         stem = f"{split}_{name}" if split in ("train", "test") else f"{split}_{name}_epoch{epoch:04}"
-        if isinstance(drawn, str):
-            self._board.text(f"{split}/{name}", drawn, step)
-            (self._run.figures / f"{stem}.md").write_text(drawn + "\n", encoding="utf-8")
-        else:
-            picture = png(drawn)
-            self._board.figure(f"{split}/{name}", picture, step)
-            (self._run.figures / f"{stem}.png").write_bytes(picture)
+        file = self._run.figures / stem
+        match drawn:
+            case str():
+                board.text(tag, drawn, step)
+                file.with_name(f"{stem}.md").write_text(drawn + "\n", encoding="utf-8")
+            case Animation():
+                gif = gif_of(drawn.frames, drawn.seconds_per_frame)
+                board.animation(tag, gif, step)
+                file.with_name(f"{stem}.gif").write_bytes(gif)
+            case Embedding():
+                vectors = drawn.vectors.detach().cpu().float().numpy()
+                write_embedding(self._run.tensorboard, tag, vectors, drawn.labels, drawn.thumbnails)
+                numpy.savez(file.with_name(f"{stem}.npz"), vectors=vectors, labels=numpy.array(drawn.labels, str))
+            case Histogram():
+                board.histogram(tag, drawn.values, step)
+            case Table():
+                board.text(tag, markdown_table(drawn.headers, drawn.rows[:SHOWN_ROWS]), step)
+                file.with_name(f"{stem}.csv").write_text(csv_of(drawn.headers, drawn.rows), encoding="utf-8")
+            case _:
+                picture = png_of(drawn.pixels) if isinstance(drawn, Picture) else png(drawn)
+                board.figure(tag, picture, step)
+                file.with_name(f"{stem}.png").write_bytes(picture)
 
     def _histograms(self, event: EpochEnded) -> None:
         for name, parameter in self._learner.model.named_parameters():

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import Tensor, nn
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
     from torch.utils.data import Dataset
+
+    from diva.learning.drawings import Drawing
 
 Split = Literal["train", "val", "test"]
 Outputs = Mapping[str, "Tensor"]
@@ -72,6 +73,9 @@ class Task(BaseModel, ABC):
 
     default_data: ClassVar[str | None] = None
     """Name of the data set used when `--data` is not given."""
+
+    draws_every_epoch: ClassVar[bool] = False
+    """Whether figures are drawn after every epoch, not only after 0, 1, 2, 4, 8, ... and the last."""
 
     epochs: int = Field(20, ge=0, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="samples per step")
@@ -136,8 +140,8 @@ class Task(BaseModel, ABC):
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
-    ) -> Iterator[tuple[str, Figure | str]]:
-        """Named figures, or texts in Markdown, of an evaluated split; for "train", before training, of the data (no outputs).
+    ) -> Iterator[tuple[str, Drawing]]:
+        """Named figures, Markdown and other drawings of an evaluated split; for "train", before training, of the data (no outputs).
 
         `model` is in evaluation mode, with gradients off.
         """

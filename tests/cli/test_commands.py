@@ -113,7 +113,6 @@ def test_init_copies_a_task_whose_test_passes(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "cells").iterdir()} == {
         "task.py",
         "models.py",
-        "images.py",
         "test_task.py",
         "README.md",
     }
