@@ -33,6 +33,11 @@ class Coding:
         labels, boundary = read_mask_and_boundary(path, numbers, self.kind)
         return labels.astype(numpy.uint8), boundary
 
+    def count(self, found: Sequence[Sequence[int]]) -> list[int]:
+        """Number of pixels of each class, from [code, pixels] for each code that occurs."""
+        pixels = {int(code): int(n) for code, n in found}
+        return [pixels.get(code, 0) for code in self.codes]
+
     def encode(self, labels: numpy.ndarray) -> numpy.ndarray:
         """Class numbers, uint8 (H, W), as masks have them: uint8 (H, W) of indices, or (H, W, 3) of colours or DIVA-HisDB's codes."""
         codes = numpy.array(self.codes, numpy.int64)[labels]

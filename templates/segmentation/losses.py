@@ -36,6 +36,11 @@ def segmentation_loss(
     return total
 
 
+def learnt(labels: Tensor, boundary: Tensor, background: int) -> Tensor:
+    """What is learnt, int64 (B, H, W): the class of each pixel, and background at boundaries, as in DeepDIVA."""
+    return labels.long().masked_fill(boundary & (labels != IGNORED), background)
+
+
 def dice(logits: Tensor, labels: Tensor) -> Tensor:
     """One less the mean over classes of the soft Dice coefficient of all pixels of the batch, smoothed by one pixel.
 

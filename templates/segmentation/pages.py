@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 import torch
 from torch.utils.data import Dataset
 
-from diva import DataError, Seeds, open_image
+from diva import DataError, ImageFolder, Seeds, open_image
 
 from .coding import IGNORED, Coding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -171,6 +171,11 @@ class WholePages(Dataset[Page]):
     def collate(pages: Sequence[Page]) -> list[Page]:
         """A batch: the pages, which differ in size."""
         return list(pages)
+
+
+def image_folders(pairs: Mapping[str, Any]) -> dict[str, ImageFolder]:
+    """The images of pairs, as `image_statistics` takes them."""
+    return {name: ImageFolder(part.images, (0,) * len(part), ("",), part.root) for name, part in pairs.items()}
 
 
 def starts(length: int, size: int, step: int) -> list[int]:

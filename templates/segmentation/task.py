@@ -69,14 +69,14 @@ class Segmentation(Task):
 
         from .coding import build_coding, find_kind
         from .models import RGB_ONLY
-        from .pages import GridCrops, ImageFolders, Page, RandomCrops, Reader, Shelf, WholePages
+        from .pages import GridCrops, Page, RandomCrops, Reader, Shelf, WholePages, image_folders
 
         assert folder is not None
         pairs: Any = read_splits(folder.path, "pairs")
         kind = find_kind(folder.path, pairs["train"].masks, self.mask_kind)
         masks = mask_statistics(pairs, kind, folder.digest, folder.statistics_file.with_suffix(".masks.json"))
         coding = build_coding(folder.path, kind, masks["codes"], self.ignored_codes)
-        images = image_statistics(ImageFolders(pairs), folder.path, folder.digest, folder.statistics_file)
+        images = image_statistics(image_folders(pairs), folder.path, folder.digest, folder.statistics_file)
         mode: Literal["L", "RGB"] = "RGB" if self.model in RGB_ONLY else images["mode"]
         channels = 3 if mode == "RGB" else 1
         mean, std = ((images[key] * channels)[:channels] for key in ("mean", "std"))
@@ -127,12 +127,12 @@ class Segmentation(Task):
 
         if isinstance(batch[0], Page):
             done = [segment(model, page, self.window or self.crop_size, self.overlap, loss_of) for page in batch]
-            counts = [count_confusions(*map(torch.from_numpy, page[:3]), n_classes) for page in done]
+            counts = [count_confusions(*(torch.from_numpy(part[None]) for part in page[:3]), n_classes) for page in done]
             losses = torch.tensor([page.loss for page in done], dtype=torch.float64)
             return Step(losses.mean(), {"confusions": torch.cat(counts)})
         images, labels, boundary = batch  # (B, channels, S, S), (B, S, S), (B, S, S)
         logits = model(images)  # (B, C, S, S)
-        confusions = count_confusions(logits.argmax(1), labels, boundary, n_classes)
+        confusions = count_confusions(labels, logits.argmax(1), boundary, n_classes)
         return Step(loss_of(logits, labels, boundary), {"confusions": confusions})
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:

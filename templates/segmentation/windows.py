@@ -22,10 +22,10 @@ Loss = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
 class Segmented(NamedTuple):
-    """A page after the network: class numbers uint8 (H, W), the truth likewise, boundary bool (H, W), and the mean loss of its windows."""
+    """A page after the network: the truth and the class numbers found, uint8 (H, W), boundary bool (H, W), and the mean loss of its windows."""
 
-    predicted: numpy.ndarray
     truth: numpy.ndarray
+    predicted: numpy.ndarray
     boundary: numpy.ndarray
     loss: float
 
@@ -75,7 +75,7 @@ def segment(model: nn.Module, page: Page, size: int, overlap: float, loss_of: Lo
     n_labelled = sum(n for _, n in losses)
     loss = math.fsum(value * n for value, n in losses) / n_labelled if n_labelled else 0.0
     page_only = (slice(0, height), slice(0, width))
-    return Segmented(predicted[page_only], truth[page_only], boundary[page_only], loss)
+    return Segmented(truth[page_only], predicted[page_only], boundary[page_only], loss)
 
 
 def _enlarged(page: Page, pixels: numpy.ndarray, height: int, width: int) -> numpy.ndarray:
