@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from diva.data.augmentation import NOTHING, Augmentation
     from diva.data.image_set import Images
     from diva.data.images import image_statistics, open_image
-    from diva.data.layouts import read_splits
+    from diva.data.layouts import describe, read_splits
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
     from diva.data.layouts.clips import frames_of
-    from diva.data.masks import colour_codes, mask_codes, read_mask, read_mask_and_boundary
+    from diva.data.mask_statistics import mask_statistics
+    from diva.data.masks import (
+        colour_codes,
+        hisdb_name,
+        looks_like_hisdb,
+        mask_codes,
+        read_mask,
+        read_mask_and_boundary,
+    )
     from diva.data.pixels import Pixels, padded_width
     from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
@@ -93,11 +101,15 @@ _HOMES = {
     "Images": "diva.data.image_set",
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
+    "describe": "diva.data.layouts",
     "read_splits": "diva.data.layouts",
     "ImageFolder": "diva.data.layouts.class_folders",
     "read_image_folders": "diva.data.layouts.class_folders",
     "frames_of": "diva.data.layouts.clips",
+    "mask_statistics": "diva.data.mask_statistics",
     "colour_codes": "diva.data.masks",
+    "hisdb_name": "diva.data.masks",
+    "looks_like_hisdb": "diva.data.masks",
     "mask_codes": "diva.data.masks",
     "read_mask": "diva.data.masks",
     "read_mask_and_boundary": "diva.data.masks",

@@ -276,7 +276,7 @@ class ConsoleWriter:
 
 def _is_shown(name: str) -> bool:
     split, _, metric = name.partition("/")
-    return metric in ("loss", "accuracy") or split == "val"
+    return "/" not in metric and (metric in ("loss", "accuracy") or split == "val")  # not the score of each class
 
 
 def step_numbers(learner: Learner, event: StepEnded, *, stop_on_nan: bool) -> dict[str, float]:
