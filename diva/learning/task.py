@@ -92,6 +92,9 @@ class Task(BaseModel, ABC):
     draws_every_epoch: ClassVar[bool] = False
     """Whether figures are drawn after every epoch, not only after 0, 1, 2, 4, 8, ... and the last."""
 
+    animations: ClassVar[tuple[str, ...]] = ()
+    """Names of pictures of "val" that are shown one after the other, as an animated GIF, when the run has ended."""
+
     epochs: int = Field(20, ge=0, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="samples per step")
     drop_last: bool = Field(False, description="skip the last training batch of an epoch when it is short")
@@ -161,6 +164,12 @@ class Task(BaseModel, ABC):
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Metrics of a batch or a split from its outputs, each (n, ...) on the CPU; names without the split: {"accuracy": 0.98}."""
+        return {}
+
+    def calibrate(self, outputs: Outputs, data: Data) -> Mapping[str, Tensor]:
+        """Constants chosen on the outputs of val of the best model, such as thresholds; they join `data.constants` before val and test
+        are measured and drawn for the last time, and `result.json` keeps them under `calibration`. A pure function: {} for none.
+        """
         return {}
 
     def draw_figures(

@@ -21,11 +21,11 @@ from diva.report.figures import (
     RULE,
     _clean,
     _cut,
-    _rgb,
     _style,
     _text_pixels,
     _wrap,
 )
+from diva.report.pictures import rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,8 +66,8 @@ def neighbour_sheet(rows: Sequence[RankedRow], title: str = "") -> Figure:
             )
     shown = rows[:MOST_ROWS]
     columns = min(MOST_NEIGHBOURS, max((len(row.images) for row in shown), default=0))
-    pictures = [[_rgb(image) for image in row.images[:columns]] for row in shown]
-    queries = [None if row.query is None else _rgb(row.query) for row in shown]
+    pictures = [[rgb(image) for image in row.images[:columns]] for row in shown]
+    queries = [None if row.query is None else rgb(row.query) for row in shown]
     tile = _tile([*(image for row in pictures for image in row), *(image for image in queries if image is not None)])
     step_x, step_y = tile[0] + _GAP, tile[1] + 48
     left, head = MARGIN + tile[0] + 2 * _GAP, 70
