@@ -83,8 +83,6 @@ if TYPE_CHECKING:
         score_distances,
         score_retrieval,
     )
-    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
-    from diva.learning.zoo import build_zoo_model, own_models, zoo_models
     from diva.learning.sizes import count_macs
     from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
     from diva.learning.weights import start_from
