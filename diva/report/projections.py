@@ -47,9 +47,9 @@ def project(features: NDArray[np.float32], how: Projection, seed: int) -> NDArra
         if how == "pca":
             points = components[:, :2]
         elif how == "tsne":
-            points = TSNE(2, init="random", perplexity=min(30.0, (n - 1) / 3), random_state=seed).fit_transform(
-                components
-            )
+            start = _start(components)
+            perplexity = min(30.0, (n - 1) / 3)
+            points = TSNE(2, init=start, perplexity=perplexity, random_state=seed).fit_transform(components)
         elif how == "mds":
             points = MDS(2, n_init=1, max_iter=200, random_state=seed).fit_transform(components)
         else:
@@ -58,6 +58,14 @@ def project(features: NDArray[np.float32], how: Projection, seed: int) -> NDArra
     if points.shape[1] < 2:
         points = np.concatenate([points, np.zeros((n, 2 - points.shape[1]))], axis=1)
     return points * _signs(points)
+
+
+def _start(components: NDArray[np.float64]) -> NDArray[np.float32] | str:
+    """Where t-SNE starts: at the first two principal components, small, as Kobak and Berens 2019 advise; at random where there is one."""
+    spread = float(components[:, 0].std())
+    if components.shape[1] < 2 or not spread:
+        return "random"
+    return np.ascontiguousarray(components[:, :2] / spread * 1e-4, np.float32)
 
 
 def _signs(points: NDArray[np.float64]) -> NDArray[np.float64]:
