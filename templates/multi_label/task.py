@@ -76,6 +76,12 @@ class MultiLabel(ImageTask):
         loss = cross_entropy(logits, truth, pos_weight=weights)
         return Step(loss, {"scores": logits.float().sigmoid(), "truth": truth > 0.5})
 
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each label, and which are given, for `diva apply`."""
+        images, _ = batch  # (B, channels, H, W)
+        scores = model(images).float().sigmoid()  # (B, C)
+        return {"probabilities": scores, "chosen": self._predicted(scores, data)}
+
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """mAP, which needs no threshold; the rest at 0.5 and, once they are chosen, at the thresholds of `calibrate` as `tuned_...`."""
         from diva import average_precisions, mean_over_classes
