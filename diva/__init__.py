@@ -62,13 +62,16 @@ if TYPE_CHECKING:
         best_thresholds,
         mean_over_classes,
         precision_recall_curve,
+        precision_recall_curves,
         ranking_counts,
         roc_area,
         roc_areas,
         roc_curve,
+        roc_curves,
     )
     from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
     from diva.learning.zoo import build_zoo_model, own_models, zoo_models
+    from diva.report.curve_figures import class_scores, precision_recall_figure, roc_figure
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
@@ -122,10 +125,12 @@ _HOMES = {
     "best_thresholds": "diva.learning.ranking",
     "mean_over_classes": "diva.learning.ranking",
     "precision_recall_curve": "diva.learning.ranking",
+    "precision_recall_curves": "diva.learning.ranking",
     "ranking_counts": "diva.learning.ranking",
     "roc_area": "diva.learning.ranking",
     "roc_areas": "diva.learning.ranking",
     "roc_curve": "diva.learning.ranking",
+    "roc_curves": "diva.learning.ranking",
     "Animation": "diva.learning.drawings",
     "Drawing": "diva.learning.drawings",
     "Embedding": "diva.learning.drawings",
@@ -142,6 +147,9 @@ _HOMES = {
     "build_zoo_model": "diva.learning.zoo",
     "own_models": "diva.learning.zoo",
     "zoo_models": "diva.learning.zoo",
+    "class_scores": "diva.report.curve_figures",
+    "precision_recall_figure": "diva.report.curve_figures",
+    "roc_figure": "diva.report.curve_figures",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
