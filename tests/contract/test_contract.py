@@ -35,6 +35,8 @@ CASES = [*template_names(), USERS_OWN]
 SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
     "multi_label": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5},
+    "points_2d": {"epochs": 2, "dropout": 0.2},
+    "finetune": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5, "frozen_norm": True},
     USERS_OWN: {"epochs": 2},
 }
 PROMISES = 6
