@@ -35,6 +35,8 @@ CASES = [*template_names(), USERS_OWN]
 SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
     "points_2d": {"epochs": 2, "dropout": 0.2},
+    "similarity": {"epochs": 2, "flip": True, "crop_padding": 1, "batch_size": 32, "images_per_class": 4},
+    "word_spotting": {"epochs": 2, "batch_size": 8, "bigrams": 3, "pooling": "spatial"},
     USERS_OWN: {"epochs": 2},
 }
 PROMISES = 6
