@@ -11,6 +11,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 class PyramidPooling(nn.Module):
     """Features of any width become a vector of one length: the largest value in each bin of a pyramid.
 
