@@ -36,6 +36,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
     "multi_label": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5},
     "points_2d": {"epochs": 2, "dropout": 0.2},
+    "similarity": {"epochs": 2, "flip": True, "crop_padding": 1, "batch_size": 32, "images_per_class": 4},
+    "word_spotting": {"epochs": 2, "batch_size": 8, "bigrams": 3, "pooling": "spatial"},
     "finetune": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5, "frozen_norm": True},
     USERS_OWN: {"epochs": 2},
 }
