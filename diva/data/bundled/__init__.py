@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from diva.data.bundled.digits import write_digits
+from diva.data.bundled.docstrings import write_docstrings
 from diva.data.bundled.number_words import write_number_words
 from diva.data.bundled.pages import write_pages
 from diva.data.bundled.shapes import SHAPES, write_shape
@@ -20,6 +21,7 @@ __all__ = ["SHAPES", "TABLES", "WRITERS", "write_digits"]
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "digits": write_digits,
+    "docstrings": write_docstrings,
     "number_words": write_number_words,
     "pages": write_pages,
     "words": write_words,
