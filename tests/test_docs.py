@@ -113,14 +113,11 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def environment_of_a_user(folder: Path) -> dict[str, str]:
-    foreign = ("PYTEST_", "DIVA_", "GIT_DIR", "VIRTUAL_ENV")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    # A page says what it needs: an environment that is active where this suite runs must not help it to `diva`.
-    places = kept.get("PATH", os.defpath).split(os.pathsep)
-    kept["PATH"] = os.pathsep.join(place for place in places if Path(place) != Path(sys.prefix) / "bin")
-    # A page's own `python -m pytest` starts no workers: this suite has some.
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "DIVA_", "GIT_DIR", "VIRTUAL_ENV"))}
+    # An environment that is active where this suite runs must not help a page to `diva`; and its `pytest` starts no workers.
+    places = [place for place in os.get_exec_path() if Path(place) != Path(sys.prefix) / "bin"]
     own = {"HOME": str(folder), "TMPDIR": str(folder), "NO_COLOR": "1", "PYTEST_XDIST_AUTO_NUM_WORKERS": "0"}
-    return {**kept, **own}
+    return {**kept, **own, "PATH": os.pathsep.join(places)}
 
 
 def script(blocks: list[Block], place: Path) -> str:
@@ -323,7 +320,7 @@ def code_in(page: Path) -> list[str]:
     return [" ".join(code.split()) for code in (*inline, *fenced)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("templates/*/README.md"))], ids=name_of)
 def test_commands_and_options_exist(page: Path):
     flags = options()
     own = {"--noise"}  # the knob of the task that docs/reference/tasks.md writes

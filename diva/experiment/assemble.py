@@ -14,9 +14,9 @@ from diva.data.pixels import keep_in_memory
 from diva.data.sampling import part_size, stratified_order
 from diva.errors import DivaError, UsageError, place_of
 from diva.learning.loop import Learner, monitored
-from diva.learning.models import start_from
 from diva.learning.optim import freeze
 from diva.learning.task import Data, DataFolder, Split, Task
+from diva.learning.weights import start_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

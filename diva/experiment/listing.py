@@ -77,9 +77,10 @@ def _size_of(n_bytes: int | None) -> str:
 
 def models() -> list[dict[str, Any]]:
     """A row per model that `--model` of image_classification takes."""
-    from diva.learning.models import zoo_models
+    from diva.learning.zoo import OWN, zoo_models
 
     folder = diva.resources("templates") / "image_classification"
     own_models = importlib.import_module(".models", load_task(folder).__module__).MODELS
     own = [{"model": name, "from": "image_classification/models.py"} for name in sorted(own_models)]
-    return own + [{"model": name, "from": "torchvision"} for name in zoo_models()]
+    zoo = [{"model": name, "from": "diva" if name in OWN else "torchvision"} for name in zoo_models()]
+    return own + zoo

@@ -5,18 +5,25 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy
 import torch
 
 from diva.errors import DivaError, place_of
 from diva.learning.digests import digest_losses, digest_model, digest_optimizer, digest_order
-from diva.learning.events import EpochEnded, Evaluated, Event, StepEnded, TrainEnded
+from diva.learning.drawings import Animation, Embedding, Histogram, Picture, Table
+from diva.learning.events import EpochEnded, Evaluated, Event, ModelChanged, StepEnded, TrainEnded
 from diva.records.trace import START, entry
+from diva.report.animation import epoch_frames
 from diva.report.figures import png
+from diva.report.pictures import gif_of, png_of
+from diva.report.projector import write_embedding
+from diva.report.tables import csv_of, markdown_table
 from diva.report.tensorboard import TensorBoardWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from diva.learning.drawings import Drawing
     from diva.learning.loop import Learner
     from diva.learning.task import Split
     from diva.records.run_folder import Journal, RunFolder
@@ -31,6 +38,10 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Write out what is held back."""
+
+
+SECONDS_PER_EPOCH = 0.2  # of an animation
+SHOWN_ROWS = 100
 
 
 def is_drawn(epoch: int, last: int) -> bool:
@@ -133,13 +144,20 @@ class BoardWriter:
                 self._board.flush()  # before validation, which may be long and silent
             case Evaluated():
                 self._board.scalars(event.metrics, event.step)
-                if event.split == "test" or is_drawn(event.epoch, self._learner.task.epochs):
+                task = self._learner.task
+                if event.split == "test" or task.draws_every_epoch or is_drawn(event.epoch, task.epochs):
                     self.draw(event.split, event.epoch, event.step, event.outputs)
+                if event.split == "test":
+                    self._animate(event)
             case EpochEnded():
-                if is_drawn(event.epoch, self._learner.task.epochs):
+                if self._learner.task.draws_every_epoch or is_drawn(event.epoch, self._learner.task.epochs):
                     self._histograms(event)
                 self._board.flush()
                 self._since = time.perf_counter()
+
+    def follow(self, learner: Learner) -> None:
+        """Draw with the constants of this learner from now on."""
+        self._learner = learner
 
     def draw(self, split: Split, epoch: int, step: int, outputs: Mapping[str, Any]) -> None:
         """The task's figures and texts of a split, to TensorBoard and to files. A mistake in drawing them costs a warning, no run."""
@@ -160,15 +178,42 @@ class BoardWriter:
             what = f"{type(error).__name__}: {error} ({place_of(error)})"
             self._console.warn(f"figures of {split} after epoch {epoch} were not drawn: {what}")
 
-    def _keep(self, name: str, drawn: Any, split: Split, epoch: int, step: int) -> None:
+    def _keep(self, name: str, drawn: Drawing, split: Split, epoch: int, step: int) -> None:
+        """Put a drawing into TensorBoard and, as a file that anything opens, into `figures/`."""
+        board, tag = self._board, f"{split}/{name}"
         stem = f"{split}_{name}" if split in ("train", "test") else f"{split}_{name}_epoch{epoch:04}"
-        if isinstance(drawn, str):
-            self._board.text(f"{split}/{name}", drawn, step)
-            (self._run.figures / f"{stem}.md").write_text(drawn + "\n", encoding="utf-8")
-        else:
-            picture = png(drawn)
-            self._board.figure(f"{split}/{name}", picture, step)
-            (self._run.figures / f"{stem}.png").write_bytes(picture)
+        file = self._run.figures / stem
+        match drawn:
+            case str():
+                board.text(tag, drawn, step)
+                file.with_name(f"{stem}.md").write_text(drawn + "\n", encoding="utf-8")
+            case Animation():
+                gif = gif_of(drawn.frames, drawn.seconds_per_frame)
+                board.animation(tag, gif, step)
+                file.with_name(f"{stem}.gif").write_bytes(gif)
+            case Embedding():
+                vectors = drawn.vectors.detach().cpu().float().numpy()
+                write_embedding(self._run.tensorboard, tag, vectors, drawn.labels, drawn.thumbnails)
+                numpy.savez(file.with_name(f"{stem}.npz"), vectors=vectors, labels=numpy.array(drawn.labels, str))
+            case Histogram():
+                board.histogram(tag, drawn.values, step)
+            case Table():
+                board.text(tag, markdown_table(drawn.headers, drawn.rows[:SHOWN_ROWS]), step)
+                file.with_name(f"{stem}.csv").write_text(csv_of(drawn.headers, drawn.rows), encoding="utf-8")
+            case _:
+                picture = png_of(drawn.pixels) if isinstance(drawn, Picture) else png(drawn)
+                board.figure(tag, picture, step)
+                file.with_name(f"{stem}.png").write_bytes(picture)
+
+    def _animate(self, event: Evaluated) -> None:
+        """Join the pictures of all epochs, as they lie in `figures/`: those of a resumed run are those of an uninterrupted one."""
+        for name in self._learner.task.animations:
+            files = {int(f.stem.rpartition("epoch")[2]): f for f in self._run.figures.glob(f"val_{name}_epoch*.png")}
+            if files:
+                frames = epoch_frames({epoch: files[epoch].read_bytes() for epoch in sorted(files)})
+                gif = gif_of(frames, SECONDS_PER_EPOCH)
+                self._board.animation(f"val/{name}_by_epoch", gif, event.step)
+                (self._run.figures / f"val_{name}.gif").write_bytes(gif)
 
     def _histograms(self, event: EpochEnded) -> None:
         for name, parameter in self._learner.model.named_parameters():
@@ -212,6 +257,12 @@ class ConsoleWriter:
                 width = len(str(self._learner.task.epochs))
                 shown = "  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items() if _is_shown(name))
                 self._console.say(f"epoch {event.epoch:{width}}/{self._learner.task.epochs}  {shown}")
+            case ModelChanged():
+                sizes = [(p.numel(), p.requires_grad) for p in self._learner.model.parameters()]
+                learning = sum(n for n, learns in sizes if learns)
+                self._console.say(
+                    f"the model changed: {sum(n for n, _ in sizes):,} parameters, {learning:,} of them learn"
+                )
 
     def _close_bar(self) -> None:
         if self._bar is not None:

@@ -24,6 +24,7 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from diva.report.console import table
+from diva.report.tables import markdown_table, markdown_text
 
 TEXT_WIDTH: Final = 100
 GOOD: Final = frozenset({"finished", "identical", "equivalent", "passed"})
@@ -68,34 +69,21 @@ def _text_parts(section: dict[str, Any]) -> list[str]:
 
 
 def _markdown(card: dict[str, Any]) -> str:
-    blocks = [f"# {_markdown_text(card['title'])}", f"**{_markdown_text(card['status'])}**"]
+    blocks = [f"# {markdown_text(card['title'])}", f"**{markdown_text(card['status'])}**"]
     for section in card["sections"]:
-        blocks.append(f"## {_markdown_text(section['name'])}")
+        blocks.append(f"## {markdown_text(section['name'])}")
         if "rows" in section:
-            blocks.append(_markdown_table(["", ""], [[str(key), _value(value)] for key, value in section["rows"]]))
+            blocks.append(markdown_table(["", ""], [[str(key), _value(value)] for key, value in section["rows"]]))
         if "table" in section:
-            blocks.append(_markdown_table(section["table"]["headers"], _cells(section["table"])))
+            blocks.append(markdown_table(section["table"]["headers"], _cells(section["table"])))
         if "code" in section:
             code = section["code"].rstrip("\n")
             fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", code))])
             blocks.append(f"{fence}\n{code}\n{fence}")
         for figure in section.get("figures", []):
             caption, _ = _figure(figure)
-            blocks.append(f"![{_markdown_text(caption)}]({_address(figure)})")
+            blocks.append(f"![{markdown_text(caption)}]({_address(figure)})")
     return "\n\n".join(blocks) + "\n"
-
-
-def _markdown_table(headers: list[str], rows: list[list[str]]) -> str:
-    lines = [[_markdown_text(cell) for cell in row] for row in (headers, *rows)]
-    lines.insert(1, ["---"] * len(headers))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _markdown_text(text: str) -> str:
-    """The text with everything escaped that Markdown or HTML would take for a sign; `a_name` needs no escape."""
-    entities = re.sub(r"[&<>|~$]", lambda sign: f"&#{ord(sign[0])};", text)
-    escaped = re.sub(r"([\\`*{}\[\]]|(?<!\w)_|_(?!\w)|^#)", r"\\\1", entities)
-    return "<br>".join(escaped.splitlines())
 
 
 def _html(card: dict[str, Any]) -> str:

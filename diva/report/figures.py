@@ -21,6 +21,8 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from diva.report.pictures import rgb
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -100,7 +102,7 @@ def image_grid(
     """
     if len(captions) != len(images) or (marks is not None and len(marks) != len(images)):
         raise ValueError(f"image grid: {len(images)} images ask for as many captions and marks, got {len(captions)}")
-    shown = [_rgb(image) for image in images[:MOST_IMAGES]]
+    shown = [rgb(image) for image in images[:MOST_IMAGES]]
     tile = _tile_pixels(shown)
     fitted = [_fit(image, tile) for image in shown]
     signs = ["" if marks is None else "✓ " if marks[index] else "✗ " for index in range(len(shown))]
@@ -303,16 +305,6 @@ def _summary(matrix: NDArray[Any], totals: NDArray[Any], per_dot: int) -> str:
     if per_dot > 1:
         parts.append(f"a dot is the largest of {per_dot} by {per_dot} cells")
     return " · ".join(parts)
-
-
-def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 (H, W) or (H, W, 3) -> (H, W, 3)."""
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-        raise ValueError(f"image grid: an image is uint8 (H, W) or (H, W, 3), got {pixels.dtype} {pixels.shape}")
-    if pixels.size == 0:
-        raise ValueError(f"image grid: an image has at least one pixel, got {pixels.shape}")
-    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
 def _tile_pixels(images: Sequence[NDArray[np.uint8]]) -> int:

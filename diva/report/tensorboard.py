@@ -93,6 +93,14 @@ class TensorBoardWriter:
         image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=png)
         self._summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
+    def animation(self, tag: str, gif: bytes, step: int) -> None:
+        """Write an animated GIF, byte by byte as it is; TensorBoard's images play it."""
+        if gif[:4] != b"GIF8":
+            raise ValueError(f"animation {tag}: expected the bytes of a GIF file, got {gif[:16]!r}")
+        width, height = struct.unpack("<HH", gif[6:10])
+        image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=gif)
+        self._summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
     def text(self, tag: str, markdown: str, step: int) -> None:
         """Write a text, shown as Markdown."""
         self._summary(text_pb(tag, markdown), step)

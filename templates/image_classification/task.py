@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, UsageError
+from diva import Data, DataFolder, Field, ImageTask, Outputs, Split, Step, UsageError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import nn
 
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    from diva import Drawing
 
 
-class ImageClassification(Task):
-    """Classify images by any network of torchvision or a small one of this folder."""
+class ImageClassification(ImageTask):
+    """Classify images by any network of torchvision, one of diva's, or one of this folder."""
 
     default_data: ClassVar[str | None] = "digits"
 
@@ -31,13 +31,6 @@ class ImageClassification(Task):
     model: str = Field(
         "small_cnn", description="small_cnn, mlp, or a classification model of torchvision: diva list models"
     )
-    image_size: int | None = Field(
-        None, ge=1, description="resize images to a square of so many pixels; needed when sizes differ"
-    )
-    normalize: Literal["train", "imagenet", "none"] = Field(
-        "train",
-        description="mean and standard deviation that pixels are normalised with: of the training split, of ImageNet, or neither",
-    )
     class_weights: bool = Field(
         False,
         description="weigh the training loss by the inverse frequency of each class; one without training images weighs 0",
@@ -51,53 +44,23 @@ class ImageClassification(Task):
     )
     top_k: int = Field(3, ge=1, description="also report the accuracy within so many highest answers")
 
-    crop_padding: int = Field(
-        0, ge=0, description="augmentation: pad by so many pixels, then crop at random to the old size"
-    )
-    flip: bool = Field(False, description="augmentation: mirror left to right, half of the time")
-    rotation: float = Field(0.0, ge=0, le=180, description="augmentation: turn by up to so many degrees")
-    colour: float = Field(
-        0.0, ge=0, le=1, description="augmentation: strength of changes of brightness, contrast, saturation, hue"
-    )
-    rand_augment: int = Field(0, ge=0, description="augmentation: RandAugment with so many operations")
-    erasing: float = Field(0.0, ge=0, le=1, description="augmentation: probability that a rectangle is erased")
-
     def load_data(self, folder: DataFolder | None) -> Data:
         """Read `train|val|test/<class>/<image>`; statistics come from the training split alone."""
         import torch
 
-        from diva import image_statistics, read_image_folders
+        from diva import own_models
 
-        from .images import Images, build_augmentation
         from .models import MODELS
 
         assert folder is not None
-        splits = read_image_folders(folder.path)
-        facts = image_statistics(splits, folder.path, folder.digest, folder.statistics_file)
-        size = [self.image_size, self.image_size] if self.image_size else facts["size"]
-        if size is None:
-            raise UsageError("the images differ in size; choose one with --image-size, as in --image-size 64")
-        mode: Literal["L", "RGB"] = facts["mode"] if self.model in MODELS and self.normalize != "imagenet" else "RGB"
-        channels = 1 if mode == "L" else 3
-        mean, std = {
-            "train": ((facts["mean"] * channels)[:channels], (facts["std"] * channels)[:channels]),
-            "imagenet": (IMAGENET["mean"], IMAGENET["std"]),
-            "none": ([0.0] * channels, [1.0] * channels),
-        }[self.normalize]
         if self.class_weights and self.balance != "none":
             raise UsageError("--class-weights and --balance both make up for rare classes; choose one")
-        train, val, test = (splits[name] for name in ("train", "val", "test"))
-        counts = torch.tensor(train.counts(), dtype=torch.float64)
+        any_channels = self.model in MODELS or self.model in own_models()
+        data = self.load_images(folder, rgb=not any_channels, balanced=self.balance == "oversample")
+        counts = torch.tensor(data.facts["class_counts"]["train"], dtype=torch.float64)
         n_present = int((counts > 0).sum())
         weights = torch.where(counts > 0, counts.sum() / (n_present * counts), 0.0).float()  # (C,), mean 1 over samples
-        return Data(
-            Images(train, mode, size, mean, std, build_augmentation(self), balanced=self.balance == "oversample"),
-            Images(val, mode, size, mean, std),
-            Images(test, mode, size, mean, std),
-            facts={**facts, "classes": list(train.classes), "channels": channels, "input_size": size,
-                   "class_counts": {name: split.counts() for name, split in splits.items()}},
-            constants={"class_weights": weights},
-        )  # fmt: skip
+        return replace(data, constants={"class_weights": weights})
 
     def build_model(self, data: Data) -> nn.Module:
         """The network that the knob `model` names, with fresh weights."""
@@ -109,7 +72,7 @@ class ImageClassification(Task):
         n_classes = len(data.facts["classes"])
         if self.model in MODELS:
             return MODELS[self.model](data.facts["channels"], height, width, n_classes)
-        return build_zoo_model(self.model, n_classes)
+        return build_zoo_model(self.model, n_classes, data.facts["channels"], (height, width))
 
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
         """Cross entropy. Class weights and label smoothing shape the training loss alone: an evaluation is not weighted."""
@@ -127,6 +90,11 @@ class ImageClassification(Task):
         outputs = {"labels": labels, "predictions": logits.argmax(1), "ranks": label_ranks(logits, labels)}
         return Step(loss, outputs if model.training else {**outputs, "logits": logits})
 
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each class, for `diva apply`."""
+        images, _ = batch  # (B, channels, H, W)
+        return {"probabilities": model(images).softmax(1)}  # (B, C)
+
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Accuracy, accuracy within the `top_k` highest answers, and F1 averaged over the classes."""
         from diva import confusion_counts, macro_f1, top_k_accuracy
@@ -140,7 +108,7 @@ class ImageClassification(Task):
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
-    ) -> Iterator[tuple[str, Figure | str]]:
+    ) -> Iterator[tuple[str, Drawing]]:
         """The training images as the network sees them; then confusions, the report per class, and the worst mistakes."""
         from diva import class_report, confusion_counts, confusion_matrix, image_grid
 
@@ -148,7 +116,7 @@ class ImageClassification(Task):
         images: Any = data.split(split)
         if split == "train":
             chosen = range(0, len(images), -(-len(images) // 32))  # up to 32, spread over all classes
-            captions = [classes[images.folder.labels[i]] for i in chosen]
+            captions = [classes[images.labels[i]] for i in chosen]
             yield (
                 "samples",
                 image_grid(

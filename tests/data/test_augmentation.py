@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy
@@ -11,14 +10,17 @@ import torch
 from PIL import Image
 
 import diva
+from diva.data.augmentation import build_augmentation
+from diva.data.image_set import Images
 from diva.data.layouts.class_folders import ImageFolder
 from diva.data.loading import Batches
 from diva.data.pixels import keep_in_memory
 from diva.seeding import Seeds
 
 SEEDS = Seeds(11)
-TASK = diva.load_task(diva.resources("templates") / "image_classification")
-IMAGES = importlib.import_module(TASK.__module__ + ".images")
+NONE: dict[str, Any] = {
+    "crop_padding": 0, "flip": False, "rotation": 0.0, "colour": 0.0, "rand_augment": 0, "erasing": 0.0,
+}  # fmt: skip
 OWN = {"crop_padding": 2, "flip": True}
 ALL = {**OWN, "rotation": 20.0, "colour": 0.4, "rand_augment": 1, "erasing": 0.7}
 KNOBS: dict[str, dict[str, Any]] = {
@@ -43,10 +45,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
     return ImageFolder(paths, tuple(i % 2 for i in range(11)), ("a", "b"))
 
 
-def images(folder: ImageFolder, knobs: dict[str, Any], mode: str = "RGB", cache: Any = "off") -> Any:
+def images(folder: ImageFolder, knobs: dict[str, Any], mode: Any = "RGB", cache: Any = "off") -> Any:
     channels = 1 if mode == "L" else 3
-    steps = IMAGES.build_augmentation(TASK.model_validate(knobs))
-    made = IMAGES.Images(folder, mode, (8, 6), [0.4] * channels, [0.3] * channels, steps)
+    steps = build_augmentation(**{**NONE, **knobs})
+    made = Images(folder.paths, folder.labels, mode, (8, 6), [0.4] * channels, [0.3] * channels, steps)
     keep_in_memory([made], cache)
     assert made.pixels.is_kept == (cache == "on")
     return made

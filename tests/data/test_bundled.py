@@ -155,6 +155,23 @@ def test_no_number_is_in_two_splits(written):
     )
 
 
+def test_several_digits_are_those_of_digits_and_in_the_same_split(written, digits):
+    single = {
+        split: {Image.open(path).tobytes() for path in part.paths} for split, part in read_image_folders(digits).items()
+    }
+    for split, part in splits_of(written / "several_digits").items():
+        quarters = []
+        for path, labels in list(zip(part.paths, part.labels, strict=True))[:60]:
+            pixels = numpy.asarray(Image.open(path))
+            windows = numpy.lib.stride_tricks.sliding_window_view(pixels, (8, 8)).reshape(-1, 64)
+            found = {window.tobytes() for window in windows} & single[split]
+            assert len(found) >= len(labels) >= 1
+            quarters.append(sum(pixels[r : r + 14, c : c + 14].any() for r in (0, 14) for c in (0, 14)))
+        assert set(quarters) == {1, 2, 3, 4}
+    counts = numpy.bincount([label for labels in part.labels for label in labels])
+    assert counts[0] > 1.5 * counts[9] > 0
+
+
 def test_masks_of_pages_name_every_class_and_are_what_was_drawn(written):
     counts = numpy.zeros(5, int)
     for split in splits_of(written / "pages").values():

@@ -154,7 +154,7 @@ def test_more_than_64_images_are_cut_and_the_title_says_so():
     "image", [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8)]
 )
 def test_what_is_no_image_is_refused(image):
-    with pytest.raises(ValueError, match="image grid: an image"):
+    with pytest.raises(ValueError, match=r"an image (is uint8|has at least one pixel)"):
         image_grid([image], ["x"])
 
 

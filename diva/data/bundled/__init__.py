@@ -9,6 +9,7 @@ from diva.data.bundled.digits import write_digits
 from diva.data.bundled.docstrings import write_docstrings
 from diva.data.bundled.number_words import write_number_words
 from diva.data.bundled.pages import write_pages
+from diva.data.bundled.several_digits import write_several_digits
 from diva.data.bundled.shapes import SHAPES, write_shape
 from diva.data.bundled.tables import TABLES, write_table
 from diva.data.bundled.words import write_words
@@ -24,6 +25,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "docstrings": write_docstrings,
     "number_words": write_number_words,
     "pages": write_pages,
+    "several_digits": write_several_digits,
     "words": write_words,
     **{f"shapes_{shape}": partial(write_shape, shape) for shape in SHAPES},
     **{table: partial(write_table, table) for table in TABLES},

@@ -1,39 +1,19 @@
-"""Classification models of torchvision by name, and weights from elsewhere."""
+"""Weights from elsewhere: what matched, what was left as initialised, and what does not fit."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from diva.errors import UsageError, nearest
 from diva.learning.checkpoints import model_tensors
-from diva.torchvision_shim import import_torchvision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
-
-
-def zoo_models() -> list[str]:
-    """Names of torchvision's classification models; takes 2 s, the import of torchvision."""
-    torchvision = import_torchvision()
-    return list(torchvision.models.list_models(module=torchvision.models))
-
-
-def build_zoo_model(name: str, n_classes: int) -> nn.Module:
-    """A freshly initialised model of torchvision for images (B, 3, H, W); UsageError names the nearest one.
-
-    GoogLeNet and Inception v3 are built without their auxiliary outputs.
-    """
-    torchvision = import_torchvision()
-    if name not in zoo_models():
-        raise UsageError(f"no model is called {name!r}; {nearest(name, zoo_models())}")
-    extra: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_classes, **extra)
-    return model
 
 
 def start_from(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[str], origin: str) -> str:

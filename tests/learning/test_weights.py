@@ -1,11 +1,11 @@
-"""torchvision's models by name, and weights from elsewhere, which fit wholly or not at all."""
+"""Weights from elsewhere fit wholly or not at all."""
 
 import pytest
 import torch
 from torch import nn
 
 from diva.errors import UsageError
-from diva.learning.models import build_zoo_model, start_from, zoo_models
+from diva.learning.weights import start_from
 
 
 def net(n_classes=3):
@@ -27,38 +27,6 @@ def refused(given, skip=(), *words):
     for word in ("old.pth", *words):
         assert word in str(raised.value)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("name", "size"), [("resnet18", 32), ("squeezenet1_1", 64), ("mobilenet_v3_small", 32), ("googlenet", 32)]
-)
-def test_a_model_of_torchvision_learns_from_images(name, size):
-    torch.manual_seed(0)
-    model = build_zoo_model(name, 5)
-    model.train()
-    logits = model(torch.rand(2, 3, size, size))
-    assert logits.shape == (2, 5)
-    logits.logsumexp(1).sum().backward()
-    assert all(p.grad is not None for p in model.parameters())
-
-
-def test_the_same_seed_gives_the_same_weights():
-    states = []
-    for _ in range(2):
-        torch.manual_seed(1)
-        states.append(build_zoo_model("mobilenet_v3_small", 2).state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
-def test_the_names_are_those_of_classification_models():
-    names = zoo_models()
-    assert {"resnet18", "vit_b_16", "convnext_tiny", "inception_v3"} <= set(names)
-    assert not any(word in name for name in names for word in ("segmentation", "rcnn", "raft", "r3d", "deeplab"))
-
-
-def test_an_unknown_model_is_answered_with_the_nearest():
-    with pytest.raises(UsageError, match=r"'resnet81'; did you mean resnet18\?"):
-        build_zoo_model("resnet81", 2)
 
 
 def test_all_weights_are_taken_and_counted():
