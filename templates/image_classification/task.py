@@ -93,6 +93,11 @@ class ImageClassification(ImageTask):
         outputs = {"labels": labels, "predictions": logits.argmax(1), "ranks": label_ranks(logits, labels)}
         return Step(loss, outputs if model.training else {**outputs, "logits": logits})
 
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each class, for `diva apply`."""
+        images, _ = batch  # (B, channels, H, W)
+        return {"probabilities": model(images).softmax(1)}  # (B, C)
+
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Accuracy, accuracy within the `top_k` highest answers, and F1 averaged over the classes."""
         from diva import confusion_counts, macro_f1, top_k_accuracy

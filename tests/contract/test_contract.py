@@ -34,6 +34,7 @@ CASES = [*template_names(), USERS_OWN]
 # What makes a template small and its randomness rich: dropout, augmentation and shuffling all at once.
 SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
+    "points_2d": {"epochs": 2, "dropout": 0.2},
     "finetune": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5, "frozen_norm": True},
     USERS_OWN: {"epochs": 2},
 }
