@@ -113,9 +113,7 @@ class RandomCrops(Dataset[Crop]):
     def __getitem__(self, index: int) -> Crop:
         page = index // self.n
         height, width = self.shelf.read(page)[1].shape
-        top, left = (
-            int(torch.randint(0, max(0, length - self.size) + 1, ())) for length in (height, width)
-        )
+        top, left = (int(torch.randint(0, max(0, length - self.size) + 1, ())) for length in (height, width))
         return _as_tensors(self.shelf, page, self.shelf.crop(page, top, left, self.size))
 
     def epoch_order(self, seeds: Seeds, epoch: int) -> numpy.ndarray:

@@ -22,7 +22,7 @@ Loss = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
 class Segmented(NamedTuple):
-    """A page after the network: the truth and the class numbers found, uint8 (H, W), boundary bool (H, W), and the mean loss of its windows."""
+    """A page after the network: truth and class numbers found, uint8 (H, W), boundary bool (H, W), mean loss of its windows."""
 
     truth: numpy.ndarray
     predicted: numpy.ndarray
