@@ -112,11 +112,9 @@ class Segmentation(Task):
 
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
         """The loss of crops, or the mean loss of whole pages, and how often each class was taken for each."""
-        import torch
-
         from .pages import Page
         from .scores import count_confusions
-        from .windows import segment
+        from .windows import evaluate_pages
 
         n_classes = len(data.facts["classes"])
         weight = data.constants["class_weights"] if model.training else None
@@ -128,12 +126,10 @@ class Segmentation(Task):
             return segmentation_loss(self.loss, logits, truth, weight, self.focal_gamma)
 
         if isinstance(batch[0], Page):
-            done = [segment(model, page, self.window or self.crop_size, self.overlap, loss_of) for page in batch]
-            counts = [
-                count_confusions(*(torch.from_numpy(part[None]) for part in page[:3]), n_classes) for page in done
-            ]
-            losses = torch.tensor([page.loss for page in done], dtype=torch.float64)
-            return Step(losses.mean(), {"confusions": torch.cat(counts)})
+            loss, confusions = evaluate_pages(
+                model, batch, self.window or self.crop_size, self.overlap, loss_of, n_classes
+            )
+            return Step(loss, {"confusions": confusions})
         images, labels, boundary = batch  # (B, channels, S, S), (B, S, S), (B, S, S)
         logits = model(images)  # (B, C, S, S)
         confusions = count_confusions(labels, logits.argmax(1), boundary, n_classes)

@@ -163,7 +163,7 @@ def test_networks_have_the_published_number_of_parameters() -> None:
 def test_values_return_to_where_the_maxima_were() -> None:
     images = torch.randn(2, 3, 8, 6)
     pooled, places = torch.nn.functional.max_pool2d(images, 2, return_indices=True)
-    assert torch.equal(part("models").unpool(pooled, places), torch.nn.functional.max_unpool2d(pooled, places, 2))
+    assert torch.equal(part("models").unpool(pooled, places), torch.nn.functional.max_unpool2d(pooled, places, [2, 2]))
 
 
 def test_rare_classes_weigh_more_by_the_power_that_is_asked_for() -> None:

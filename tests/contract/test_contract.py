@@ -34,6 +34,17 @@ CASES = [*template_names(), USERS_OWN]
 # What makes a template small and its randomness rich: dropout, augmentation and shuffling all at once.
 SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
+    "segmentation": {
+        "epochs": 2,
+        "model": "doc_ufcn",
+        "width": 0.03,
+        "crop_size": 32,
+        "val_crops": 1,
+        "crops_per_page": 2,
+        "overlap": 0.0,
+        "window": 128,
+        "pages_drawn": 1,
+    },
     USERS_OWN: {"epochs": 2},
 }
 PROMISES = 6
