@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataError, DataFolder, Field, ImageTask, Outputs, Step
+from diva import Data, DataError, DataFolder, Field, ImageTask, Outputs, Split, Step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from diva import Drawing
 
 
 class MultiLabel(ImageTask):
