@@ -22,7 +22,7 @@ Projection = Literal["pca", "tsne", "mds", "isomap"]
 PROJECTIONS: Final[tuple[Projection, ...]] = get_args(Projection)
 TITLES: Final = {"pca": "PCA", "tsne": "t-SNE", "mds": "MDS", "isomap": "Isomap"}
 # Samples that a projection takes within about a minute of one core; of more, so many are drawn.
-LIMITS: Final = {"pca": 20_000, "tsne": 5_000, "mds": 1_000, "isomap": 5_000}
+LIMITS: Final = {"pca": 20_000, "tsne": 5_000, "mds": 2_000, "isomap": 5_000}
 LEAST: Final = {"pca": 2, "tsne": 4, "mds": 3, "isomap": 4}
 WIDEST: Final = 50  # t-SNE, MDS and Isomap look at so many principal components, as van der Maaten and Hinton 2008 do
 NAMED_CLASSES: Final = 21
