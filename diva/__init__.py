@@ -78,9 +78,6 @@ if TYPE_CHECKING:
         roc_curve,
         roc_curves,
     )
-    from diva.learning.task import Data, DataFolder, Outputs, Split, Step, Task
-    from diva.learning.zoo import build_zoo_model, own_models, zoo_models
-    from diva.report.curve_figures import class_scores, precision_recall_figure, roc_figure
     from diva.learning.retrieval import (
         Retrieval,
         nearest_neighbours,
@@ -93,6 +90,7 @@ if TYPE_CHECKING:
     from diva.learning.weights import start_from
     from diva.learning.zoo import build_zoo_model, logits_and_auxiliary, own_models, zoo_models
     from diva.report.boundary import decision_boundary
+    from diva.report.curve_figures import class_scores, precision_recall_figure, roc_figure
     from diva.report.data_figures import point_scatter
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.report.neighbours import RankedRow, neighbour_sheet
@@ -167,13 +165,6 @@ _HOMES = {
     "roc_areas": "diva.learning.ranking",
     "roc_curve": "diva.learning.ranking",
     "roc_curves": "diva.learning.ranking",
-    "Animation": "diva.learning.drawings",
-    "Drawing": "diva.learning.drawings",
-    "Embedding": "diva.learning.drawings",
-    "Histogram": "diva.learning.drawings",
-    "Picture": "diva.learning.drawings",
-    "Table": "diva.learning.drawings",
-    "ImageTask": "diva.learning.image_task",
     "Retrieval": "diva.learning.retrieval",
     "nearest_neighbours": "diva.learning.retrieval",
     "pairwise_distances": "diva.learning.retrieval",
@@ -193,10 +184,10 @@ _HOMES = {
     "logits_and_auxiliary": "diva.learning.zoo",
     "own_models": "diva.learning.zoo",
     "zoo_models": "diva.learning.zoo",
+    "decision_boundary": "diva.report.boundary",
     "class_scores": "diva.report.curve_figures",
     "precision_recall_figure": "diva.report.curve_figures",
     "roc_figure": "diva.report.curve_figures",
-    "decision_boundary": "diva.report.boundary",
     "point_scatter": "diva.report.data_figures",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataError, DataFolder, Field, ImageTask, Outputs, Step
+from diva import Data, DataError, DataFolder, Field, ImageTask, Outputs, Split, Step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from diva import Drawing
 
 
 class MultiLabel(ImageTask):
@@ -79,6 +81,12 @@ class MultiLabel(ImageTask):
         weights = data.constants["positive_weights"] if self.positive_weights and model.training else None
         loss = cross_entropy(logits, truth, pos_weight=weights)
         return Step(loss, {"scores": logits.float().sigmoid(), "truth": truth > 0.5})
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each label, and which are given, for `diva apply`."""
+        images, _ = batch  # (B, channels, H, W)
+        scores = model(images).float().sigmoid()  # (B, C)
+        return {"probabilities": scores, "chosen": self._predicted(scores, data)}
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """mAP, which needs no threshold; the rest at 0.5 and, once they are chosen, at the thresholds of `calibrate` as `tuned_...`."""
