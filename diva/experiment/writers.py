@@ -11,7 +11,7 @@ import torch
 from diva.errors import DivaError, place_of
 from diva.learning.digests import digest_losses, digest_model, digest_optimizer, digest_order
 from diva.learning.drawings import Animation, Embedding, Histogram, Picture, Table
-from diva.learning.events import EpochEnded, Evaluated, Event, StepEnded, TrainEnded
+from diva.learning.events import EpochEnded, Evaluated, Event, ModelChanged, StepEnded, TrainEnded
 from diva.records.trace import START, entry
 from diva.report.animation import epoch_frames
 from diva.report.figures import png
@@ -155,6 +155,10 @@ class BoardWriter:
                 self._board.flush()
                 self._since = time.perf_counter()
 
+    def follow(self, learner: Learner) -> None:
+        """Draw with the constants of this learner from now on."""
+        self._learner = learner
+
     def draw(self, split: Split, epoch: int, step: int, outputs: Mapping[str, Any]) -> None:
         """The task's figures and texts of a split, to TensorBoard and to files. A mistake in drawing them costs a warning, no run."""
         if not self._figures:
@@ -167,14 +171,14 @@ class BoardWriter:
                 for name, drawn in self._learner.task.draw_figures(
                     self._learner.model, outputs, self._learner.data, split
                 ):
-                    self._keep(name, drawn, split, epoch, step)
+                    self.keep(name, drawn, split, epoch, step)
         except OSError:
             raise
         except Exception as error:
             what = f"{type(error).__name__}: {error} ({place_of(error)})"
             self._console.warn(f"figures of {split} after epoch {epoch} were not drawn: {what}")
 
-    def _keep(self, name: str, drawn: Drawing, split: Split, epoch: int, step: int) -> None:
+    def keep(self, name: str, drawn: Drawing, split: Split, epoch: int, step: int) -> None:
         """Put a drawing into TensorBoard and, as a file that anything opens, into `figures/`."""
         board, tag = self._board, f"{split}/{name}"
         stem = f"{split}_{name}" if split in ("train", "test") else f"{split}_{name}_epoch{epoch:04}"
@@ -253,6 +257,12 @@ class ConsoleWriter:
                 width = len(str(self._learner.task.epochs))
                 shown = "  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items() if _is_shown(name))
                 self._console.say(f"epoch {event.epoch:{width}}/{self._learner.task.epochs}  {shown}")
+            case ModelChanged():
+                sizes = [(p.numel(), p.requires_grad) for p in self._learner.model.parameters()]
+                learning = sum(n for n, learns in sizes if learns)
+                self._console.say(
+                    f"the model changed: {sum(n for n, _ in sizes):,} parameters, {learning:,} of them learn"
+                )
 
     def _close_bar(self) -> None:
         if self._bar is not None:
@@ -266,7 +276,7 @@ class ConsoleWriter:
 
 def _is_shown(name: str) -> bool:
     split, _, metric = name.partition("/")
-    return metric in ("loss", "accuracy") or split == "val"
+    return "/" not in metric and (metric in ("loss", "accuracy") or split == "val")  # not the score of each class
 
 
 def step_numbers(learner: Learner, event: StepEnded, *, stop_on_nan: bool) -> dict[str, float]:
