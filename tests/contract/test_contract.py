@@ -35,6 +35,7 @@ CASES = [*template_names(), USERS_OWN]
 SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
     "multi_label": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5},
+    "autoencoder": {"epochs": 2, "model": "vae", "noise": 0.2, "flip": True, "n_channels": 8, "batch_size": 8},
     "points_2d": {"epochs": 2, "dropout": 0.2},
     "similarity": {"epochs": 2, "flip": True, "crop_padding": 1, "batch_size": 32, "images_per_class": 4},
     "word_spotting": {"epochs": 2, "batch_size": 8, "bigrams": 3, "pooling": "spatial"},
