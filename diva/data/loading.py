@@ -43,7 +43,7 @@ class Batches:
         limit: int | None = None,
     ) -> None:
         self.dataset, self.seeds, self.batch_size = dataset, seeds, batch_size
-        self.shuffle, self.device, self.workers = shuffle, device or torch.device("cpu"), workers
+        self.shuffle, self.device, self.workers, self.limit = shuffle, device or torch.device("cpu"), workers, limit
         self._order: tuple[int, numpy.ndarray] | None = None
         n = len(self._whole_order(1) if hasattr(dataset, "epoch_order") else dataset)  # type: ignore[arg-type]
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
@@ -55,6 +55,14 @@ class Batches:
 
     def __len__(self) -> int:
         return len(self._sizes)
+
+    def in_order(self) -> Batches:
+        """The same samples, each once and in the order of the data set, also the last ones that `drop_last` skips."""
+        if not self.shuffle:
+            return self
+        return Batches(
+            self.dataset, self.seeds, self.batch_size, workers=self.workers, device=self.device, limit=self.limit
+        )
 
     def sizes(self) -> list[int]:
         """Number of samples in each batch of an epoch."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import fcntl
 import math
 import time
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import DivaError, RecordError
+from diva.experiment.activations import ActivationWriter
 from diva.experiment.assemble import OVERFIT_LOSS
 from diva.experiment.writers import (
     BoardWriter,
@@ -24,15 +27,15 @@ from diva.kernels import stock
 from diva.learning.checkpoints import (
     load_model,
     load_tensors,
-    model_tensors,
     pack_optimizer,
     pack_schedule,
+    save_model,
     save_tensors,
     unpack,
 )
 from diva.learning.digests import digest_model, digest_tensors
 from diva.learning.events import EpochEnded, Evaluated, StepEnded, TrainEnded
-from diva.learning.loop import Learner, evaluate, fit, monitored
+from diva.learning.loop import Learner, calibrate, evaluate, fit, monitored, renew_optimizer
 from diva.learning.task import is_better
 from diva.records.files import read_json, sha256_file, write_json
 from diva.records.manifest import manifest_digest
@@ -41,6 +44,8 @@ from diva.records.trace import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torch import nn
 
     from diva.experiment.options import RunOptions
     from diva.records.run_folder import RunFolder
@@ -67,7 +72,7 @@ def train(run: RunFolder, learner: Learner, options: RunOptions, console: Consol
 
     Raises DivaError when the run fails, and lets KeyboardInterrupt through; both leave a run that `diva resume` continues.
     """
-    with locked(run):
+    with locked(run), told(console):
         started = time.perf_counter()
         progress = restore(run, learner)
         stopped = run.path / "stopped.json"
@@ -89,12 +94,15 @@ def _train(
     tracer = TraceWriter(trace, learner, steps=options.trace == "step", previous=progress.trace_head)
     shown = ConsoleWriter(console, learner)
     writers: list[Writer] = [MetricsWriter(metrics), tracer, shown]
+    board = None
     if options.tensorboard:
         purge_step = None if progress.epoch < 0 else progress.step + 1
         board = BoardWriter(run, learner, console, purge_step=purge_step, figures=not options.overfit)
         writers.append(board)
         if progress.epoch < 0:
             board.draw("train", 0, 0, {})
+    if options.activations:
+        writers.append(ActivationWriter(run, learner, options.activations, board, console))
     every = options.log_every or max(1, len(learner.batches["train"]) // 50)
     stop_on_nan = options.on_nan == "stop"
     initial = progress.initial_weights or digest_model(learner.model)
@@ -121,7 +129,7 @@ def _train(
                 if _has_stopped(learner, progress) or (options.overfit and _has_learnt(event)):
                     break
         last_weights = digest_model(learner.model)
-        tested, scores = _test_best(run, learner, progress, writers)
+        tested, scores, chosen = _test_best(run, learner, progress, writers)
         if options.overfit and last is not None and not _has_learnt(last):
             raise _not_learnt(last)
     finally:
@@ -134,6 +142,7 @@ def _train(
     result = {
         "status": "finished",
         "metrics": scores,
+        **({"calibration": chosen} if chosen else {}),
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "steps": progress.step,
@@ -151,17 +160,22 @@ def _train(
 
 def _test_best(
     run: RunFolder, learner: Learner, progress: Progress, writers: list[Writer]
-) -> tuple[Evaluated, dict[str, float]]:
-    """Test the best model, once; its metrics on val and test go to the writers and the result."""
+) -> tuple[Evaluated, dict[str, float], dict[str, Any]]:
+    """Test the best model, once; its metrics on val and test, and what its task chose on val, go to the writers and the result."""
     load_model(run.checkpoints / progress.best_weights, learner.model)
-    tested = evaluate(learner, "test", progress.best_epoch, progress.step)
     validated = evaluate(learner, "val", progress.best_epoch, progress.step)
+    learner, chosen = calibrate(learner, validated.outputs)
+    if chosen:
+        validated = evaluate(learner, "val", progress.best_epoch, progress.step)
+    tested = evaluate(learner, "test", progress.best_epoch, progress.step)
     scores = {**validated.metrics, **tested.metrics}
     for writer in writers:
+        if isinstance(writer, BoardWriter):
+            writer.follow(learner)
         writer.write(tested, None)
         if isinstance(writer, BoardWriter):
             writer.conclude(scores)
-    return tested, scores
+    return tested, scores, {name: value.tolist() for name, value in chosen.items()}
 
 
 def _refuse_loosened_pins(options: RunOptions) -> None:
@@ -203,10 +217,14 @@ def save(
     folder = run.checkpoints
     weights, optimizer = f"epoch-{event.epoch:04}.safetensors", f"epoch-{event.epoch:04}.optimizer.safetensors"
     state, tensors = pack_optimizer(learner.optimizer)
-    save_tensors(folder / weights, model_tensors(learner.model))
+    save_model(folder / weights, learner.model)
     save_tensors(folder / optimizer, tensors)
     value = monitored(learner.task, event.metrics)
-    better = before.best_epoch < 0 or is_better(learner.task.monitor, value, before.best_value)
+    # What was best of a model that has changed since is no measure for what it has become.
+    anew = before.best_epoch < 0 or before.best_epoch <= (
+        -1 if learner.renewed_after is None else learner.renewed_after
+    )
+    better = anew or is_better(learner.task.monitor, value, before.best_value)
     best = (event.epoch, value, weights) if better else (before.best_epoch, before.best_value, before.best_weights)
     after = Progress(event.epoch, event.step, *best, *journals, initial)
     files = {name: sha256_file(folder / name) for name in {weights, optimizer, after.best_weights}}
@@ -218,6 +236,8 @@ def save(
             "optimizer": optimizer,
             "optimizer_state": state,
             "schedule": pack_schedule(learner.schedule),
+            "renewed_after": learner.renewed_after,
+            "trained": trained_parameters(learner.model),
             "files": files,
         },
     )
@@ -243,6 +263,12 @@ def restore(run: RunFolder, learner: Learner) -> Progress:
         if not file.is_file() or sha256_file(file) != digest:
             raise RecordError(f"{file}: missing or altered since it was written; the run cannot be resumed")
     load_model(run.checkpoints / state["weights"], learner.model)
+    trained = state.get("trained", trained_parameters(learner.model))
+    for name, parameter in learner.model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    if trained_parameters(learner.model) != trained:
+        raise RecordError(f"{path}: the task's restructure() does not give the model its parameters in their old order")
+    renew_optimizer(learner, state.get("renewed_after"))  # a rebuilt model has other tensors
     learner.optimizer.load_state_dict(
         unpack(state["optimizer_state"], load_tensors(run.checkpoints / state["optimizer"]))
     )
@@ -251,6 +277,24 @@ def restore(run: RunFolder, learner: Learner) -> Progress:
     if isinstance(progress["best_value"], str):
         progress["best_value"] = float(progress["best_value"])
     return Progress(**progress)
+
+
+def trained_parameters(model: nn.Module) -> list[str]:
+    """The names of the parameters that require a gradient, in the model's order, which is the optimizer's."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+@contextmanager
+def told(console: Console) -> Iterator[None]:
+    """Python's warnings, a task's own among them, go to the console, and with it to the run's log, a line each."""
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        place = "" if category is UserWarning else f" ({category.__name__}, {Path(filename).name}:{lineno})"
+        console.warn(" ".join(str(message).split()) + place)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]  # whose last two arguments nobody names
+        yield
 
 
 @contextmanager

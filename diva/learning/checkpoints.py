@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,8 +23,32 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors atomically: to a temporary sibling, flushed, then renamed. Tensors that share memory are written apart."""
+@runtime_checkable
+class Restructurable(Protocol):
+    """A model whose parameters are not always those that `Task.build_model` gives it, see `Task.end_epoch`."""
+
+    def structure(self) -> Any:
+        """What JSON can hold and `restructure` needs; kept in the same file as the weights, and part of their digest."""
+
+    def restructure(self, structure: Any) -> None:
+        """Take the structure that this model, or one like it, had: the same modules in the same order, their values do not matter."""
+
+
+def structure_of(model: nn.Module) -> str | None:
+    """The structure of a model as JSON with sorted keys; None for one whose structure is settled by its task."""
+    return json.dumps(model.structure(), sort_keys=True, allow_nan=False) if isinstance(model, Restructurable) else None
+
+
+def save_model(path: Path, model: nn.Module) -> None:
+    """Write all parameters and buffers, and with them the structure, as `save_tensors` does."""
+    save_tensors(path, model_tensors(model), structure_of(model))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], structure: str | None = None) -> None:
+    """Write tensors atomically: to a temporary sibling, flushed, then renamed. Tensors that share memory are written apart.
+
+    structure: text that stands in the file's metadata.
+    """
     import os
 
     own: dict[str, Tensor] = {}
@@ -37,7 +62,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask has it; safetensors would leave the file to its owner alone
-        save_file(own, temporary)
+        save_file(own, temporary, None if structure is None else {"structure": structure})
         temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -65,8 +90,17 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_model(path: Path, model: nn.Module) -> None:
-    """Put the weights of a checkpoint into the model that made it, all of them."""
-    kept, own = load_tensors(path), model_tensors(model)
+    """Put the weights of a checkpoint into the model that made it, all of them; it takes the structure they had."""
+    kept = load_tensors(path)
+    if isinstance(model, Restructurable):
+        with safe_open(path, "pt") as file:
+            structure = (file.metadata() or {}).get("structure")
+        if structure is None:
+            raise RecordError(f"{path}: says nothing about the structure of the model")
+        device = next((tensor.device for tensor in model_tensors(model).values()), torch.device("cpu"))
+        model.restructure(json.loads(structure))
+        model.to(device)
+    own = model_tensors(model)
     strange = sorted(kept.keys() ^ own.keys()) or sorted(n for n in own if own[n].shape != kept[n].shape)
     if strange:
         raise RecordError(f"{path}: does not fit the model, in {', '.join(strange[:3])}")

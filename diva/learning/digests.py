@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy
 import torch
 
-from diva.learning.checkpoints import model_tensors, pack_optimizer
+from diva.learning.checkpoints import model_tensors, pack_optimizer, structure_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,15 +49,19 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def digest_model(model: nn.Module) -> str:
-    """Digest of all parameters and buffers of a model."""
-    return digest_tensors(model_tensors(model))
+    """Digest of all parameters and buffers of a model; with the structure of one that has such."""
+    tensors, structure = digest_tensors(model_tensors(model)), structure_of(model)
+    return tensors if structure is None else _of_text(f"{tensors}\n{structure}")
 
 
 def digest_optimizer(optimizer: Optimizer) -> str:
     """Digest of an optimizer's state and parameter groups, as a checkpoint keeps them: JSON, and the tensors in it."""
     state, tensors = pack_optimizer(optimizer)
-    text = json.dumps(state, sort_keys=True)
-    return "sha256:" + hashlib.sha256(f"{digest_tensors(tensors)}\n{text}".encode()).hexdigest()
+    return _of_text(f"{digest_tensors(tensors)}\n{json.dumps(state, sort_keys=True)}")
+
+
+def _of_text(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_order(order: numpy.ndarray) -> str:

@@ -51,4 +51,11 @@ class EpochEnded(NamedTuple):
     metrics: Mapping[str, float]
 
 
-Event = StepEnded | TrainEnded | Evaluated | EpochEnded
+class ModelChanged(NamedTuple):
+    """The task changed its model after `epoch`; optimizer and schedule are new. Nothing is saved before the next epoch is whole."""
+
+    epoch: int
+    step: int
+
+
+Event = StepEnded | TrainEnded | Evaluated | EpochEnded | ModelChanged

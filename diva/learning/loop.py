@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import nn
@@ -13,9 +13,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from diva.data.loading import Batches
 from diva.errors import UsageError, nearest
-from diva.learning.events import EpochEnded, Evaluated, Event, StepEnded, TrainEnded
+from diva.learning.events import EpochEnded, Evaluated, Event, ModelChanged, StepEnded, TrainEnded
 from diva.learning.optim import set_training
-from diva.learning.task import Data, Outputs, Split, Task
+from diva.learning.task import Change, Data, Outputs, Split, Task
 from diva.seeding import Seeds, reseeder
 
 if TYPE_CHECKING:
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
 
-@dataclass(frozen=True)
+@dataclass
 class Learner:
-    """Everything that learns: the task, its data (constants on the device), the objects whose state changes, and the seeds."""
+    """Everything that learns: the task, its data (constants on the device), the objects whose state changes, and the seeds.
+
+    `renew_optimizer` alone replaces optimizer and schedule, after a change of the model; `renewed_after` is the epoch of the last one.
+    """
 
     task: Task
     data: Data
@@ -38,6 +41,7 @@ class Learner:
     seeds: Seeds
     batches: Mapping[Split, Batches]
     device: torch.device
+    renewed_after: int | None = None
 
 
 def fit(learner: Learner, *, first_epoch: int = 0, step: int = 0) -> Iterator[Event]:
@@ -45,6 +49,11 @@ def fit(learner: Learner, *, first_epoch: int = 0, step: int = 0) -> Iterator[Ev
     for epoch in range(first_epoch, learner.task.epochs + 1):
         trained: Mapping[str, float] = {}
         if epoch > 0:
+            change = end_epoch(learner, epoch - 1)
+            if change == "finished":
+                return
+            if change == "changed":
+                yield ModelChanged(epoch - 1, step)
             for event in train_epoch(learner, epoch, step):
                 yield event
                 if isinstance(event, TrainEnded):
@@ -88,13 +97,55 @@ def train_epoch(learner: Learner, epoch: int, step: int) -> Iterator[StepEnded |
     yield TrainEnded(epoch, step, batches.order(epoch), values, metrics, lr)
 
 
+def end_epoch(learner: Learner, epoch: int) -> Change:
+    """Let the task change its model after `epoch`; what it draws comes from the stream ("change", epoch), anew after each evaluation.
+
+    This comes before the next epoch, not after the last, so that a checkpoint holds the very weights that were validated, and a run that
+    is resumed from it makes the same change.
+    """
+    n_evaluated = 0
+
+    def outputs_of(split: Split) -> Outputs:
+        nonlocal n_evaluated
+        n_evaluated += 1
+        _, outputs = _evaluate(learner, learner.batches[split].in_order(), epoch, "change", epoch, "evaluate", split)
+        learner.seeds.reseed("change", epoch, n_evaluated)
+        return outputs
+
+    learner.seeds.reseed("change", epoch)
+    change = learner.task.end_epoch(learner.model, outputs_of, learner.data, epoch)
+    if change not in get_args(Change):
+        raise UsageError(f"end_epoch of {type(learner.task).__name__} gave {change!r}; allowed: {get_args(Change)}")
+    if change == "changed":
+        learner.model.to(learner.device)
+        renew_optimizer(learner, epoch)
+    return change
+
+
+def renew_optimizer(learner: Learner, epoch: int | None) -> None:
+    """A new optimizer and schedule for the model as it was changed after `epoch`, from the stream ("init", "optimizer", epoch).
+
+    None: as it was before any change, from the stream of a new run.
+    """
+    learner.seeds.reseed("init", "optimizer", *(() if epoch is None else (epoch,)))
+    learner.optimizer = learner.task.build_optimizer(learner.model)
+    learner.schedule = learner.task.build_schedule(learner.optimizer)
+    learner.renewed_after = epoch
+
+
 def evaluate(learner: Learner, split: Split, epoch: int, step: int) -> Evaluated:
     """Loss and metrics of a split, in evaluation mode; the global generators are re-seeded before every batch."""
     batches = learner.batches[split]
+    losses, outputs = _evaluate(learner, batches, epoch, "evaluate", split, epoch)
+    return Evaluated(split, epoch, step, _metrics(learner, split, epoch, losses, batches.sizes(), outputs), outputs)
+
+
+def _evaluate(learner: Learner, batches: Batches, epoch: int, *stream: str | int) -> tuple[list[float], Outputs]:
+    """The loss of each batch and all outputs; the generators are seeded before every batch from the words of `stream`."""
     learner.model.eval()
     reseed = reseeder()
     losses, kept = [], []
-    keys = learner.seeds.keys(len(batches), "evaluate", split, epoch)
+    keys = learner.seeds.keys(len(batches), *stream)
     with torch.no_grad(), mixed_precision(learner.task, learner.device):
         for key, batch in zip(keys, batches.epoch(epoch), strict=True):
             reseed(key)
@@ -102,8 +153,15 @@ def evaluate(learner: Learner, split: Split, epoch: int, step: int) -> Evaluated
             losses.append(result.loss)
             kept.append(result.outputs)
         values = torch.stack(losses).double().tolist()
-    outputs = _join(kept)
-    return Evaluated(split, epoch, step, _metrics(learner, split, epoch, values, batches.sizes(), outputs), outputs)
+    return values, _join(kept)
+
+
+def calibrate(learner: Learner, outputs: Outputs) -> tuple[Learner, Mapping[str, Tensor]]:
+    """The learner with the constants that its task chooses on these outputs of val, and the constants alone, on the CPU."""
+    learner.seeds.reseed("calibrate")
+    chosen = learner.task.calibrate(outputs, learner.data)
+    constants = {**learner.data.constants, **{name: value.to(learner.device) for name, value in chosen.items()}}
+    return replace(learner, data=replace(learner.data, constants=constants)), chosen
 
 
 def mixed_precision(task: Task, device: torch.device) -> AbstractContextManager[Any]:

@@ -7,7 +7,7 @@ the record of what happened live elsewhere and are the same for every task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 Outputs = Mapping[str, "Tensor"]
+Change = Literal["go on", "changed", "finished"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,20 @@ class Data:
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
+@dataclass(frozen=True)
+class Unseen:
+    """Samples that a finished run is applied to, in the order of their names' bytes: what `read_unseen` returns.
+
+    samples: gives the batches that `predict` takes. names: of each sample, a POSIX path within the folder. labels: the name of the class
+    of each sample, "" where it is not known; () where none is. What else `samples` may have: `views(n)`, the (name, data set) of each of
+    n views of the same samples, for `--crops`; `picture(i)`, uint8 (H, W) or (H, W, 3), for people to look at.
+    """
+
+    samples: Dataset[Any]
+    names: Sequence[str]
+    labels: Sequence[str] = ()
+
+
 class Step(NamedTuple):
     """What one step gives: the mean loss of the batch, a scalar, and what the metrics need, each (B, ...), detached by the loop."""
 
@@ -76,6 +91,9 @@ class Task(BaseModel, ABC):
 
     draws_every_epoch: ClassVar[bool] = False
     """Whether figures are drawn after every epoch, not only after 0, 1, 2, 4, 8, ... and the last."""
+
+    animations: ClassVar[tuple[str, ...]] = ()
+    """Names of pictures of "val" that are shown one after the other, as an animated GIF, when the run has ended."""
 
     epochs: int = Field(20, ge=0, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="samples per step")
@@ -134,8 +152,24 @@ class Task(BaseModel, ABC):
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
         """Loss and outputs of one batch. Also called to evaluate, with `model.training` False and gradients off."""
 
+    def end_epoch(self, model: nn.Module, evaluate: Callable[[Split], Outputs], data: Data, epoch: int) -> Change:
+        """Between `epoch`, whole and saved, and the next: for models that grow, shrink or thaw while they learn.
+
+        "changed": parameters were added, removed, frozen or thawed; optimizer and schedule are built anew. "finished": training ends, the
+        model being as it was; `epochs` is the upper bound. What this draws comes from a stream of its own.
+        evaluate: outputs of a split in evaluation mode, without gradients, in the order of the data set.
+        A model whose parameters are not those of `build_model` any more has `structure` and `restructure` (`checkpoints.Restructurable`).
+        """
+        return "go on"
+
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Metrics of a batch or a split from its outputs, each (n, ...) on the CPU; names without the split: {"accuracy": 0.98}."""
+        return {}
+
+    def calibrate(self, outputs: Outputs, data: Data) -> Mapping[str, Tensor]:
+        """Constants chosen on the outputs of val of the best model, such as thresholds; they join `data.constants` before val and test
+        are measured and drawn for the last time, and `result.json` keeps them under `calibration`. A pure function: {} for none.
+        """
         return {}
 
     def draw_figures(
@@ -146,6 +180,19 @@ class Task(BaseModel, ABC):
         `model` is in evaluation mode, with gradients off.
         """
         yield from ()
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Samples to apply a finished run to, read as its own were: with what `data.facts` say, and nothing computed from `folder`."""
+        raise NotImplementedError
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """What the model says of a batch of unseen samples, each (B, ...); in evaluation mode, with gradients off.
+
+        `probabilities` (B, C), of `data.facts["classes"]`; `features` (B, D), where the task has better ones than the input of the last
+        linear layer; `chosen` (B, C), bool, where several classes can be predicted; others are kept under their names. The data sets are
+        not there, nor `data.constants` but for those that `calibrate` chose.
+        """
+        raise NotImplementedError
 
 
 def less_is_better(metric: str) -> bool:

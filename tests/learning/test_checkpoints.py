@@ -195,7 +195,7 @@ def test_every_dtype_is_kept(tmp_path, dtype):
 def test_a_failure_while_saving_keeps_the_file_before(tmp_path, monkeypatch):
     save_tensors(tmp_path / "w.safetensors", {"x": torch.ones(1)})
 
-    def fail(tensors, path):
+    def fail(tensors, path, metadata):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

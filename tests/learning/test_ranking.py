@@ -1,7 +1,6 @@
 """Curves and areas equal scikit-learn's, also with ties, absent classes and NaN."""
 
 import math
-import warnings
 
 import numpy
 import pytest
@@ -16,10 +15,12 @@ from diva.learning.ranking import (
     best_thresholds,
     mean_over_classes,
     precision_recall_curve,
+    precision_recall_curves,
     ranking_counts,
     roc_area,
     roc_areas,
     roc_curve,
+    roc_curves,
 )
 
 QUICK = settings(deadline=None, max_examples=60)
@@ -105,6 +106,18 @@ def test_labels_and_their_indicators_give_the_same_areas():
     )
 
 
+def test_curves_of_all_classes_are_those_of_each():
+    generator = numpy.random.default_rng(2)
+    scores, labels = generator.random((30, 3)).round(1), generator.integers(0, 3, 30)
+    for k, (rates, points) in enumerate(
+        zip(roc_curves(scores, labels), precision_recall_curves(scores, labels), strict=True)
+    ):
+        false, true, _ = roc_curve(scores[:, k], labels == k)
+        precision, recall, _ = precision_recall_curve(scores[:, k], labels == k)
+        assert [part.tolist() for part in rates] == [false.tolist(), true.tolist()]
+        assert [part.tolist() for part in points] == [recall.tolist(), precision.tolist()]
+
+
 def test_nan_ranks_last_as_one_tie():
     counts = ranking_counts([math.nan, 0.5, math.nan, -1.0], [True, True, False, False])
     assert counts.thresholds.tolist() == [0.5, -1.0, -math.inf]
@@ -129,10 +142,12 @@ def test_shapes_that_do_not_fit_are_refused(scores, truth):
 def test_no_threshold_has_a_higher_f1_than_the_best(given_):
     scores, truth = given_
     best = best_thresholds(scores[:, None], truth[:, None])[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        reached = sk.f1_score(truth, scores >= best)
-        assert reached == max(sk.f1_score(truth, scores >= threshold) for threshold in scores)
+
+    def f1(threshold):
+        predicted = scores >= threshold
+        return 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
+
+    assert f1(best) == max(f1(threshold) for threshold in scores)
 
 
 def test_the_best_threshold_lies_between_the_samples_that_it_parts():
