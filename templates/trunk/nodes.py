@@ -48,7 +48,9 @@ class MobileNet(Declaration):
     stem: int | None = Field(None, ge=1, description="channels of the first convolution")
     blocks: tuple[tuple[int, int], ...] = Field(min_length=1, description="of each block: channels, expansion")
     pointwise_padding: int = Field(
-        0, ge=0, description="zeros around the 1 x 1 convolutions; the published nets have 1, and grow by 4 pixels a block"
+        0,
+        ge=0,
+        description="zeros around the 1 x 1 convolutions; the published nets have 1, and grow by 4 pixels a block",
     )
 
 
@@ -184,7 +186,9 @@ def cost(network: nn.Module, maps: Tensor) -> Cost:
     def count(layer: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal macs
         weight: Any = layer.weight
-        macs += output.numel() * math.prod(weight.shape[1:])  # of a convolution (out, in / groups, k, k), a layer (out, in)
+        macs += output.numel() * math.prod(
+            weight.shape[1:]
+        )  # of a convolution (out, in / groups, k, k), a layer (out, in)
 
     counted = (nn.Conv2d, nn.Linear)
     hooks = [layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, counted)]
