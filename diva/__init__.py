@@ -17,15 +17,24 @@ if TYPE_CHECKING:
     from diva.data.augmentation import NOTHING, Augmentation
     from diva.data.image_set import Images
     from diva.data.images import image_statistics, open_image
-    from diva.data.layouts import read_splits
+    from diva.data.layouts import describe, read_splits
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
     from diva.data.layouts.clips import frames_of
-    from diva.data.masks import colour_codes, mask_codes, read_mask, read_mask_and_boundary
-    from diva.data.pixels import Pixels
+    from diva.data.mask_statistics import mask_statistics
+    from diva.data.masks import (
+        colour_codes,
+        hisdb_name,
+        looks_like_hisdb,
+        mask_codes,
+        read_mask,
+        read_mask_and_boundary,
+    )
+    from diva.data.pixels import Pixels, padded_width
     from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
+    from diva.learning.checkpoints import load_weights
     from diva.learning.drawings import Animation, Drawing, Embedding, Histogram, Picture, Table
     from diva.learning.image_task import ImageTask
     from diva.learning.metrics import (
@@ -36,40 +45,86 @@ if TYPE_CHECKING:
         precision_recall_f1,
         top_k_accuracy,
     )
-    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task
-    from diva.learning.zoo import build_zoo_model, own_models, zoo_models
+    from diva.learning.multi_label import (
+        exact_match,
+        hamming_loss,
+        micro_f1,
+        multi_label_counts,
+        multi_label_f1,
+        multi_label_jaccard,
+        multi_label_report,
+        sample_jaccard,
+    )
+    from diva.learning.overlap import (
+        dice_per_class,
+        iou_per_class,
+        mean_accuracy,
+        mean_dice,
+        mean_iou,
+        pixel_accuracy,
+        weighted_iou,
+    )
+    from diva.learning.ranking import (
+        RankingCounts,
+        average_precision,
+        average_precisions,
+        best_thresholds,
+        mean_over_classes,
+        precision_recall_curve,
+        precision_recall_curves,
+        ranking_counts,
+        roc_area,
+        roc_areas,
+        roc_curve,
+        roc_curves,
+    )
+    from diva.learning.retrieval import (
+        Retrieval,
+        nearest_neighbours,
+        pairwise_distances,
+        score_distances,
+        score_retrieval,
+    )
+    from diva.learning.sizes import count_macs
+    from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
+    from diva.learning.weights import start_from
+    from diva.learning.zoo import build_zoo_model, logits_and_auxiliary, own_models, zoo_models
+    from diva.report.boundary import decision_boundary
+    from diva.report.curve_figures import class_scores, precision_recall_figure, roc_figure
+    from diva.report.data_figures import point_scatter
     from diva.report.figures import confusion_matrix, curves, image_grid
+    from diva.report.neighbours import RankedRow, neighbour_sheet
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
 
 _HOMES = {
     "Field": "pydantic",
-    "ImageFolder": "diva.data.layouts.class_folders",
-    "NOTHING": "diva.data.augmentation",
     "Augmentation": "diva.data.augmentation",
+    "NOTHING": "diva.data.augmentation",
     "Images": "diva.data.image_set",
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
-    "read_image_folders": "diva.data.layouts.class_folders",
+    "describe": "diva.data.layouts",
     "read_splits": "diva.data.layouts",
+    "ImageFolder": "diva.data.layouts.class_folders",
+    "read_image_folders": "diva.data.layouts.class_folders",
     "frames_of": "diva.data.layouts.clips",
+    "mask_statistics": "diva.data.mask_statistics",
     "colour_codes": "diva.data.masks",
+    "hisdb_name": "diva.data.masks",
+    "looks_like_hisdb": "diva.data.masks",
     "mask_codes": "diva.data.masks",
     "read_mask": "diva.data.masks",
     "read_mask_and_boundary": "diva.data.masks",
     "Pixels": "diva.data.pixels",
+    "padded_width": "diva.data.pixels",
     "balanced_order": "diva.data.sampling",
     "DataError": "diva.errors",
     "DivaError": "diva.errors",
     "UsageError": "diva.errors",
     "run": "diva.experiment.api",
     "load_task": "diva.experiment.find",
-    "class_report": "diva.learning.metrics",
-    "confusion_counts": "diva.learning.metrics",
-    "label_ranks": "diva.learning.metrics",
-    "macro_f1": "diva.learning.metrics",
-    "precision_recall_f1": "diva.learning.metrics",
-    "top_k_accuracy": "diva.learning.metrics",
+    "load_weights": "diva.learning.checkpoints",
     "Animation": "diva.learning.drawings",
     "Drawing": "diva.learning.drawings",
     "Embedding": "diva.learning.drawings",
@@ -77,6 +132,45 @@ _HOMES = {
     "Picture": "diva.learning.drawings",
     "Table": "diva.learning.drawings",
     "ImageTask": "diva.learning.image_task",
+    "class_report": "diva.learning.metrics",
+    "confusion_counts": "diva.learning.metrics",
+    "label_ranks": "diva.learning.metrics",
+    "macro_f1": "diva.learning.metrics",
+    "precision_recall_f1": "diva.learning.metrics",
+    "top_k_accuracy": "diva.learning.metrics",
+    "exact_match": "diva.learning.multi_label",
+    "hamming_loss": "diva.learning.multi_label",
+    "micro_f1": "diva.learning.multi_label",
+    "multi_label_counts": "diva.learning.multi_label",
+    "multi_label_f1": "diva.learning.multi_label",
+    "multi_label_jaccard": "diva.learning.multi_label",
+    "multi_label_report": "diva.learning.multi_label",
+    "sample_jaccard": "diva.learning.multi_label",
+    "dice_per_class": "diva.learning.overlap",
+    "iou_per_class": "diva.learning.overlap",
+    "mean_accuracy": "diva.learning.overlap",
+    "mean_dice": "diva.learning.overlap",
+    "mean_iou": "diva.learning.overlap",
+    "pixel_accuracy": "diva.learning.overlap",
+    "weighted_iou": "diva.learning.overlap",
+    "RankingCounts": "diva.learning.ranking",
+    "average_precision": "diva.learning.ranking",
+    "average_precisions": "diva.learning.ranking",
+    "best_thresholds": "diva.learning.ranking",
+    "mean_over_classes": "diva.learning.ranking",
+    "precision_recall_curve": "diva.learning.ranking",
+    "precision_recall_curves": "diva.learning.ranking",
+    "ranking_counts": "diva.learning.ranking",
+    "roc_area": "diva.learning.ranking",
+    "roc_areas": "diva.learning.ranking",
+    "roc_curve": "diva.learning.ranking",
+    "roc_curves": "diva.learning.ranking",
+    "Retrieval": "diva.learning.retrieval",
+    "nearest_neighbours": "diva.learning.retrieval",
+    "pairwise_distances": "diva.learning.retrieval",
+    "score_distances": "diva.learning.retrieval",
+    "score_retrieval": "diva.learning.retrieval",
+    "count_macs": "diva.learning.sizes",
     "Change": "diva.learning.task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
@@ -84,12 +178,22 @@ _HOMES = {
     "Split": "diva.learning.task",
     "Step": "diva.learning.task",
     "Task": "diva.learning.task",
+    "Unseen": "diva.learning.task",
+    "start_from": "diva.learning.weights",
     "build_zoo_model": "diva.learning.zoo",
+    "logits_and_auxiliary": "diva.learning.zoo",
     "own_models": "diva.learning.zoo",
     "zoo_models": "diva.learning.zoo",
+    "decision_boundary": "diva.report.boundary",
+    "class_scores": "diva.report.curve_figures",
+    "precision_recall_figure": "diva.report.curve_figures",
+    "roc_figure": "diva.report.curve_figures",
+    "point_scatter": "diva.report.data_figures",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
+    "RankedRow": "diva.report.neighbours",
+    "neighbour_sheet": "diva.report.neighbours",
     "Seeds": "diva.seeding",
     "import_torchvision": "diva.torchvision_shim",
 }

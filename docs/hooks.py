@@ -79,24 +79,45 @@ def _takes(option: click.Option, context: click.Context) -> str:
 
 
 def knobs() -> str:
-    """Per template a table of the knobs that are its own and one of those that every task has."""
-    return "\n\n".join(part for name in template_names() for part in _knobs_of_template(name))
+    """Tables of the knobs of every task and of every task on images; per template its own knobs, and the defaults it changes."""
+    from diva import ImageTask, Task
+
+    parts = ["## Every task", _knob_table(Task), "## Every task on images", _knob_table(ImageTask, Task)]
+    return "\n\n".join([*parts, *(part for name in template_names() for part in _knobs_of_template(name))])
+
+
+def _knob_table(task: Any, base: Any = None) -> str:
+    """The knobs of a task that its base does not have."""
+    inherited = base.model_fields if base else {}
+    own = [knob for knob in knobs_of(task) if knob.name not in inherited]
+    rows = [_knob_row(knob, task.model_fields[knob.name]) for knob in own]
+    return _table(("flag", "takes", "default", "meaning"), rows)
 
 
 def _knobs_of_template(name: str) -> Iterator[str]:
-    from diva import Task
+    from diva import ImageTask, Task
 
     task = load_found(find_task(name))
-    common = {knob.name for knob in knobs_of(Task)}
-    headers = ("flag", "takes", "default", "meaning")
-    rows = {knob.name: _knob_row(knob, task.model_fields[knob.name]) for knob in knobs_of(task)}
+    base = ImageTask if issubclass(task, ImageTask) else Task
+    own = {field: task.model_fields[field].default for field in base.model_fields}
+    changed = {f: own[f] for f in own if own[f] != base.model_fields[f].default}
     yield f"## {name}"
     yield (task.__doc__ or "").splitlines()[0]
     yield f"Data used when `--data` is not given: `{task.default_data}`."
-    yield "### Its own knobs"
-    yield _table(headers, [row for knob, row in rows.items() if knob not in common])
-    yield "### Knobs of every task, with this template's defaults"
-    yield _table(headers, [row for knob, row in rows.items() if knob in common])
+    yield (
+        f"It has the knobs of every task{' on images' if base is ImageTask else ''}, with these defaults of its own: "
+        + (", ".join(f"`--{field.replace('_', '-')} {value}`" for field, value in changed.items()) or "none")
+    )
+    yield _knob_table(task, base)
+
+
+def templates() -> str:
+    """A row per template: its name, what it does, the data that it takes by default."""
+    tasks = {name: load_found(find_task(name)) for name in template_names()}
+    rows = [
+        (f"[`{n}`](knobs.md#{n})", (t.__doc__ or "").splitlines()[0], f"`{t.default_data}`") for n, t in tasks.items()
+    ]
+    return _table(("template", "what it does", "default data"), rows)
 
 
 def _knob_row(knob: Param, field: Any) -> tuple[str, ...]:
@@ -169,4 +190,5 @@ def _size(n_bytes: int | None) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "command-line": command_line, "knobs": knobs, "exit-codes": exit_codes, "numerics": numerics, "datasets": datasets,
+    "templates": templates,
 }  # fmt: skip

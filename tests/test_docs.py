@@ -320,7 +320,7 @@ def code_in(page: Path) -> list[str]:
     return [" ".join(code.split()) for code in (*inline, *fenced)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("templates/*/README.md"))], ids=name_of)
 def test_commands_and_options_exist(page: Path):
     flags = options()
     own = {"--noise"}  # the knob of the task that docs/reference/tasks.md writes

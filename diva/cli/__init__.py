@@ -12,6 +12,7 @@ import click
 
 from diva import __version__
 from diva.cli.analyze import analyze
+from diva.cli.apply import apply
 from diva.cli.data import data
 from diva.cli.doctor import doctor
 from diva.cli.download import download
@@ -38,7 +39,22 @@ def cli() -> None:
     """Deep-learning experiments that anyone can run again, to the last bit."""
 
 
-for command in (run, resume, reproduce, list_, show, init, download, split, analyze, verify, data, tensorboard, doctor):
+for command in (
+    run,
+    resume,
+    reproduce,
+    apply,
+    list_,
+    show,
+    init,
+    download,
+    split,
+    analyze,
+    verify,
+    data,
+    tensorboard,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from diva.data.augmentation import NOTHING, Augmentation
+from diva.data.crops import Crop, crops, enlarged
 from diva.data.pixels import Pixels
 from diva.data.sampling import balanced_order
 
@@ -80,6 +81,11 @@ class Images(Dataset[tuple["Tensor", "Tensor"]]):
         mode, size = self.pixels.mode, self.pixels.size
         return Images([self.paths[i] for i in indices], labels, mode, size, self.mean, self.std, self.augmentation,
                       balanced=self.balanced)  # fmt: skip
+
+    def views(self, n: int) -> list[tuple[str, Crop]]:
+        """`n` crops of every image, none augmented, with what each shows: for predictions that are averaged over them."""
+        mode, size = self.pixels.mode, self.pixels.size
+        return crops(Images(self.paths, self.labels, mode, enlarged(size), self.mean, self.std), size, n)
 
     def picture(self, index: int) -> numpy.ndarray:
         """The image before augmentation for people to look at: uint8 (H, W) or (H, W, 3)."""

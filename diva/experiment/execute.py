@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import DivaError, RecordError
+from diva.experiment.activations import ActivationWriter
 from diva.experiment.assemble import OVERFIT_LOSS
 from diva.experiment.writers import (
     BoardWriter,
@@ -34,7 +35,7 @@ from diva.learning.checkpoints import (
 )
 from diva.learning.digests import digest_model, digest_tensors
 from diva.learning.events import EpochEnded, Evaluated, StepEnded, TrainEnded
-from diva.learning.loop import Learner, evaluate, fit, monitored, renew_optimizer
+from diva.learning.loop import Learner, calibrate, evaluate, fit, monitored, renew_optimizer
 from diva.learning.task import is_better
 from diva.records.files import read_json, sha256_file, write_json
 from diva.records.manifest import manifest_digest
@@ -93,12 +94,15 @@ def _train(
     tracer = TraceWriter(trace, learner, steps=options.trace == "step", previous=progress.trace_head)
     shown = ConsoleWriter(console, learner)
     writers: list[Writer] = [MetricsWriter(metrics), tracer, shown]
+    board = None
     if options.tensorboard:
         purge_step = None if progress.epoch < 0 else progress.step + 1
         board = BoardWriter(run, learner, console, purge_step=purge_step, figures=not options.overfit)
         writers.append(board)
         if progress.epoch < 0:
             board.draw("train", 0, 0, {})
+    if options.activations:
+        writers.append(ActivationWriter(run, learner, options.activations, board, console))
     every = options.log_every or max(1, len(learner.batches["train"]) // 50)
     stop_on_nan = options.on_nan == "stop"
     initial = progress.initial_weights or digest_model(learner.model)
@@ -125,7 +129,7 @@ def _train(
                 if _has_stopped(learner, progress) or (options.overfit and _has_learnt(event)):
                     break
         last_weights = digest_model(learner.model)
-        tested, scores = _test_best(run, learner, progress, writers)
+        tested, scores, chosen = _test_best(run, learner, progress, writers)
         if options.overfit and last is not None and not _has_learnt(last):
             raise _not_learnt(last)
     finally:
@@ -138,6 +142,7 @@ def _train(
     result = {
         "status": "finished",
         "metrics": scores,
+        **({"calibration": chosen} if chosen else {}),
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "steps": progress.step,
@@ -155,17 +160,22 @@ def _train(
 
 def _test_best(
     run: RunFolder, learner: Learner, progress: Progress, writers: list[Writer]
-) -> tuple[Evaluated, dict[str, float]]:
-    """Test the best model, once; its metrics on val and test go to the writers and the result."""
+) -> tuple[Evaluated, dict[str, float], dict[str, Any]]:
+    """Test the best model, once; its metrics on val and test, and what its task chose on val, go to the writers and the result."""
     load_model(run.checkpoints / progress.best_weights, learner.model)
-    tested = evaluate(learner, "test", progress.best_epoch, progress.step)
     validated = evaluate(learner, "val", progress.best_epoch, progress.step)
+    learner, chosen = calibrate(learner, validated.outputs)
+    if chosen:
+        validated = evaluate(learner, "val", progress.best_epoch, progress.step)
+    tested = evaluate(learner, "test", progress.best_epoch, progress.step)
     scores = {**validated.metrics, **tested.metrics}
     for writer in writers:
+        if isinstance(writer, BoardWriter):
+            writer.follow(learner)
         writer.write(tested, None)
         if isinstance(writer, BoardWriter):
             writer.conclude(scores)
-    return tested, scores
+    return tested, scores, {name: value.tolist() for name, value in chosen.items()}
 
 
 def _refuse_loosened_pins(options: RunOptions) -> None:

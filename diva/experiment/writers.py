@@ -13,6 +13,7 @@ from diva.learning.digests import digest_losses, digest_model, digest_optimizer,
 from diva.learning.drawings import Animation, Embedding, Histogram, Picture, Table
 from diva.learning.events import EpochEnded, Evaluated, Event, ModelChanged, StepEnded, TrainEnded
 from diva.records.trace import START, entry
+from diva.report.animation import epoch_frames
 from diva.report.figures import png
 from diva.report.pictures import gif_of, png_of
 from diva.report.projector import write_embedding
@@ -39,6 +40,7 @@ class Writer(Protocol):
         """Write out what is held back."""
 
 
+SECONDS_PER_EPOCH = 0.2  # of an animation
 SHOWN_ROWS = 100
 
 
@@ -145,11 +147,17 @@ class BoardWriter:
                 task = self._learner.task
                 if event.split == "test" or task.draws_every_epoch or is_drawn(event.epoch, task.epochs):
                     self.draw(event.split, event.epoch, event.step, event.outputs)
+                if event.split == "test":
+                    self._animate(event)
             case EpochEnded():
-                if is_drawn(event.epoch, self._learner.task.epochs):
+                if self._learner.task.draws_every_epoch or is_drawn(event.epoch, self._learner.task.epochs):
                     self._histograms(event)
                 self._board.flush()
                 self._since = time.perf_counter()
+
+    def follow(self, learner: Learner) -> None:
+        """Draw with the constants of this learner from now on."""
+        self._learner = learner
 
     def draw(self, split: Split, epoch: int, step: int, outputs: Mapping[str, Any]) -> None:
         """The task's figures and texts of a split, to TensorBoard and to files. A mistake in drawing them costs a warning, no run."""
@@ -163,14 +171,14 @@ class BoardWriter:
                 for name, drawn in self._learner.task.draw_figures(
                     self._learner.model, outputs, self._learner.data, split
                 ):
-                    self._keep(name, drawn, split, epoch, step)
+                    self.keep(name, drawn, split, epoch, step)
         except OSError:
             raise
         except Exception as error:
             what = f"{type(error).__name__}: {error} ({place_of(error)})"
             self._console.warn(f"figures of {split} after epoch {epoch} were not drawn: {what}")
 
-    def _keep(self, name: str, drawn: Drawing, split: Split, epoch: int, step: int) -> None:
+    def keep(self, name: str, drawn: Drawing, split: Split, epoch: int, step: int) -> None:
         """Put a drawing into TensorBoard and, as a file that anything opens, into `figures/`."""
         board, tag = self._board, f"{split}/{name}"
         stem = f"{split}_{name}" if split in ("train", "test") else f"{split}_{name}_epoch{epoch:04}"
@@ -196,6 +204,16 @@ class BoardWriter:
                 picture = png_of(drawn.pixels) if isinstance(drawn, Picture) else png(drawn)
                 board.figure(tag, picture, step)
                 file.with_name(f"{stem}.png").write_bytes(picture)
+
+    def _animate(self, event: Evaluated) -> None:
+        """Join the pictures of all epochs, as they lie in `figures/`: those of a resumed run are those of an uninterrupted one."""
+        for name in self._learner.task.animations:
+            files = {int(f.stem.rpartition("epoch")[2]): f for f in self._run.figures.glob(f"val_{name}_epoch*.png")}
+            if files:
+                frames = epoch_frames({epoch: files[epoch].read_bytes() for epoch in sorted(files)})
+                gif = gif_of(frames, SECONDS_PER_EPOCH)
+                self._board.animation(f"val/{name}_by_epoch", gif, event.step)
+                (self._run.figures / f"val_{name}.gif").write_bytes(gif)
 
     def _histograms(self, event: EpochEnded) -> None:
         for name, parameter in self._learner.model.named_parameters():
@@ -258,7 +276,7 @@ class ConsoleWriter:
 
 def _is_shown(name: str) -> bool:
     split, _, metric = name.partition("/")
-    return metric in ("loss", "accuracy") or split == "val"
+    return "/" not in metric and (metric in ("loss", "accuracy") or split == "val")  # not the score of each class
 
 
 def step_numbers(learner: Learner, event: StepEnded, *, stop_on_nan: bool) -> dict[str, float]:

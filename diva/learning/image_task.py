@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from diva.errors import UsageError
-from diva.learning.task import Data, DataFolder, Task
+from diva.learning.task import Data, DataFolder, Task, Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import numpy
 
@@ -75,6 +76,20 @@ class ImageTask(Task, ABC):
         classes = list(splits["train"].classes) or [""]
         own = {"classes": classes, "class_counts": counts, "channels": channels, "input_size": size}
         return Data(sets["train"], sets["val"], sets["test"], facts={**facts, **own, "normalisation": [mean, std]})
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Images in class folders, with several labels, or without labels; of the size, mode and normalisation of the training images.
+
+        Batches are those of `load_images`, each label 0. Add `predict`, and the task can be applied.
+        """
+        from diva.data.image_set import Images
+        from diva.data.unseen import find_images
+
+        found = find_images(folder)
+        mode: Literal["L", "RGB"] = "L" if data.facts["channels"] == 1 else "RGB"
+        mean, std = data.facts["normalisation"]
+        images = Images(found.paths, (0,) * len(found.paths), mode, data.facts["input_size"], mean, std)
+        return Unseen(images, found.names, found.labels)
 
 
 def _read(folder: DataFolder) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -154,6 +154,14 @@ def _evaluate(learner: Learner, batches: Batches, epoch: int, *stream: str | int
             kept.append(result.outputs)
         values = torch.stack(losses).double().tolist()
     return values, _join(kept)
+
+
+def calibrate(learner: Learner, outputs: Outputs) -> tuple[Learner, Mapping[str, Tensor]]:
+    """The learner with the constants that its task chooses on these outputs of val, and the constants alone, on the CPU."""
+    learner.seeds.reseed("calibrate")
+    chosen = learner.task.calibrate(outputs, learner.data)
+    constants = {**learner.data.constants, **{name: value.to(learner.device) for name, value in chosen.items()}}
+    return replace(learner, data=replace(learner.data, constants=constants)), chosen
 
 
 def mixed_precision(task: Task, device: torch.device) -> AbstractContextManager[Any]:

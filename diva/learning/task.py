@@ -7,7 +7,7 @@ the record of what happened live elsewhere and are the same for every task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -58,6 +58,20 @@ class Data:
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
+@dataclass(frozen=True)
+class Unseen:
+    """Samples that a finished run is applied to, in the order of their names' bytes: what `read_unseen` returns.
+
+    samples: gives the batches that `predict` takes. names: of each sample, a POSIX path within the folder. labels: the name of the class
+    of each sample, "" where it is not known; () where none is. What else `samples` may have: `views(n)`, the (name, data set) of each of
+    n views of the same samples, for `--crops`; `picture(i)`, uint8 (H, W) or (H, W, 3), for people to look at.
+    """
+
+    samples: Dataset[Any]
+    names: Sequence[str]
+    labels: Sequence[str] = ()
+
+
 class Step(NamedTuple):
     """What one step gives: the mean loss of the batch, a scalar, and what the metrics need, each (B, ...), detached by the loop."""
 
@@ -77,6 +91,9 @@ class Task(BaseModel, ABC):
 
     draws_every_epoch: ClassVar[bool] = False
     """Whether figures are drawn after every epoch, not only after 0, 1, 2, 4, 8, ... and the last."""
+
+    animations: ClassVar[tuple[str, ...]] = ()
+    """Names of pictures of "val" that are shown one after the other, as an animated GIF, when the run has ended."""
 
     epochs: int = Field(20, ge=0, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="samples per step")
@@ -149,6 +166,12 @@ class Task(BaseModel, ABC):
         """Metrics of a batch or a split from its outputs, each (n, ...) on the CPU; names without the split: {"accuracy": 0.98}."""
         return {}
 
+    def calibrate(self, outputs: Outputs, data: Data) -> Mapping[str, Tensor]:
+        """Constants chosen on the outputs of val of the best model, such as thresholds; they join `data.constants` before val and test
+        are measured and drawn for the last time, and `result.json` keeps them under `calibration`. A pure function: {} for none.
+        """
+        return {}
+
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
@@ -157,6 +180,19 @@ class Task(BaseModel, ABC):
         `model` is in evaluation mode, with gradients off.
         """
         yield from ()
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Samples to apply a finished run to, read as its own were: with what `data.facts` say, and nothing computed from `folder`."""
+        raise NotImplementedError
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """What the model says of a batch of unseen samples, each (B, ...); in evaluation mode, with gradients off.
+
+        `probabilities` (B, C), of `data.facts["classes"]`; `features` (B, D), where the task has better ones than the input of the last
+        linear layer; `chosen` (B, C), bool, where several classes can be predicted; others are kept under their names. The data sets are
+        not there, nor `data.constants` but for those that `calibrate` chose.
+        """
+        raise NotImplementedError
 
 
 def less_is_better(metric: str) -> bool:

@@ -76,6 +76,7 @@ def _draw_place(
 ) -> float:
     """Draw a place and what is behind it from `row[0]` downwards; returns its height."""
     x = 0.15 + COLUMN * level
+    widest = max(len(_cut(name)) for name in classes)
     children = {child.classes: child for child in tree.places if child.parent == place.name}
     ends = []
     for group in place.groups:
@@ -87,11 +88,13 @@ def _draw_place(
             y = row[0]
             row[0] += ROW
             axes.text(x + COLUMN, y, _cut(classes[group[0]]), size=9, color=INK, va="center", weight="bold")
-            axes.text(x + COLUMN + 1.1, y, share, size=8, color=RED if recall < 0.9 else GREEN, va="center")
+            axes.text(
+                x + COLUMN + 0.15 + 0.1 * widest, y, share, size=8, color=RED if recall < 0.9 else GREEN, va="center"
+            )
             ends.append(y)
     middle = (ends[0] + ends[-1]) / 2
     for y in ends:
-        axes.plot([x + 0.62, x + 0.95, x + COLUMN - 0.4, x + COLUMN - 0.06], [middle, middle, y, y], color=GREY, lw=0.9)
+        axes.plot([x + 0.45, x + 0.9, x + COLUMN - 0.4, x + COLUMN - 0.06], [middle, middle, y, y], color=GREY, lw=0.9)
     box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": GREY}
     note = f"{place.name} (no network yet)" if place.stage == "waiting" else place.name
     axes.text(x, middle, note, size=9, color=INK, va="center", bbox=box)

@@ -155,6 +155,23 @@ def test_no_number_is_in_two_splits(written):
     )
 
 
+def test_several_digits_are_those_of_digits_and_in_the_same_split(written, digits):
+    single = {
+        split: {Image.open(path).tobytes() for path in part.paths} for split, part in read_image_folders(digits).items()
+    }
+    for split, part in splits_of(written / "several_digits").items():
+        quarters = []
+        for path, labels in list(zip(part.paths, part.labels, strict=True))[:60]:
+            pixels = numpy.asarray(Image.open(path))
+            windows = numpy.lib.stride_tricks.sliding_window_view(pixels, (8, 8)).reshape(-1, 64)
+            found = {window.tobytes() for window in windows} & single[split]
+            assert len(found) >= len(labels) >= 1
+            quarters.append(sum(pixels[r : r + 14, c : c + 14].any() for r in (0, 14) for c in (0, 14)))
+        assert set(quarters) == {1, 2, 3, 4}
+    counts = numpy.bincount([label for labels in part.labels for label in labels])
+    assert counts[0] > 1.5 * counts[9] > 0
+
+
 def test_masks_of_pages_name_every_class_and_are_what_was_drawn(written):
     counts = numpy.zeros(5, int)
     for split in splits_of(written / "pages").values():
@@ -169,16 +186,15 @@ def test_masks_of_pages_name_every_class_and_are_what_was_drawn(written):
 
 def test_words_are_tested_in_fonts_that_were_not_seen_and_on_words_that_were_not_seen(written):
     rows = {}
-    for split in ("train", "val", "test", "unseen"):
+    for split in ("train", "val", "test"):
         with (written / "words" / split / "transcriptions.csv").open(newline="") as table:
             rows[split] = list(csv.DictReader(table))
-        assert {row["image"] for row in rows[split]} == {
-            p.relative_to(written / "words" / split).as_posix() for p in (written / "words" / split).rglob("*.png")
-        }
+        assert {row["image"] for row in rows[split]} == {p.name for p in (written / "words" / split).glob("*.png")}
     fonts, words = ({split: {row[key] for row in rows[split]} for split in rows} for key in ("font", "word"))
-    assert words["train"] == words["val"] == words["test"] and len(words["train"]) == 40
-    assert not words["train"] & words["unseen"] and len(words["unseen"]) == 20
-    assert not fonts["train"] & fonts["test"] and fonts["test"] == fonts["unseen"]
+    assert [len(words[split]) for split in rows] == [320, 60, 60] and len(set.union(*words.values())) == 440
+    assert len(fonts["train"]) == 8 and fonts["val"] == fonts["train"] and not fonts["train"] & fonts["test"]
+    widths = {Image.open(path).size[0] for path in (written / "words" / "test").glob("*.png")}
+    assert min(widths) < 24 and max(widths) > 60
 
 
 def test_every_bundled_data_set_has_a_card_and_the_reverse():

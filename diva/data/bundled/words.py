@@ -13,55 +13,53 @@ from diva.data.bundled.random import Stream
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEIGHT, WIDTH = 24, 96
-N_WORDS, N_UNSEEN = 40, 20
-_FONTS: Final = {"train": rendering.FONTS[:8], "val": rendering.FONTS[:8], "test": rendering.FONTS[8:]}
-_COPIES: Final = {"train": 1, "val": 1, "test": 2}  # images of a word in one font; val takes a quarter of the fonts
+HEIGHT: Final = 24
+N_WORDS: Final = {"train": 320, "val": 60, "test": 60}
+N_FONTS: Final = {"train": 6, "val": 4, "test": 4}  # of those of the split, in turn: a word is drawn once in each
+_SEEN, _UNSEEN = rendering.FONTS[:8], rendering.FONTS[8:]
+_FONTS: Final = {"train": _SEEN, "val": _SEEN, "test": _UNSEEN}
 
 
-def vocabulary() -> tuple[list[str], list[str]]:
-    """The words that are learnt, and those that are not: no word is in both."""
+def vocabulary() -> dict[str, list[str]]:
+    """The words of each split, 3 to 8 letters long; no word is in two."""
     stream = Stream("words")
-    found: list[str] = []
-    while len(found) < N_WORDS + N_UNSEEN:
+    found: dict[str, None] = {}
+    while len(found) < sum(N_WORDS.values()):
         made = rendering.word(stream, stream.between(1, 2))
-        if made not in found and 3 <= len(made) <= 8:
-            found.append(made)
-    return sorted(found[:N_WORDS]), sorted(found[N_WORDS:])
+        if 3 <= len(made) <= 8:
+            found[made] = None
+    words = list(found)
+    parts: dict[str, list[str]] = {}
+    for split, n in N_WORDS.items():
+        parts[split], words = sorted(words[:n]), words[n:]
+    return parts
 
 
-def picture(word: str, font: str, copy: int) -> numpy.ndarray:
-    """A word, uint8 (24, 96): ink on paper, in a place and size that vary."""
-    stream = Stream(f"words {word} {font} {copy}")
-    size = stream.between(13, 16)
-    drawn = rendering.ink(word, font, size)
-    while drawn.shape[0] > HEIGHT or drawn.shape[1] > WIDTH:
-        size -= 1
-        drawn = rendering.ink(word, font, size)
-    top, left = stream.below(HEIGHT - drawn.shape[0] + 1), stream.below(min(9, WIDTH - drawn.shape[1] + 1))
-    image = rendering.paper(stream, HEIGHT, WIDTH)[:, :, 0]
+def picture(word: str, font: str) -> numpy.ndarray:
+    """A word, uint8 (24 or a little more, W): ink on paper, in a size, a place and a tone that vary."""
+    stream = Stream(f"words {word} {font}")
+    drawn = rendering.ink(word, font, stream.between(13, 17))
+    height = max(HEIGHT, drawn.shape[0] + 2)
+    left, right, top = stream.between(1, 5), stream.between(1, 5), stream.below(height - drawn.shape[0] + 1)
+    image = rendering.paper(stream, height, left + drawn.shape[1] + right)[:, :, 0]
     part = image[top : top + drawn.shape[0], left : left + drawn.shape[1]]
     part[drawn] = stream.between(10, 70)
     return image
 
 
 def write_words(folder: Path) -> None:
-    """`train|val|test/<word>/<font>_<copy>.png`, and `unseen/<word>/...` with other words in the fonts of test.
+    """`train|val|test/<word>_<font>.png`, and in each a `transcriptions.csv` that names image, word and font.
 
-    The fonts of test are in no other split; val takes other copies in the fonts of train. `transcriptions.csv` in each
-    folder names image, word and font.
+    The words of a split are in no other one. Val has the fonts of train, test has fonts of its own.
     """
-    seen, unseen = vocabulary()
-    for split, fonts in (*_FONTS.items(), ("unseen", _FONTS["test"])):
+    for split, words in vocabulary().items():
+        (folder / split).mkdir(parents=True)
+        fonts = _FONTS[split]
         lines = ["image,word,font\n"]
-        for word in unseen if split == "unseen" else seen:
-            (folder / split / word).mkdir(parents=True)
-            for i, font in enumerate(fonts):
-                if split == "val" and i % 4:
-                    continue
-                for copy in range(_COPIES.get(split, 2)):
-                    name = f"{word}/{font.removesuffix('.ttf')}_{copy}.png"
-                    pixels = picture(word, font, copy + (100 if split == "val" else 0))
-                    (folder / split / name).write_bytes(png.encode(pixels))
-                    lines.append(f"{name},{word},{font.removesuffix('.ttf')}\n")
+        for number, word in enumerate(words):
+            for turn in range(N_FONTS[split]):
+                font = fonts[(number * N_FONTS[split] + turn) % len(fonts)]
+                name = f"{word}_{font.removesuffix('.ttf')}.png"
+                (folder / split / name).write_bytes(png.encode(picture(word, font)))
+                lines.append(f"{name},{word},{font.removesuffix('.ttf')}\n")
         (folder / split / "transcriptions.csv").write_bytes("".join(lines).encode())

@@ -1,0 +1,50 @@
+"""Images that a run is applied to: all of them are found, in one order, with the labels that their folders give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diva.data.unseen import find_images
+from diva.errors import DataError
+
+
+def put(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2, 2)).save(folder / name)
+    return folder
+
+
+def test_class_folders_give_labels_in_the_order_of_names(tmp_path: Path) -> None:
+    found = find_images(put(tmp_path, "b/1.png", "a/x/2.png", "a-b/3.png", "a/1.png"))
+    assert found.names == ("a-b/3.png", "a/1.png", "a/x/2.png", "b/1.png")  # "-" comes before "/"
+    assert found.labels == ("a-b", "a", "a", "b")
+
+
+def test_an_image_outside_of_all_folders_means_that_none_is_labelled(tmp_path: Path) -> None:
+    found = find_images(put(tmp_path, "b/1.png", "1.png"))
+    assert found.names == ("1.png", "b/1.png") and found.labels == ()
+
+
+def test_the_description_says_that_folders_are_no_classes(tmp_path: Path) -> None:
+    put(tmp_path, "b/1.png", "a/1.png")
+    (tmp_path / "dataset.yaml").write_text("layout: images\n")
+    assert find_images(tmp_path).labels == ()
+
+
+def test_several_labels_are_joined(tmp_path: Path) -> None:
+    put(tmp_path / "images", "1.png", "2.png")
+    (tmp_path / "labels.csv").write_text("image,cat,dog\n2.png,1,1\n1.png,0,0\n")
+    found = find_images(tmp_path)
+    assert found.names == ("images/1.png", "images/2.png") and found.labels == ("", "cat|dog")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [((), "no layout is recognised"), (("data/1.png", "gt/1.png"), "give the folder of the")]
+)
+def test_what_holds_no_images_is_refused(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        find_images(put(tmp_path, *names))
