@@ -77,9 +77,7 @@ def test_two_runs_write_the_same_files(data, tmp_path, task):
 
 
 def test_without_figures_there_are_still_files(data, tmp_path):
-    run = diva.run(
-        "image_classification", values(data, tmp_path / "runs", activations=3, epochs=0, tensorboard=False)
-    )
+    run = diva.run("image_classification", values(data, tmp_path / "runs", activations=3, epochs=0, tensorboard=False))
     record = json.loads((run.activations / "epoch-0000.json").read_text())
     assert len(record["samples"]) == 3 and not run.figures.exists()
 
