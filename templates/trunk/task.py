@@ -136,6 +136,14 @@ class Trunk(ImageTask):
     def _volatility(self, model: Tree, place: Place) -> float:
         return model.nets.volatility_of(place.name) if self.volatility is None else self.volatility
 
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each class, for `diva apply`."""
+        from .tree import Tree
+
+        images, _ = batch  # (B, channels, H, W)
+        answers = model(images)  # (B, C): probabilities of a tree, logits of a baseline
+        return {"probabilities": answers if isinstance(model, Tree) else answers.softmax(1)}
+
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Of the tree, or the baseline: accuracy over all images, F1 averaged over classes. Of the node that learns: its right turns."""
         from diva import confusion_counts, macro_f1

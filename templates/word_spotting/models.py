@@ -11,37 +11,40 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TEMPORAL_LEVELS, SPATIAL_LEVELS = (1, 2, 3, 4, 5), (1, 2, 4)
-
 
 class PyramidPooling(nn.Module):
     """Features of any width become a vector of one length: the largest value in each bin of a pyramid.
 
-    temporal: level L cuts the width into L bins, each as high as the image (Sudholt and Fink 2017). spatial: into L x L bins (He et al.
-    2014). Bins cover the columns of the word, not the padding to its right.
+    temporal: 1, 2, 4 and 8 bins over the width, each as high as the image (Sudholt and Fink 2017). spatial: 1 x 1, 2 x 2 and 4 x 4 bins
+    (He et al. 2014). Bins cover the columns of the word, not the padding to its right.
     """
 
     def __init__(self, channels: int, *, spatial: bool) -> None:
         super().__init__()
-        self.levels: tuple[int, ...] = SPATIAL_LEVELS if spatial else TEMPORAL_LEVELS
-        self.spatial = spatial
-        self.out_features = channels * sum(level * level if spatial else level for level in self.levels)
+        self.rows, self.columns = (4, 4) if spatial else (1, 8)
+        self.out_features = channels * (1 + 4 + 16 if spatial else 1 + 2 + 4 + 8)
 
     def forward(self, features: Tensor, columns: Tensor) -> Tensor:
         """features: (B, C, H, W); columns: int64 (B,) in [1, W], those that the word fills. Returns (B, out_features)."""
-        places = torch.arange(features.shape[3], device=features.device)
-        columns, found = columns[:, None], []
-        for level in self.levels:
-            n_rows = level if self.spatial else 1
-            for row in range(n_rows):
-                top, bottom = row * features.shape[2] // n_rows, -(-(row + 1) * features.shape[2] // n_rows)
-                stripe = features[:, :, top:bottom].amax(2)  # (B, C, W)
-                for bin_ in range(level):
-                    inside = (places >= bin_ * columns // level) & (
-                        places < -(-(bin_ + 1) * columns // level)
-                    )  # (B, W)
-                    found.append(stripe.masked_fill(~inside[:, None], -math.inf).amax(2))
-        return torch.cat(found, 1)
+        height, width = features.shape[2:]
+        bins = torch.arange(self.columns, device=features.device)
+        first = bins * columns[:, None] // self.columns  # (B, bins)
+        last = -(-(bins + 1) * columns[:, None] // self.columns) - 1
+        longest = torch.arange(-(-width // self.columns) + 1, device=features.device)
+        places = torch.minimum(first[:, :, None] + longest, last[:, :, None]).flatten(1)  # a bin's last column repeated
+        grid = []
+        for row in range(self.rows):
+            top, bottom = row * height // self.rows, -(-(row + 1) * height // self.rows)
+            stripe = features[:, :, top:bottom].amax(2)  # (B, C, W)
+            picked = stripe.gather(2, places[:, None].expand(-1, stripe.shape[1], -1))
+            grid.append(picked.unflatten(2, (self.columns, -1)).amax(3))
+        level = torch.stack(grid, 2)  # (B, C, rows, columns)
+        pyramid = [level.flatten(1)]
+        while level.shape[3] > 1:
+            level = level.unflatten(3, (-1, 2)).amax(4)
+            level = level.unflatten(2, (-1, 2)).amax(3) if self.rows > 1 else level
+            pyramid.append(level.flatten(1))
+        return torch.cat(pyramid, 1)
 
 
 class PHOCNet(nn.Module):
