@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
     from diva.data.layouts.clips import frames_of
     from diva.data.masks import colour_codes, mask_codes, read_mask, read_mask_and_boundary
-    from diva.data.pixels import Pixels
+    from diva.data.pixels import Pixels, frame_pixels
     from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
@@ -99,6 +99,7 @@ _HOMES = {
     "read_mask": "diva.data.masks",
     "read_mask_and_boundary": "diva.data.masks",
     "Pixels": "diva.data.pixels",
+    "frame_pixels": "diva.data.pixels",
     "balanced_order": "diva.data.sampling",
     "DataError": "diva.errors",
     "DivaError": "diva.errors",

@@ -33,10 +33,12 @@ class Pixels:
     """Image files as arrays of one shape: `read(indices)` is uint8 (B, height, width, channels), 1 channel for "L", 3 for "RGB".
 
     An image of another size is resized by Pillow's bilinear filter. DataError names a file that cannot be decoded.
+    frames: which image of its file each one is, where files hold several; by default the first.
     """
 
-    def __init__(self, paths: Sequence[Path], mode: Mode, size: Sequence[int]) -> None:
+    def __init__(self, paths: Sequence[Path], mode: Mode, size: Sequence[int], frames: Sequence[int] = ()) -> None:
         self.paths, self.mode, self.size = tuple(paths), mode, (size[0], size[1])
+        self.frames = tuple(frames)
         self._kept: _Kept | None = None
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -66,6 +68,8 @@ class Pixels:
         path, (height, width) = self.paths[index], self.size
         try:
             with opened(path) as source:
+                if self.frames:
+                    source.seek(self.frames[index])
                 image = decoded(source, self.mode)
                 if image.size != (width, height):
                     image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -153,6 +157,32 @@ def _order_memory() -> None:
     for _ in range(2):
         with lock:
             pass
+
+
+def frame_pixels(clips: Sequence[Sequence[Path]], mode: Mode, size: Sequence[int]) -> tuple[Pixels, tuple[range, ...]]:
+    """The frames of all clips, and for each clip the numbers of its frames among them. clips: the files of each, as `Clips.frames`.
+
+    DataError names a file that cannot be opened.
+    """
+    paths: list[Path] = []
+    frames: list[int] = []
+    numbers: list[range] = []
+    for files in clips:
+        first = len(paths)
+        for path in files:
+            n = _n_frames(path) if len(files) == 1 else 1
+            paths += [path] * n
+            frames += range(n)
+        numbers.append(range(first, len(paths)))
+    return Pixels(paths, mode, size, frames), tuple(numbers)
+
+
+def _n_frames(path: Path) -> int:
+    try:
+        with opened(path) as source:
+            return int(getattr(source, "n_frames", 1))
+    except Exception as error:  # Pillow's decoders raise a dozen kinds
+        raise unreadable(path, error) from None
 
 
 def keep_in_memory(data_sets: Iterable[Any], cache: Cache) -> str:

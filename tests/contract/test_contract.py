@@ -35,6 +35,15 @@ CASES = [*template_names(), USERS_OWN]
 SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
     "points_2d": {"epochs": 2, "dropout": 0.2},
+    "text_classification": {
+        "epochs": 2,
+        "batch_size": 8,
+        "model": "cnn",
+        "width": 16,
+        "dropout": 0.5,
+        "word_dropout": 0.3,
+    },
+    "video_classification": {"epochs": 2, "batch_size": 4, "frames": 4, "image_size": 16, "stride": 2},
     USERS_OWN: {"epochs": 2},
 }
 PROMISES = 6
