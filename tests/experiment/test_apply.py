@@ -282,6 +282,35 @@ def test_the_recorded_diva_applies_its_run(applying: Applying, monkeypatch: pyte
     assert started[0][-3:] == [str(tree), "apply", "RUN"]
 
 
+def several(folder: Path, shades: Path) -> Path:
+    """The images of class folders with two labels each: their class, and whether their number is even."""
+    for split in ("train", "val", "test"):
+        lines = ["image,bright,even"]
+        (folder / split / "images").mkdir(parents=True)
+        for path in sorted((shades / split).rglob("*.png")):
+            name = f"{path.parent.name}-{path.name}"
+            shutil.copy(path, folder / split / "images" / name)
+            lines.append(f"{name},{int(path.parent.name == 'bright')},{1 - int(path.stem) % 2}")
+        (folder / split / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(("task", "score", "scored", "knobs"), [
+    ("multi_label", "exact_match", "test/tuned_exact_match", {"epochs": 2}),
+    ("trunk", "accuracy", "test/accuracy", {"epochs": 4, "stage_epochs": 1}),
+    ("similarity", "precision_at_1", "test/precision_at_1", {"epochs": 1, "batch_size": 8, "images_per_class": 4}),
+])  # fmt: skip
+def test_thresholds_trees_and_vectors_are_applied_as_they_were_tested(
+    applying: Applying, data: Path, tmp_path: Path, task: str, score: str, scored: str, knobs: dict[str, Any]
+) -> None:
+    folder = several(tmp_path / "several", data) if task == "multi_label" else data
+    values = {"data": folder, "output": tmp_path / "runs", "seed": 3, "tensorboard": False}
+    applying.run = diva.run(task, {**values, **knobs})
+    result = applying.run.result()
+    assert result is not None
+    assert record(applying(folder, neighbours=int(task == "similarity")))["metrics"][score] == result["metrics"][scored]
+
+
 SILENT = """
 import torch
 from torch.utils.data import TensorDataset
