@@ -51,6 +51,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "window": 128,
         "pages_drawn": 1,
     },
+    "text_classification": {
+        "epochs": 2,
+        "batch_size": 8,
+        "model": "cnn",
+        "width": 16,
+        "dropout": 0.5,
+        "word_dropout": 0.3,
+    },
+    "video_classification": {"epochs": 2, "batch_size": 4, "frames": 4, "image_size": 16, "stride": 2},
     USERS_OWN: {"epochs": 2},
 }
 PROMISES = 6
