@@ -121,7 +121,7 @@ def _distorted(image: numpy.ndarray, strength: float) -> numpy.ndarray:
     height, width = image.shape
     paper = int(numpy.sort(image, axis=None)[image.size // 2])
     stretch, middle = 1 + stretch / 2, height / 2
-    shift = middle - stretch * middle + place * height / 4
+    shift = middle - stretch * middle + place * height / 8
     matrix = (1.0, slant, -slant * middle, 0.0, stretch, shift)
     moved = Image.fromarray(image).transform(
         (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=paper
