@@ -113,7 +113,7 @@ def _distorted(image: numpy.ndarray, strength: float) -> numpy.ndarray:
     """The image, uint8 (H, W), slanted, stretched and moved up or down at random, its contrast changed.
 
     Drawn from torch's global generator, evenly: slant up to `strength` columns per row, height by up to a share of `strength` / 2, place
-    by as much of the height, contrast down by up to `strength`.
+    by up to `strength` / 8 of it, contrast down by up to `strength`.
     """
     from PIL import Image
 
