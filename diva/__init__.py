@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         read_mask,
         read_mask_and_boundary,
     )
-    from diva.data.pixels import Pixels, padded_width
+    from diva.data.pixels import Pixels, frame_pixels, padded_width
     from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
@@ -71,10 +71,12 @@ if TYPE_CHECKING:
         best_thresholds,
         mean_over_classes,
         precision_recall_curve,
+        precision_recall_curves,
         ranking_counts,
         roc_area,
         roc_areas,
         roc_curve,
+        roc_curves,
     )
     from diva.learning.retrieval import (
         Retrieval,
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
     from diva.learning.weights import start_from
     from diva.learning.zoo import build_zoo_model, logits_and_auxiliary, own_models, zoo_models
     from diva.report.boundary import decision_boundary
+    from diva.report.curve_figures import class_scores, precision_recall_figure, roc_figure
     from diva.report.data_figures import point_scatter
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.report.neighbours import RankedRow, neighbour_sheet
@@ -114,6 +117,7 @@ _HOMES = {
     "read_mask": "diva.data.masks",
     "read_mask_and_boundary": "diva.data.masks",
     "Pixels": "diva.data.pixels",
+    "frame_pixels": "diva.data.pixels",
     "padded_width": "diva.data.pixels",
     "balanced_order": "diva.data.sampling",
     "DataError": "diva.errors",
@@ -156,10 +160,12 @@ _HOMES = {
     "best_thresholds": "diva.learning.ranking",
     "mean_over_classes": "diva.learning.ranking",
     "precision_recall_curve": "diva.learning.ranking",
+    "precision_recall_curves": "diva.learning.ranking",
     "ranking_counts": "diva.learning.ranking",
     "roc_area": "diva.learning.ranking",
     "roc_areas": "diva.learning.ranking",
     "roc_curve": "diva.learning.ranking",
+    "roc_curves": "diva.learning.ranking",
     "Retrieval": "diva.learning.retrieval",
     "nearest_neighbours": "diva.learning.retrieval",
     "pairwise_distances": "diva.learning.retrieval",
@@ -180,6 +186,9 @@ _HOMES = {
     "own_models": "diva.learning.zoo",
     "zoo_models": "diva.learning.zoo",
     "decision_boundary": "diva.report.boundary",
+    "class_scores": "diva.report.curve_figures",
+    "precision_recall_figure": "diva.report.curve_figures",
+    "roc_figure": "diva.report.curve_figures",
     "point_scatter": "diva.report.data_figures",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",

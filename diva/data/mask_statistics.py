@@ -39,7 +39,7 @@ def mask_statistics(splits: Mapping[str, ImagePairs], kind: Kind | None, digest:
         codes: dict[int, int] = {}
         boundary, sizes = 0, []
         with ThreadPoolExecutor(_N_THREADS) as pool:
-            found = pool.map(lambda pair: _count(*pair, kind), zip(pairs.images, pairs.masks, strict=True))
+            found = pool.map(_count, pairs.images, pairs.masks, [kind] * len(pairs))
             for counts, at_boundary, size in found:
                 for code, n in counts.items():
                     codes[code] = codes.get(code, 0) + n

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -44,16 +45,17 @@ class Applied:
     nearest: tuple[numpy.ndarray, numpy.ndarray] | None
     skipped: Mapping[str, str]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """What the samples are called in tables: one line each."""
         return [printable(name) for name in self.unseen.names]
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """The label of each sample, "" where there is none."""
         return [printable(label) for label in self.unseen.labels] or [""] * len(self.unseen.names)
 
+    @cached_property
     def predicted(self) -> list[str] | None:
         """The name of the most probable class of each sample, of equally probable ones the first; of `chosen` ones all, joined by "|"."""
         if "chosen" in self.outputs:
@@ -103,7 +105,7 @@ def measure(applied: Applied) -> tuple[dict[str, float], str]:
     """Metrics over all labelled samples, and a line that tells them, "" where nothing can be measured."""
     metrics: dict[str, float] = {}
     told = ""
-    labels, predicted = applied.labels, applied.predicted()
+    labels, predicted = applied.labels, applied.predicted
     if "chosen" in applied.outputs and applied.unseen.labels and predicted is not None:
         n_right = sum(one == other for one, other in zip(labels, predicted, strict=True))
         metrics["exact_match"] = n_right / len(labels)
@@ -153,7 +155,7 @@ def _write_tables(applied: Applied, place: Path) -> list[Path]:
     if outputs:
         headers, columns = _columns(applied, outputs)
         written.append(_write_csv(place / "predictions.csv", ["file", "label", *headers], rows, columns))
-        predicted = applied.predicted()
+        predicted = applied.predicted
         own = {"classes": _texts(applied.classes), "predicted": _texts(predicted)} if predicted is not None else {}
         written.append(_write_npz(place / "predictions.npz", {**told, **own, **outputs}))
     if features is not None:
@@ -170,7 +172,7 @@ def _columns(applied: Applied, outputs: Mapping[str, numpy.ndarray]) -> tuple[li
     """Headers and blocks of columns of the table of predictions: the class, numbers of each sample, the probability of each class."""
     headers: list[str] = []
     blocks: list[Any] = []
-    predicted = applied.predicted()
+    predicted = applied.predicted
     if predicted is not None:
         headers.append("predicted")
         blocks.append([[printable(name)] for name in predicted])
@@ -237,7 +239,7 @@ def _draw(applied: Applied, embed: Sequence[str], seeds: Seeds, console: Console
             board.figure("confusion_matrix", picture, 0)
             write_atomic(figures / "confusion_matrix.png", picture)
         if "features" in applied.outputs:
-            for name, figure in _planes(applied, embed, seeds, console):
+            for name, figure in (*_planes(applied, embed, seeds, console), *_neighbour_sheet(applied)):
                 picture = png(figure)
                 board.figure(name, picture, 0)
                 write_atomic(figures / f"{name}.png", picture)
@@ -271,11 +273,31 @@ def _planes(applied: Applied, embed: Sequence[str], seeds: Seeds, console: Conso
         )
 
 
+def _neighbour_sheet(applied: Applied) -> Iterator[tuple[str, Figure]]:
+    """Some labelled images, spread over all, each beside its nearest neighbours."""
+    from diva.report.neighbours import MOST_NEIGHBOURS, MOST_ROWS, RankedRow, neighbour_sheet
+
+    picture = getattr(applied.unseen.samples, "picture", None)
+    if applied.nearest is None or picture is None or not applied.unseen.labels:
+        return
+    labels, (indices, distances) = applied.labels, applied.nearest
+    rows = []
+    for i in range(0, len(labels), -(-len(labels) // MOST_ROWS)):
+        near = indices[i, :MOST_NEIGHBOURS].tolist()
+        captions = [f"{labels[j]} {far:.3f}" for j, far in zip(near, distances[i], strict=False)]
+        rows.append(
+            RankedRow(
+                picture(i), labels[i], [picture(j) for j in near], captions, [labels[j] == labels[i] for j in near]
+            )
+        )
+    yield "neighbours", neighbour_sheet(rows, "Nearest neighbours by cosine distance")
+
+
 def _colours(applied: Applied) -> tuple[list[str], str]:
     """What samples are coloured by: their labels, else what was predicted, else nothing."""
     if applied.unseen.labels:
         return applied.labels, "labels"
-    predicted = applied.predicted()
+    predicted = applied.predicted
     return (predicted, "predictions") if predicted is not None else (applied.labels, "all the same")
 
 

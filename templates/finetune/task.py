@@ -97,6 +97,11 @@ class Finetune(ImageTask):
         outputs = {"labels": labels, "predictions": logits.argmax(1)}
         return Step(cross_entropy(logits, labels), outputs if model.training else {**outputs, "logits": logits})
 
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each class, for `diva apply`."""
+        images, _ = batch  # (B, channels, H, W)
+        return {"probabilities": model(images).softmax(1)}  # (B, C)
+
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Accuracy, and F1 averaged over the classes."""
         from diva import confusion_counts, macro_f1

@@ -64,7 +64,7 @@ def find_kind(root: Path, masks: Sequence[Path], asked: str) -> Kind | None:
 def build_coding(root: Path, kind: Kind | None, found: Mapping[str, Sequence[Any]], ignored: Sequence[int]) -> Coding:
     """The classes: those that `dataset.yaml` names, else one for each code that occurs in a mask of any split.
 
-    root: the folder of the data set. found: of each split, [code, pixels] for each code in its masks. DataError: names and codes that do not
+    root: the folder of the data set. found: of each split, [code, pixels] for each code in its masks. DataError: names and codes do not
     go together.
     """
     codes = sorted({int(code) for pairs in found.values() for code, _ in pairs} - set(ignored))

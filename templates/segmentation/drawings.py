@@ -53,7 +53,7 @@ def draw_crops(model: nn.Module, data: Data) -> Iterator[tuple[str, Drawing]]:
 
 
 def draw_pages(model: nn.Module, data: Data, n: int, size: int, overlap: float) -> Iterator[tuple[str, Drawing]]:
-    """The first `n` pages of test: a figure of each; and in full size its mask as the network has it, coded as the truth, and its errors."""
+    """The first `n` pages of test: a figure of each; and in full size its mask, coded as the truth, classes over it, and errors."""
     pages: Any = data.test
     background, colours, names = _classes(data)
     legends = [class_legend(names, background, colours), ERRORS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -34,6 +35,30 @@ def segmentation_loss(
     for name in names[1:]:
         total = total + losses[name]()
     return total
+
+
+def class_weights(counts: Sequence[int], power: float) -> list[float]:
+    """The weight of each class: its frequency to the power -`power`, 0 for one without pixels; the mean over pixels is 1.
+
+    Square roots alone are the same on every machine, so the power is taken in steps of 1/16.
+    """
+    total = sum(counts)
+    raw = [_power(total / n, power) if n else 0.0 for n in counts]
+    mean = math.fsum(weight * n for weight, n in zip(raw, counts, strict=True)) / max(1, total)
+    return [weight / mean if mean else 1.0 for weight in raw]
+
+
+def _power(value: float, power: float) -> float:
+    """`value` to the power `power` in [0, 1], rounded to sixteenths, by square roots and products."""
+    result, root = 1.0, value
+    sixteenths = round(power * 16)
+    if sixteenths == 16:
+        return value
+    for bit in (8, 4, 2, 1):
+        root = math.sqrt(root)
+        if sixteenths & bit:
+            result *= root
+    return result
 
 
 def learnt(labels: Tensor, boundary: Tensor, background: int) -> Tensor:

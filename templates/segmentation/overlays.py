@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
 
 from .coding import IGNORED
 
@@ -31,7 +32,6 @@ ERRORS: Legend = [
     ("background taken for foreground", INVENTED),
     ("foreground taken for background", MISSED),
 ]
-LONGEST = 640  # pixels of a page in a figure; larger ones are thinned out
 MOST_NAMED = 24
 PANEL, GAP, DPI = 300, 12, 120
 
@@ -87,8 +87,8 @@ def panels(
     rows: Sequence[Sequence[numpy.ndarray]], headings: Sequence[str], legends: Sequence[Legend], title: str
 ) -> Figure:
     """Pictures, uint8 (H, W, 3), in rows and columns under their headings, with the meaning of colours below."""
-    shown = [[_thinned(picture) for picture in row] for row in rows]
-    heights = [max(round(PANEL * p.shape[0] / p.shape[1]) for p in row) for row in shown]
+    shown = [[_fitted(picture) for picture in row] for row in rows]
+    heights = [max(len(picture) for picture in row) for row in shown]
     lines = [-(-len(legend) // 3) for legend in legends]
     below = sum(20 * n + 14 for n in lines) + 8
     width, height = len(headings) * (PANEL + GAP) + GAP, 62 + sum(heights) + GAP * len(heights) + below
@@ -99,16 +99,12 @@ def panels(
     top = height - 62
     for row, row_height in zip(shown, heights, strict=True):
         for column, picture in enumerate(row):
-            tall = PANEL * picture.shape[0] / picture.shape[1]
-            left = GAP + column * (PANEL + GAP)
-            axes = figure.add_axes((left / width, (top - tall) / height, PANEL / width, tall / height))
-            axes.imshow(picture, interpolation="nearest", aspect="auto")
-            axes.set_axis_off()
+            figure.figimage(picture, GAP + column * (PANEL + GAP), top - len(picture), origin="upper")
         top -= row_height + GAP
     for legend, n in zip(legends, lines, strict=True):
         handles = [Patch(facecolor=_share(colour), edgecolor="#888888") for _, colour in legend]
         drawn = figure.legend(
-            handles, [name for name, _ in legend], loc="upper left", bbox_to_anchor=(0, top / height), ncols=3,
+            handles, [name for name, _ in legend], loc="upper left", bbox_to_anchor=(GAP / width, top / height), ncols=3,
             frameon=False, fontsize=8.5, borderaxespad=0,
         )  # fmt: skip
         for text in drawn.get_texts():
@@ -126,8 +122,10 @@ def _share(colour: Colour) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _thinned(picture: numpy.ndarray) -> Any:
-    """Every k-th pixel of every k-th row, so that no side is longer than `LONGEST`; RGB."""
-    step = -(-max(picture.shape[:2]) // LONGEST)
-    thin = picture[::step, ::step]
-    return numpy.broadcast_to(thin, (*thin.shape[:2], 3))
+def _fitted(picture: numpy.ndarray) -> numpy.ndarray:
+    """RGB, `PANEL` pixels wide: small pictures pixel for pixel, large ones by the mean of what becomes a pixel."""
+    height, width = picture.shape[:2]
+    whole = numpy.ascontiguousarray(numpy.broadcast_to(picture, (height, width, 3)))
+    size = (PANEL, max(1, round(PANEL * height / width)))
+    way = Image.Resampling.BOX if width > PANEL else Image.Resampling.NEAREST
+    return numpy.asarray(Image.fromarray(whole).resize(size, way))

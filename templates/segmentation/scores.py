@@ -69,7 +69,7 @@ def class_ious(ious: Sequence[float], names: Sequence[str]) -> dict[str, float]:
 
 
 def pixel_report(table: numpy.ndarray, names: Sequence[str]) -> str:
-    """A Markdown table of IoU, F1, precision and recall per class and their means, from counts (C, C); "-" where nothing was to be found."""
+    """A Markdown table of IoU, F1, precision and recall per class and their means, from counts (C, C); "-" where undefined."""
     precision, recall, _ = precision_recall_f1(table)
     true, said = table.sum(1), table.sum(0)
     columns = (

@@ -18,8 +18,8 @@ class Segmentation(Task):
 
     default_data: ClassVar[str | None] = "digits_on_photos"
 
-    epochs: int = Field(20, ge=0, description="passes over the training pages")
-    batch_size: int = Field(16, ge=1, description="crops per step, in training and validation")
+    epochs: int = Field(15, ge=0, description="passes over the training pages")
+    batch_size: int = Field(2, ge=1, description="crops per step, in training and validation")
     lr: float = Field(3e-3, gt=0, description="step size")
     schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
         "cosine", description="how lr changes from epoch to epoch, as in torch.optim.lr_scheduler"
@@ -34,20 +34,23 @@ class Segmentation(Task):
         "deeplabv3_resnet50, deeplabv3_resnet101",
     )
     width: float = Field(
-        0.25, gt=0, description="channels of the network, as a share of the published one's; deeplabv3 has its own"
+        0.125, gt=0, description="channels of the network, as a share of the published one's; deeplabv3 has its own"
     )
     loss: tuple[Literal["cross_entropy", "dice", "focal"], ...] = Field(
         ("cross_entropy",), min_length=1, description="the loss, or several to be added up: cross_entropy,dice"
     )
     focal_gamma: float = Field(2.0, ge=0, description="how much less the focal loss counts what is certain")
-    class_weights: bool = Field(
-        False, description="weigh the training loss by the inverse frequency of each class; dice stays as it is"
+    class_weights: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="weigh the training loss by the inverse frequency of each class to this power, 0 not; dice stays",
     )
 
     crop_size: int = Field(
         64, ge=32, multiple_of=32, description="side of the squares that the network learns from, a multiple of 32"
     )
-    crops_per_page: int = Field(8, ge=1, description="random crops of each page in an epoch")
+    crops_per_page: int = Field(4, ge=1, description="random crops of each page in an epoch")
     val_crops: int | None = Field(32, ge=1, description="crops of each page to validate on, from a fixed grid; at most")
     window: int | None = Field(
         None, ge=32, multiple_of=32, description="side of the window that slides over test pages; default: crop_size"
@@ -68,6 +71,7 @@ class Segmentation(Task):
         from diva import image_statistics, mask_statistics, read_splits
 
         from .coding import build_coding, find_kind
+        from .losses import class_weights
         from .models import RGB_ONLY
         from .pages import GridCrops, Page, RandomCrops, Reader, Shelf, WholePages, image_folders
 
@@ -86,8 +90,6 @@ class Segmentation(Task):
             for name, part in pairs.items()
         }
         counts = {name: coding.count(found) for name, found in masks["codes"].items()}
-        n = torch.tensor(counts["train"], dtype=torch.float64)
-        weights = torch.where(n > 0, n.sum() / (int((n > 0).sum()) * n), 0.0).float()  # (C,), mean 1 over pixels
         facts = {"classes": list(coding.names), "codes": list(coding.codes), "background": coding.background,
                  "mask_kind": coding.kind or "auto", "channels": channels, "input_size": [self.crop_size] * 2,
                  "mean": mean, "std": std, "mode": mode, "class_counts": counts, "decoder": images["decoder"],
@@ -97,7 +99,7 @@ class Segmentation(Task):
             GridCrops(Shelf(pages["val"], 1), masks["sizes"]["val"], self.crop_size, self.val_crops),
             WholePages(pages["test"]),
             facts,
-            {"class_weights": weights},
+            {"class_weights": torch.tensor(class_weights(counts["train"], self.class_weights))},
         )
 
     def build_model(self, data: Data) -> nn.Module:
@@ -110,14 +112,12 @@ class Segmentation(Task):
 
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
         """The loss of crops, or the mean loss of whole pages, and how often each class was taken for each."""
-        import torch
-
         from .pages import Page
         from .scores import count_confusions
-        from .windows import segment
+        from .windows import evaluate_pages
 
         n_classes = len(data.facts["classes"])
-        weight = data.constants["class_weights"] if self.class_weights and model.training else None
+        weight = data.constants["class_weights"] if model.training else None
 
         def loss_of(logits: Tensor, labels: Tensor, boundary: Tensor) -> Tensor:
             from .losses import learnt, segmentation_loss
@@ -126,12 +126,10 @@ class Segmentation(Task):
             return segmentation_loss(self.loss, logits, truth, weight, self.focal_gamma)
 
         if isinstance(batch[0], Page):
-            done = [segment(model, page, self.window or self.crop_size, self.overlap, loss_of) for page in batch]
-            counts = [
-                count_confusions(*(torch.from_numpy(part[None]) for part in page[:3]), n_classes) for page in done
-            ]
-            losses = torch.tensor([page.loss for page in done], dtype=torch.float64)
-            return Step(losses.mean(), {"confusions": torch.cat(counts)})
+            loss, confusions = evaluate_pages(
+                model, batch, self.window or self.crop_size, self.overlap, loss_of, n_classes
+            )
+            return Step(loss, {"confusions": confusions})
         images, labels, boundary = batch  # (B, channels, S, S), (B, S, S), (B, S, S)
         logits = model(images)  # (B, C, S, S)
         confusions = count_confusions(labels, logits.argmax(1), boundary, n_classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
@@ -11,6 +11,7 @@ import torch
 
 from .coding import IGNORED
 from .pages import Page, starts
+from .scores import count_confusions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +23,7 @@ Loss = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
 class Segmented(NamedTuple):
-    """A page after the network: the truth and the class numbers found, uint8 (H, W), boundary bool (H, W), and the mean loss of its windows."""
+    """A page after the network: truth and class numbers found, uint8 (H, W), boundary bool (H, W), mean loss of its windows."""
 
     truth: numpy.ndarray
     predicted: numpy.ndarray
@@ -76,6 +77,19 @@ def segment(model: nn.Module, page: Page, size: int, overlap: float, loss_of: Lo
     loss = math.fsum(value * n for value, n in losses) / n_labelled if n_labelled else 0.0
     page_only = (slice(0, height), slice(0, width))
     return Segmented(truth[page_only], predicted[page_only], boundary[page_only], loss)
+
+
+def evaluate_pages(
+    model: nn.Module, pages: Sequence[Page], size: int, overlap: float, loss_of: Loss, n_classes: int
+) -> tuple[Tensor, Tensor]:
+    """The mean loss of pages, a scalar, and their confusions, int64 (B, 2, C, C); one page after the other is in memory."""
+    losses, counts = [], []
+    for page in pages:
+        found = segment(model, page, size, overlap, loss_of)
+        truth, predicted, boundary = (torch.from_numpy(numpy.ascontiguousarray(part))[None] for part in found[:3])
+        counts.append(count_confusions(truth, predicted, boundary, n_classes))
+        losses.append(found.loss)
+    return torch.tensor(math.fsum(losses) / len(losses), dtype=torch.float64), torch.cat(counts)
 
 
 def _enlarged(page: Page, pixels: numpy.ndarray, height: int, width: int) -> numpy.ndarray:

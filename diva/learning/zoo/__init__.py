@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from diva.errors import UsageError, nearest
 from diva.learning.zoo.babyresnet import BABYRESNETS
 from diva.learning.zoo.small import SmallCNN
+from diva.learning.zoo.usual import SMALL, stated_sizes, usual_sizes
 from diva.torchvision_shim import import_torchvision
 
 if TYPE_CHECKING:
@@ -75,3 +76,16 @@ def logits_and_auxiliary(output: Any) -> tuple[Tensor, list[tuple[float, Tensor]
         for name in output._fields
         if name != "logits" and getattr(output, name) is not None
     ]
+
+
+def zoo_sizes(name: str) -> dict[str, Any]:
+    """Parameters, GMACs (billions of MACs), and the input and number of classes for which they hold.
+
+    3 x 32 x 32 and 10 for diva's own models, those of ImageNet for torchvision's, without auxiliary outputs.
+    """
+    if name in OWN:
+        return usual_sizes(lambda n_classes, shape: build_zoo_model(name, n_classes, shape[0], shape[1:]), SMALL, 10)
+    if name in AUXILIARY:  # torchvision counts them with their auxiliary classifiers
+        side = 299 if name == "inception_v3" else 224
+        return usual_sizes(lambda n_classes, shape: build_zoo_model(name, n_classes), (3, side, side), 1000)
+    return stated_sizes(name)
