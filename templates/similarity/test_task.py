@@ -79,7 +79,7 @@ def test_an_epoch_reads_every_image_in_runs_of_a_class(shades: Path) -> None:
     _, data = load(shades, images_per_class=4)
     train: Any = data.train
     n, labels = len(train), train.labels
-    first, second = (train.epoch_order(diva.Seeds(3), epoch) for epoch in (1, 2))
+    first, second = (train.epoch_order(diva.Seeds(3), number) for number in (1, 2))
     assert set(first % n) == set(range(n)) and len(first) == len(second) == 4 * 8  # 6 images a class are two runs of 4
     for run in first.reshape(-1, 4):
         assert len({labels[i % n] for i in run}) == 1 and len(set(run)) == 4
