@@ -1,5 +1,7 @@
 """Facts about masks: every pixel is counted, sizes must be those of the images, and what was counted once is not counted again."""
 
+from typing import Any
+
 import numpy
 import pytest
 from PIL import Image
@@ -24,7 +26,8 @@ def pages(tmp_path):
 
 
 def taken(folder, digest="sha256:0"):
-    return mask_statistics(read_splits(folder), None, digest, folder.parent / "cache" / "masks.json")
+    splits: dict[str, Any] = dict(read_splits(folder))
+    return mask_statistics(splits, None, digest, folder.parent / "cache" / "masks.json")
 
 
 def test_every_pixel_of_every_mask_is_counted_and_every_page_measured(pages):
@@ -39,7 +42,8 @@ def test_boundaries_of_divahisdb_are_counted(pages):
         mask = numpy.zeros((height, width, 3), numpy.uint8)
         mask[:, :, 2], mask[0, 0, 0] = 8, 0x80
         Image.fromarray(mask).save(pages / "val" / "gt" / f"{i}.png")
-    found = mask_statistics({"val": read_splits(pages)["val"]}, "divahisdb", "sha256:0", pages.parent / "masks.json")
+    val: Any = read_splits(pages)["val"]
+    found = mask_statistics({"val": val}, "divahisdb", "sha256:0", pages.parent / "masks.json")
     assert found["boundary"] == {"val": 2} and found["codes"] == {"val": [[8, 10]]}
 
 
