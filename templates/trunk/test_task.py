@@ -296,7 +296,7 @@ def test_a_tree_that_is_none_is_said_aloud(
 
 @pytest.mark.parametrize("baseline", ["root", "small_cnn"])
 def test_a_baseline_is_one_network(shades: Path, baseline: str) -> None:
-    task = diva.load_task(HERE).model_validate({"baseline": baseline})
+    task: Any = diva.load_task(HERE).model_validate({"baseline": baseline})
     folder = diva.DataFolder("shades", shades, "sha256:0", shades.parent / "shades.statistics.json")
     data = task.load_data(folder)
     model = task.build_model(data).eval()

@@ -50,6 +50,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "window": 128,
         "pages_drawn": 1,
     },
+    "trunk": {"epochs": 2, "stage_epochs": 1, "batch_size": 32, "volatility": 0.5, "flip": True, "crop_padding": 1},
     USERS_OWN: {"epochs": 2},
 }
 PROMISES = 6
