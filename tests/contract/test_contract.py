@@ -51,6 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "window": 128,
         "pages_drawn": 1,
     },
+    "trunk": {"epochs": 2, "stage_epochs": 1, "batch_size": 32, "volatility": 0.5, "flip": True, "crop_padding": 1},
     "text_classification": {
         "epochs": 2,
         "batch_size": 8,
