@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         read_mask,
         read_mask_and_boundary,
     )
-    from diva.data.pixels import Pixels, padded_width
+    from diva.data.pixels import Pixels, frame_pixels, padded_width
     from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
@@ -117,6 +117,7 @@ _HOMES = {
     "read_mask": "diva.data.masks",
     "read_mask_and_boundary": "diva.data.masks",
     "Pixels": "diva.data.pixels",
+    "frame_pixels": "diva.data.pixels",
     "padded_width": "diva.data.pixels",
     "balanced_order": "diva.data.sampling",
     "DataError": "diva.errors",

@@ -36,10 +36,14 @@ class Pixels:
 
     An image of another size is resized by Pillow's bilinear filter. `pad` keeps its proportions: it is brought to the height, as wide as
     `padded_width` says, and what is left over to the right is filled with its median. DataError names a file that cannot be decoded.
+    frames: which image of its file each one is, where files hold several; by default the first.
     """
 
-    def __init__(self, paths: Sequence[Path], mode: Mode, size: Sequence[int], *, pad: bool = False) -> None:
+    def __init__(
+        self, paths: Sequence[Path], mode: Mode, size: Sequence[int], *, pad: bool = False, frames: Sequence[int] = ()
+    ) -> None:
         self.paths, self.mode, self.size, self.pad = tuple(paths), mode, (size[0], size[1]), pad
+        self.frames = tuple(frames)
         self._kept: _Kept | None = None
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -69,6 +73,8 @@ class Pixels:
         path, (height, width) = self.paths[index], self.size
         try:
             with opened(path) as source:
+                if self.frames:
+                    source.seek(self.frames[index])
                 image = decoded(source, self.mode)
                 if self.pad:
                     return _padded(image, self.shape)
@@ -189,6 +195,32 @@ def _order_memory() -> None:
     for _ in range(2):
         with lock:
             pass
+
+
+def frame_pixels(clips: Sequence[Sequence[Path]], mode: Mode, size: Sequence[int]) -> tuple[Pixels, tuple[range, ...]]:
+    """The frames of all clips, and for each clip the numbers of its frames among them. clips: the files of each, as `Clips.frames`.
+
+    DataError names a file that cannot be opened.
+    """
+    paths: list[Path] = []
+    frames: list[int] = []
+    numbers: list[range] = []
+    for files in clips:
+        first = len(paths)
+        for path in files:
+            n = _n_frames(path) if len(files) == 1 else 1
+            paths += [path] * n
+            frames += range(n)
+        numbers.append(range(first, len(paths)))
+    return Pixels(paths, mode, size, frames=frames), tuple(numbers)
+
+
+def _n_frames(path: Path) -> int:
+    try:
+        with opened(path) as source:
+            return int(getattr(source, "n_frames", 1))
+    except Exception as error:  # Pillow's decoders raise a dozen kinds
+        raise unreadable(path, error) from None
 
 
 def keep_in_memory(data_sets: Iterable[Any], cache: Cache) -> str:

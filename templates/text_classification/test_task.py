@@ -36,7 +36,7 @@ def loaded(folder: Path, **knobs: Any) -> tuple[Any, diva.Data]:
     return task, task.load_data(diva.DataFolder("texts", folder, "sha256:0", folder.parent / "texts.statistics.json"))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["bag", "lstm"])
 def test_it_learns_what_a_child_can_read(weather: Path, tmp_path: Path, model: str) -> None:
     values = {
         "data": weather,
@@ -57,7 +57,14 @@ def test_it_learns_what_a_child_can_read(weather: Path, tmp_path: Path, model: s
 
 
 def test_the_same_seed_gives_the_same_bits(weather: Path, tmp_path: Path) -> None:
-    values = {"data": weather, "output": tmp_path / "runs", "seed": 1, "epochs": 1, "model": "cnn", "word_dropout": 0.3}
+    values = {
+        "data": weather,
+        "output": tmp_path / "runs",
+        "seed": 1,
+        "epochs": 1,
+        "model": "transformer",
+        "word_dropout": 0.3,
+    }
     one, two = (diva.run(HERE, values).result() for _ in range(2))
     assert one is not None and two is not None
     assert one["weights_digest"] == two["weights_digest"]
@@ -65,21 +72,7 @@ def test_the_same_seed_gives_the_same_bits(weather: Path, tmp_path: Path) -> Non
 
 def test_the_vocabulary_is_of_the_training_texts_by_frequency_and_then_by_bytes(weather: Path) -> None:
     task, data = loaded(weather, min_count=12)
-    assert data.facts["vocabulary"].split() == [
-        ",",
-        "it",
-        ":",
-        "day",
-        "cold",
-        "falls",
-        "is",
-        "rain",
-        "shines",
-        "storms",
-        "sun",
-        "the",
-        "warm",
-    ]
+    assert data.facts["vocabulary"] == ", : day it cold falls is rain shines storms sun the warm"
     words = sys.modules[type(task).__module__.rpartition(".")[0] + ".words"]
     names = words.token_names(data.facts["vocabulary"], "words")
     assert [names[number] for number in data.test[0][0].tolist()][:3] == ["day", "<unknown>", ":"]  # no day 16 in train

@@ -35,6 +35,7 @@ CASES = [*template_names(), USERS_OWN]
 SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
     "multi_label": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5},
+    "autoencoder": {"epochs": 2, "model": "vae", "noise": 0.2, "flip": True, "n_channels": 8, "batch_size": 8},
     "points_2d": {"epochs": 2, "dropout": 0.2},
     "similarity": {"epochs": 2, "flip": True, "crop_padding": 1, "batch_size": 32, "images_per_class": 4},
     "word_spotting": {"epochs": 2, "batch_size": 8, "bigrams": 3, "pooling": "spatial"},
@@ -50,6 +51,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "window": 128,
         "pages_drawn": 1,
     },
+    "text_classification": {
+        "epochs": 2,
+        "batch_size": 8,
+        "model": "cnn",
+        "width": 16,
+        "dropout": 0.5,
+        "word_dropout": 0.3,
+    },
+    "video_classification": {"epochs": 2, "batch_size": 4, "frames": 4, "image_size": 16, "stride": 2},
     USERS_OWN: {"epochs": 2},
 }
 PROMISES = 6

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from diva.data.bundled.digits import write_digits
 from diva.data.bundled.digits_on_photos import write_digits_on_photos
 from diva.data.bundled.docstrings import write_docstrings
+from diva.data.bundled.moving_photos import write_moving_photos
 from diva.data.bundled.number_words import write_number_words
 from diva.data.bundled.pages import write_pages
 from diva.data.bundled.several_digits import write_several_digits
@@ -25,6 +26,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "digits": write_digits,
     "digits_on_photos": write_digits_on_photos,
     "docstrings": write_docstrings,
+    "moving_photos": write_moving_photos,
     "number_words": write_number_words,
     "pages": write_pages,
     "several_digits": write_several_digits,
