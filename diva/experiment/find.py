@@ -147,7 +147,9 @@ def unrecorded_modules(project: Path, tree: Path) -> list[str]:
     strange = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        path = _resolved(file) if file else None
+        path = (
+            _resolved(file) if file and Path(file).is_absolute() else None
+        )  # torch.ops claims to be _ops.py, which is no file
         if path is None or name.partition(".")[0] in ("diva", "__main__", "__mp_main__") or path.is_relative_to(tree):
             continue
         installed = "site-packages" in path.parts or "dist-packages" in path.parts
