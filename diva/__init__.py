@@ -17,15 +17,26 @@ if TYPE_CHECKING:
     from diva.data.augmentation import NOTHING, Augmentation
     from diva.data.image_set import Images
     from diva.data.images import image_statistics, open_image
-    from diva.data.layouts import read_splits
+    from diva.data.layouts import describe, read_splits
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
     from diva.data.layouts.clips import frames_of
     from diva.data.masks import colour_codes, mask_codes, read_mask, read_mask_and_boundary
     from diva.data.pixels import Pixels, frame_pixels
+    from diva.data.mask_statistics import mask_statistics
+    from diva.data.masks import (
+        colour_codes,
+        hisdb_name,
+        looks_like_hisdb,
+        mask_codes,
+        read_mask,
+        read_mask_and_boundary,
+    )
+    from diva.data.pixels import Pixels, padded_width
     from diva.data.sampling import balanced_order
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
+    from diva.learning.checkpoints import load_weights
     from diva.learning.drawings import Animation, Drawing, Embedding, Histogram, Picture, Table
     from diva.learning.image_task import ImageTask
     from diva.learning.metrics import (
@@ -62,10 +73,12 @@ if TYPE_CHECKING:
         best_thresholds,
         mean_over_classes,
         precision_recall_curve,
+        precision_recall_curves,
         ranking_counts,
         roc_area,
         roc_areas,
         roc_curve,
+        roc_curves,
     )
     from diva.learning.retrieval import (
         Retrieval,
@@ -74,9 +87,12 @@ if TYPE_CHECKING:
         score_distances,
         score_retrieval,
     )
+    from diva.learning.sizes import count_macs
     from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
-    from diva.learning.zoo import build_zoo_model, own_models, zoo_models
+    from diva.learning.weights import start_from
+    from diva.learning.zoo import build_zoo_model, logits_and_auxiliary, own_models, zoo_models
     from diva.report.boundary import decision_boundary
+    from diva.report.curve_figures import class_scores, precision_recall_figure, roc_figure
     from diva.report.data_figures import point_scatter
     from diva.report.figures import confusion_matrix, curves, image_grid
     from diva.report.neighbours import RankedRow, neighbour_sheet
@@ -90,22 +106,28 @@ _HOMES = {
     "Images": "diva.data.image_set",
     "image_statistics": "diva.data.images",
     "open_image": "diva.data.images",
+    "describe": "diva.data.layouts",
     "read_splits": "diva.data.layouts",
     "ImageFolder": "diva.data.layouts.class_folders",
     "read_image_folders": "diva.data.layouts.class_folders",
     "frames_of": "diva.data.layouts.clips",
+    "mask_statistics": "diva.data.mask_statistics",
     "colour_codes": "diva.data.masks",
+    "hisdb_name": "diva.data.masks",
+    "looks_like_hisdb": "diva.data.masks",
     "mask_codes": "diva.data.masks",
     "read_mask": "diva.data.masks",
     "read_mask_and_boundary": "diva.data.masks",
     "Pixels": "diva.data.pixels",
     "frame_pixels": "diva.data.pixels",
+    "padded_width": "diva.data.pixels",
     "balanced_order": "diva.data.sampling",
     "DataError": "diva.errors",
     "DivaError": "diva.errors",
     "UsageError": "diva.errors",
     "run": "diva.experiment.api",
     "load_task": "diva.experiment.find",
+    "load_weights": "diva.learning.checkpoints",
     "Animation": "diva.learning.drawings",
     "Drawing": "diva.learning.drawings",
     "Embedding": "diva.learning.drawings",
@@ -140,15 +162,18 @@ _HOMES = {
     "best_thresholds": "diva.learning.ranking",
     "mean_over_classes": "diva.learning.ranking",
     "precision_recall_curve": "diva.learning.ranking",
+    "precision_recall_curves": "diva.learning.ranking",
     "ranking_counts": "diva.learning.ranking",
     "roc_area": "diva.learning.ranking",
     "roc_areas": "diva.learning.ranking",
     "roc_curve": "diva.learning.ranking",
+    "roc_curves": "diva.learning.ranking",
     "Retrieval": "diva.learning.retrieval",
     "nearest_neighbours": "diva.learning.retrieval",
     "pairwise_distances": "diva.learning.retrieval",
     "score_distances": "diva.learning.retrieval",
     "score_retrieval": "diva.learning.retrieval",
+    "count_macs": "diva.learning.sizes",
     "Change": "diva.learning.task",
     "Data": "diva.learning.task",
     "DataFolder": "diva.learning.task",
@@ -157,10 +182,15 @@ _HOMES = {
     "Step": "diva.learning.task",
     "Task": "diva.learning.task",
     "Unseen": "diva.learning.task",
+    "start_from": "diva.learning.weights",
     "build_zoo_model": "diva.learning.zoo",
+    "logits_and_auxiliary": "diva.learning.zoo",
     "own_models": "diva.learning.zoo",
     "zoo_models": "diva.learning.zoo",
     "decision_boundary": "diva.report.boundary",
+    "class_scores": "diva.report.curve_figures",
+    "precision_recall_figure": "diva.report.curve_figures",
+    "roc_figure": "diva.report.curve_figures",
     "point_scatter": "diva.report.data_figures",
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",

@@ -26,6 +26,7 @@ Kind = Literal["index", "colour", "divahisdb"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BOUNDARY = 0x80
 HISDB_BITS = {0x1: "background", 0x2: "comment", 0x4: "decoration", 0x8: "main text"}
+_SMALL = 1 << 16  # codes below are looked up in a table, not sorted
 _COLOUR = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
 
 
@@ -43,7 +44,7 @@ def read_mask_and_boundary(
 ) -> tuple[NDArray[numpy.int64], NDArray[numpy.bool_]]:
     """Class numbers of a mask's pixels, (H, W), and which pixels are at a boundary, (H, W): none unless kind is divahisdb."""
     found, boundary, kind = _decoded(path, kind)
-    values, places = numpy.unique(found, return_inverse=True)
+    values, places = _values(found)
     unknown = [int(value) for value in values if int(value) not in codes]
     if unknown:
         known = some_of([shown(code, kind) for code in sorted(codes)])
@@ -53,7 +54,16 @@ def read_mask_and_boundary(
             f"{path}: {n:,} pixels have a code that no class has, the first {shown(unknown[0], kind)}; known are {known}{lossy}"
         )
     numbers = numpy.array([codes[int(value)] for value in values], numpy.int64)
-    return numbers[places.reshape(found.shape)], boundary
+    return numbers[places], boundary
+
+
+def count_codes(path: Path, kind: Kind | None = None) -> tuple[dict[int, int], int, tuple[int, int]]:
+    """How many pixels of a mask have each code that occurs, by rising code; how many are at a boundary; its height and width."""
+    found, boundary, _ = _decoded(path, kind)
+    values, places = _values(found)
+    counts = numpy.bincount(places.reshape(-1), minlength=len(values)).tolist()
+    height, width = found.shape
+    return dict(zip(values.tolist(), counts, strict=True)), int(boundary.sum()), (height, width)
 
 
 def mask_codes(path: Path, kind: Kind | None = None) -> list[int]:
@@ -102,6 +112,17 @@ def looks_like_hisdb(path: Path) -> bool:
 def shown(code: int, kind: Kind) -> str:
     """A code as a person reads it: `#ff0000` for a colour, otherwise the number."""
     return f"#{code:06x}" if kind == "colour" else str(code)
+
+
+def _values(found: NDArray[numpy.int64]) -> tuple[NDArray[numpy.int64], NDArray[numpy.int64]]:
+    """The codes that occur, rising, and for each pixel the place of its code among them: `numpy.unique`, faster for small codes."""
+    if found.size and 0 <= found.min() <= found.max() < _SMALL:
+        values = numpy.flatnonzero(numpy.bincount(found.reshape(-1)))
+        places = numpy.zeros(int(values[-1]) + 1, numpy.int64)
+        places[values] = numpy.arange(len(values))
+        return values, places[found]
+    values, inverse = numpy.unique(found, return_inverse=True)
+    return values, inverse.reshape(found.shape)
 
 
 def _decoded(path: Path, kind: Kind | None) -> tuple[NDArray[numpy.int64], NDArray[numpy.bool_], Kind]:

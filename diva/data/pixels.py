@@ -22,6 +22,8 @@ from diva.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from PIL import Image
+
     from diva.data.images import Mode
 
 Cache = Literal["auto", "on", "off"]
@@ -32,12 +34,15 @@ WORTH_A_THREAD_S = 1e-3  # of computing: small images hold Python's lock most of
 class Pixels:
     """Image files as arrays of one shape: `read(indices)` is uint8 (B, height, width, channels), 1 channel for "L", 3 for "RGB".
 
-    An image of another size is resized by Pillow's bilinear filter. DataError names a file that cannot be decoded.
+    An image of another size is resized by Pillow's bilinear filter. `pad` keeps its proportions: it is brought to the height, as wide as
+    `padded_width` says, and what is left over to the right is filled with its median. DataError names a file that cannot be decoded.
     frames: which image of its file each one is, where files hold several; by default the first.
     """
 
-    def __init__(self, paths: Sequence[Path], mode: Mode, size: Sequence[int], frames: Sequence[int] = ()) -> None:
-        self.paths, self.mode, self.size = tuple(paths), mode, (size[0], size[1])
+    def __init__(
+        self, paths: Sequence[Path], mode: Mode, size: Sequence[int], frames: Sequence[int] = (), *, pad: bool = False
+    ) -> None:
+        self.paths, self.mode, self.size, self.pad = tuple(paths), mode, (size[0], size[1]), pad
         self.frames = tuple(frames)
         self._kept: _Kept | None = None
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -71,6 +76,8 @@ class Pixels:
                 if self.frames:
                     source.seek(self.frames[index])
                 image = decoded(source, self.mode)
+                if self.pad:
+                    return _padded(image, self.shape)
                 if image.size != (width, height):
                     image = image.resize((width, height), Image.Resampling.BILINEAR)
                 return numpy.asarray(image).reshape(self.shape)
@@ -122,6 +129,37 @@ class Pixels:
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles start without memory and threads: both belong to this process and its children."""
         return {**self.__dict__, "_kept": None, "_pool": None}
+
+
+def padded_width(path: Path, size: Sequence[int]) -> int:
+    """How many columns of (height, width) an image fills that is padded: as its proportions ask for, at least 1, at most all.
+
+    Reads the file's header alone. DataError names a file that is no image.
+    """
+    try:
+        with opened(path) as source:
+            return _width(source.size, size)
+    except Exception as error:
+        raise unreadable(path, error) from None
+
+
+def _width(found: tuple[int, int], size: Sequence[int]) -> int:
+    """Of an image of (width, height) pixels at the height size[0]; half a column is rounded up."""
+    return min(size[1], max(1, (2 * found[0] * size[0] + found[1]) // (2 * found[1])))
+
+
+def _padded(image: Image.Image, shape: tuple[int, int, int]) -> numpy.ndarray:
+    from PIL import Image
+
+    height, _, channels = shape
+    filled = _width(image.size, shape)
+    if image.size != (filled, height):
+        image = image.resize((filled, height), Image.Resampling.BILINEAR)
+    pixels = numpy.asarray(image).reshape(height, filled, channels)
+    whole = numpy.empty(shape, numpy.uint8)
+    whole[:] = numpy.sort(pixels.reshape(-1, channels), axis=0)[height * filled // 2]
+    whole[:, :filled] = pixels
+    return whole
 
 
 class _Kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -44,16 +45,17 @@ class Applied:
     nearest: tuple[numpy.ndarray, numpy.ndarray] | None
     skipped: Mapping[str, str]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """What the samples are called in tables: one line each."""
         return [printable(name) for name in self.unseen.names]
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """The label of each sample, "" where there is none."""
         return [printable(label) for label in self.unseen.labels] or [""] * len(self.unseen.names)
 
+    @cached_property
     def predicted(self) -> list[str] | None:
         """The name of the most probable class of each sample, of equally probable ones the first; of `chosen` ones all, joined by "|"."""
         if "chosen" in self.outputs:
@@ -103,7 +105,7 @@ def measure(applied: Applied) -> tuple[dict[str, float], str]:
     """Metrics over all labelled samples, and a line that tells them, "" where nothing can be measured."""
     metrics: dict[str, float] = {}
     told = ""
-    labels, predicted = applied.labels, applied.predicted()
+    labels, predicted = applied.labels, applied.predicted
     if "chosen" in applied.outputs and applied.unseen.labels and predicted is not None:
         n_right = sum(one == other for one, other in zip(labels, predicted, strict=True))
         metrics["exact_match"] = n_right / len(labels)
@@ -153,7 +155,7 @@ def _write_tables(applied: Applied, place: Path) -> list[Path]:
     if outputs:
         headers, columns = _columns(applied, outputs)
         written.append(_write_csv(place / "predictions.csv", ["file", "label", *headers], rows, columns))
-        predicted = applied.predicted()
+        predicted = applied.predicted
         own = {"classes": _texts(applied.classes), "predicted": _texts(predicted)} if predicted is not None else {}
         written.append(_write_npz(place / "predictions.npz", {**told, **own, **outputs}))
     if features is not None:
@@ -170,7 +172,7 @@ def _columns(applied: Applied, outputs: Mapping[str, numpy.ndarray]) -> tuple[li
     """Headers and blocks of columns of the table of predictions: the class, numbers of each sample, the probability of each class."""
     headers: list[str] = []
     blocks: list[Any] = []
-    predicted = applied.predicted()
+    predicted = applied.predicted
     if predicted is not None:
         headers.append("predicted")
         blocks.append([[printable(name)] for name in predicted])
@@ -275,7 +277,7 @@ def _colours(applied: Applied) -> tuple[list[str], str]:
     """What samples are coloured by: their labels, else what was predicted, else nothing."""
     if applied.unseen.labels:
         return applied.labels, "labels"
-    predicted = applied.predicted()
+    predicted = applied.predicted
     return (predicted, "predictions") if predicted is not None else (applied.labels, "all the same")
 
 

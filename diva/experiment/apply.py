@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy
 import torch
 from torch.utils.data import Dataset, Subset
 
@@ -33,7 +34,6 @@ from diva.seeding import Seeds, preserved_generators
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy
     from torch import Tensor, nn
 
     from diva.experiment.options import RunOptions
@@ -144,6 +144,7 @@ def _ask(
     data = Data(_NotHere(), _NotHere(), _NotHere(), manifest.facts)
     model, epoch = best_model(run, task, data, seeds)
     model.to(device)
+    data = replace(data, constants={name: value.to(device) for name, value in _calibration(run).items()})
     stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
     seeds.reseed("apply", "read")
     unseen, skipped = task.read_unseen(folder, data), dict[str, str]()
@@ -167,7 +168,7 @@ def _ask(
         "features": layer or None,
         "options": {"ablate": wanted.ablate, "batch_size": batch_size, "neighbours": wanted.neighbours},
         "run": {"epoch": epoch, "id": run.id, "seed": manifest.seed, "task": manifest.task.name, "weights": weights},
-        "views": names,
+        "views": list(names),
     }
     nearest = _neighbours(outputs, wanted.neighbours, console)
     return _Answer(unseen, skipped, outputs, _classes(manifest.facts, outputs), nearest, facts)
@@ -178,6 +179,16 @@ def _classes(facts: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> tuple[s
     n_classes = outputs["probabilities"].shape[1] if "probabilities" in outputs else 0
     named = tuple(map(str, facts.get("classes", ())))
     return named if named and len(named) == (n_classes or len(named)) else tuple(map(str, range(n_classes)))
+
+
+def _calibration(run: RunFolder) -> dict[str, Tensor]:
+    """The constants that the run's task chose on its val split, float64 or int64; none of a run that has not finished."""
+    chosen = (run.result() or {}).get("calibration", {})
+    arrays = {name: numpy.array(value) for name, value in chosen.items()}
+    return {  # JSON has texts for what is not finite, and then numpy makes texts of all
+        name: torch.from_numpy(array.astype(numpy.float64) if array.dtype.kind == "U" else array)
+        for name, array in arrays.items()
+    }
 
 
 class _NotHere(Dataset[Any]):

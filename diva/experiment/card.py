@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from diva.experiment.describe import in_words, layer_rows
 from diva.records.files import hide_home
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def describe_run(run: RunFolder) -> dict[str, Any]:
             {"name": "Reproduce it", "code": f"diva reproduce {hide_home(str(run.path))}"},
             _run_section(manifest),
             *([_data(manifest)] if manifest.data else []),
+            *([_layers(manifest)] if "macs" in manifest.model else []),
             _knobs(manifest),
             _code(manifest),
             _environment(manifest),
@@ -46,12 +48,26 @@ def _run_section(manifest: Manifest) -> dict[str, Any]:
     rows: list[list[Any]] = [["created", manifest.created], ["seed", f"{manifest.seed} ({manifest.origins['seed']})"]]
     rows += [["model", f"{manifest.model['class']}, {manifest.model['parameters']:,} parameters"]]
     rows += [["trainable parameters", f"{manifest.model['trainable_parameters']:,}"]]
+    rows += [["MACs per sample", _macs(manifest.model)]] if "macs" in manifest.model else []
     rows += [
         [name.replace("_", " "), manifest.options[name]] for name in ("backend", "device", "threads", "tf32", "workers")
     ]
     rows += [["loaded", manifest.loaded.report]] if manifest.loaded else []
     rows += [["reproduces", manifest.reproduces["id"]]] if manifest.reproduces else []
     return {"name": "Run", "rows": rows}
+
+
+def _macs(model: dict[str, Any]) -> str:
+    macs = model["macs"]
+    if macs is None:
+        return f"not counted: {model['not_counted']}"
+    return f"{macs:,} ({in_words(macs)})" if macs >= 1000 else str(macs)
+
+
+def _layers(manifest: Manifest) -> dict[str, Any]:
+    """The model's layers; those of a deep model by block."""
+    headers = ["layer", "class", "output of one sample", "parameters", "MACs"]
+    return {"name": "Layers", "table": {"headers": headers, "rows": layer_rows(manifest.model["layers"])}}
 
 
 def _data(manifest: Manifest) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import DivaError, RecordError
+from diva.experiment.activations import ActivationWriter
 from diva.experiment.assemble import OVERFIT_LOSS
 from diva.experiment.writers import (
     BoardWriter,
@@ -93,12 +94,15 @@ def _train(
     tracer = TraceWriter(trace, learner, steps=options.trace == "step", previous=progress.trace_head)
     shown = ConsoleWriter(console, learner)
     writers: list[Writer] = [MetricsWriter(metrics), tracer, shown]
+    board = None
     if options.tensorboard:
         purge_step = None if progress.epoch < 0 else progress.step + 1
         board = BoardWriter(run, learner, console, purge_step=purge_step, figures=not options.overfit)
         writers.append(board)
         if progress.epoch < 0:
             board.draw("train", 0, 0, {})
+    if options.activations:
+        writers.append(ActivationWriter(run, learner, options.activations, board, console))
     every = options.log_every or max(1, len(learner.batches["train"]) // 50)
     stop_on_nan = options.on_nan == "stop"
     initial = progress.initial_weights or digest_model(learner.model)
@@ -216,8 +220,11 @@ def save(
     save_model(folder / weights, learner.model)
     save_tensors(folder / optimizer, tensors)
     value = monitored(learner.task, event.metrics)
-    missing = before.best_value is None or before.best_value != before.best_value  # so far: then the latest is the best
-    better = missing or is_better(learner.task.monitor, value, before.best_value)
+    # What was best of a model that has changed since is no measure for what it has become.
+    anew = before.best_epoch < 0 or before.best_epoch <= (
+        -1 if learner.renewed_after is None else learner.renewed_after
+    )
+    better = anew or is_better(learner.task.monitor, value, before.best_value)
     best = (event.epoch, value, weights) if better else (before.best_epoch, before.best_value, before.best_weights)
     after = Progress(event.epoch, event.step, *best, *journals, initial)
     files = {name: sha256_file(folder / name) for name in {weights, optimizer, after.best_weights}}

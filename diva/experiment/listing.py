@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import diva
 from diva.errors import RecordError
-from diva.experiment.find import load_task, template_names
+from diva.experiment.find import template_names
 from diva.records.run_folder import find_runs
 
 if TYPE_CHECKING:
@@ -76,11 +75,35 @@ def _size_of(n_bytes: int | None) -> str:
 
 
 def models() -> list[dict[str, Any]]:
-    """A row per model that `--model` of image_classification takes."""
-    from diva.learning.zoo import OWN, zoo_models
+    """A row per model that a template takes: diva's own and torchvision's by `--model`, those of templates in the template they are in.
 
-    folder = diva.resources("templates") / "image_classification"
-    own_models = importlib.import_module(".models", load_task(folder).__module__).MODELS
-    own = [{"model": name, "from": "image_classification/models.py"} for name in sorted(own_models)]
-    zoo = [{"model": name, "from": "diva" if name in OWN else "torchvision"} for name in zoo_models()]
-    return own + zoo
+    Parameters and billions of MACs are those of the network for its usual input; unknown (None) for templates' own.
+    """
+    from diva.learning.zoo import own_models, zoo_models, zoo_sizes
+
+    zoo = [
+        {"model": name, "from": "diva" if name in own_models() else "torchvision", **zoo_sizes(name)}
+        for name in zoo_models()
+    ]
+    unknown = dict.fromkeys(("parameters", "GMACs", "input", "classes"))
+    folder = diva.resources("templates")
+    own = [
+        {"model": name, "from": f"{template}/models.py", **unknown}
+        for template in template_names()
+        for name in models_of(folder / template / "models.py")
+    ]
+    return zoo + own
+
+
+def models_of(file: Path) -> list[str]:
+    """The names in the dictionary MODELS of a template's file, read without running it; none where there is no such file."""
+    if not file.is_file():
+        return []
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        is_models = any(isinstance(target, ast.Name) and target.id == "MODELS" for target in targets)
+        if is_models and isinstance(node.value, ast.Dict):  # type: ignore[attr-defined]
+            return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]  # type: ignore[attr-defined]
+    return []

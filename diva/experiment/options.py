@@ -49,6 +49,11 @@ class RunOptions:
     load_skip: tuple[str, ...] = option((), "names of tensors, as fc.*, that --load leaves as initialised")
     freeze: tuple[str, ...] = option((), "names of parameters, as features.*, that are not trained")
     trace: Literal["epoch", "step"] = option("epoch", "how often digests of weights and optimizer are recorded")
+    activations: int = option(
+        0,
+        "record what every layer makes of so many validation samples after epochs 0, 1, 2, 4, 8, ... and the last; "
+        "changes no bits",
+    )
     log_every: int | None = option(None, "steps between logged batches; default: about 50 logged batches an epoch")
     on_nan: Literal["stop", "continue"] = option("stop", "what to do when the training loss is not finite")
     tensorboard: bool = option(True, "write TensorBoard events and figures")

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from diva.data import catalogue, expectations
 from diva.data.catalogue import locate
 from diva.errors import DivaError, RecordError, UsageError
+from diva.experiment.activations import check_samples
 from diva.experiment.assemble import assemble
 from diva.experiment.code import Code, code_line, record_diva, record_task, recorded_imports, running_diva
+from diva.experiment.describe import describe_model
 from diva.experiment.execute import best_weights, train
 from diva.experiment.find import project_root, unrecorded_modules
 from diva.kernels import backends, stock
@@ -118,6 +120,7 @@ def check_options(options: RunOptions) -> RunOptions:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    check_samples(options.activations)
     if options.check and options.overfit:
         raise UsageError("--check and --overfit exclude each other; choose one")
     if options.data == "":
@@ -167,6 +170,9 @@ def prepare(
     stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
     if matched:
         console.say(matched)
+    described = describe_model(learner)
+    if "not_counted" in described:
+        console.warn(f"the model's operations were not counted: {described['not_counted']}")
     manifest = Manifest(
         id=run.id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -177,7 +183,7 @@ def prepare(
         origins=dict(request.origins),
         data=_record_data(run, located),
         facts=dict(learner.data.facts),
-        model=_describe_model(learner.model),
+        model=described,
         loaded=_record_weights(options, weights, matched),
         source=code.source,
         diva=code.diva,
@@ -273,16 +279,6 @@ def _record_environment(
     write_json(run.environment / "environment.json", found)
     write_atomic(run.environment / "requirements.txt", environment.requirements(found))
     return found
-
-
-def _describe_model(model: torch.nn.Module) -> dict[str, Any]:
-    parameters = list(model.parameters())
-    return {
-        "class": type(model).__name__,
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "layers": [f"{name or 'model'}: {type(m).__name__}" for name, m in model.named_modules()],
-    }
 
 
 def _reproduced(recorded: RunFolder | None) -> dict[str, str] | None:

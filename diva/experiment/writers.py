@@ -171,14 +171,14 @@ class BoardWriter:
                 for name, drawn in self._learner.task.draw_figures(
                     self._learner.model, outputs, self._learner.data, split
                 ):
-                    self._keep(name, drawn, split, epoch, step)
+                    self.keep(name, drawn, split, epoch, step)
         except OSError:
             raise
         except Exception as error:
             what = f"{type(error).__name__}: {error} ({place_of(error)})"
             self._console.warn(f"figures of {split} after epoch {epoch} were not drawn: {what}")
 
-    def _keep(self, name: str, drawn: Drawing, split: Split, epoch: int, step: int) -> None:
+    def keep(self, name: str, drawn: Drawing, split: Split, epoch: int, step: int) -> None:
         """Put a drawing into TensorBoard and, as a file that anything opens, into `figures/`."""
         board, tag = self._board, f"{split}/{name}"
         stem = f"{split}_{name}" if split in ("train", "test") else f"{split}_{name}_epoch{epoch:04}"
@@ -276,7 +276,7 @@ class ConsoleWriter:
 
 def _is_shown(name: str) -> bool:
     split, _, metric = name.partition("/")
-    return metric in ("loss", "accuracy") or split == "val"
+    return "/" not in metric and (metric in ("loss", "accuracy") or split == "val")  # not the score of each class
 
 
 def step_numbers(learner: Learner, event: StepEnded, *, stop_on_nan: bool) -> dict[str, float]:

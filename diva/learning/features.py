@@ -49,12 +49,17 @@ class FeatureTap:
             handle.remove()
         self._handles.clear()
 
-    def take(self, n_samples: int) -> Tensor | None:
-        """The features of the batch just predicted, forgotten here; UsageError where they are not a row per sample."""
+    def take(self, n_samples: int, *, required: bool = True) -> Tensor | None:
+        """The features of the batch just predicted, forgotten here.
+
+        Where they are not a row per sample, None when they are not required or no linear layer was called, else UsageError.
+        """
         seen, self._seen = self._seen, None
         if seen is None and self.layer == PENULTIMATE:
             return None
         if not isinstance(seen, Tensor) or seen.ndim == 0 or len(seen) != n_samples or not seen.is_floating_point():
+            if not required:
+                return None
             what = "is not used when it predicts" if seen is None else f"gives {_told(seen)}"
             raise UsageError(
                 f"--features {self.layer}: this layer {what}, not numbers for each of {n_samples} samples; name another layer"

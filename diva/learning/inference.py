@@ -53,7 +53,7 @@ def infer(
             for batch in seen:
                 reseed(key)
                 part = {n: v.detach() for n, v in task.predict(model, batch, data).items()}
-                tapped = tap.take(size)
+                tapped = tap.take(size, required=layer not in (None, "none"))
                 if layer == "none":
                     part.pop("features", None)
                 elif layer is None and "features" in part:
@@ -63,7 +63,9 @@ def infer(
                 parts.append({n: v.float() if n in AVERAGED else v for n, v in part.items()})
             kept.append(_mean(parts))
             advance(size)
-    return {n: torch.cat([outputs[n] for outputs in kept]).cpu() for n in kept[0]}, name
+    common = [n for n in kept[0] if all(n in outputs for outputs in kept)]
+    joined = {n: torch.cat([outputs[n] for outputs in kept]).cpu() for n in common}
+    return joined, name if "features" in joined else ""
 
 
 def _mean(parts: Sequence[Outputs]) -> dict[str, Tensor]:

@@ -117,6 +117,20 @@ def average_precisions(scores: ArrayLike | torch.Tensor, truth: ArrayLike | torc
     return numpy.array([average_precision(*columns) for columns in _columns(scores, truth)], numpy.float64)
 
 
+def roc_curves(
+    scores: ArrayLike | torch.Tensor, truth: ArrayLike | torch.Tensor
+) -> list[tuple[numpy.ndarray, numpy.ndarray]]:
+    """False and true positive rates of each class against the rest, as `roc_figure` draws them. Arguments as of `roc_areas`."""
+    return [roc_curve(*columns)[:2] for columns in _columns(scores, truth)]
+
+
+def precision_recall_curves(
+    scores: ArrayLike | torch.Tensor, truth: ArrayLike | torch.Tensor
+) -> list[tuple[numpy.ndarray, numpy.ndarray]]:
+    """Recalls and precisions of each class against the rest, as `precision_recall_figure` draws them. Arguments as of `roc_areas`."""
+    return [precision_recall_curve(*columns)[1::-1] for columns in _columns(scores, truth)]
+
+
 def best_thresholds(
     scores: ArrayLike | torch.Tensor, truth: ArrayLike | torch.Tensor, otherwise: float = 0.5
 ) -> numpy.ndarray:

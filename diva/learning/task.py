@@ -189,7 +189,8 @@ class Task(BaseModel, ABC):
         """What the model says of a batch of unseen samples, each (B, ...); in evaluation mode, with gradients off.
 
         `probabilities` (B, C), of `data.facts["classes"]`; `features` (B, D), where the task has better ones than the input of the last
-        linear layer; others are kept under their names. Must not need `data.constants` or the data sets: they are not there.
+        linear layer; `chosen` (B, C), bool, where several classes can be predicted; others are kept under their names. The data sets are
+        not there, nor `data.constants` but for those that `calibrate` chose.
         """
         raise NotImplementedError
 

@@ -99,6 +99,11 @@ class RunFolder:
         """Every picture that TensorBoard has."""
         return self.path / "figures"
 
+    @property
+    def activations(self) -> Path:
+        """What layers made of some samples, a file per studied epoch."""
+        return self.path / "activations"
+
     def seal(self, manifest: Manifest) -> None:
         """Write the manifest, once: from here on the run exists."""
         if self.manifest_file.exists():

@@ -31,6 +31,7 @@ class ImageClassification(ImageTask):
     model: str = Field(
         "small_cnn", description="small_cnn, mlp, or a classification model of torchvision: diva list models"
     )
+    auxiliary: bool = Field(False, description="train googlenet and inception_v3 with their auxiliary outputs")
     class_weights: bool = Field(
         False,
         description="weigh the training loss by the inverse frequency of each class; one without training images weighs 0",
@@ -72,19 +73,21 @@ class ImageClassification(ImageTask):
         n_classes = len(data.facts["classes"])
         if self.model in MODELS:
             return MODELS[self.model](data.facts["channels"], height, width, n_classes)
-        return build_zoo_model(self.model, n_classes, data.facts["channels"], (height, width))
+        return build_zoo_model(self.model, n_classes, data.facts["channels"], (height, width), auxiliary=self.auxiliary)
 
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
         """Cross entropy. Class weights and label smoothing shape the training loss alone: an evaluation is not weighted."""
         from torch.nn.functional import cross_entropy
 
-        from diva import label_ranks
+        from diva import label_ranks, logits_and_auxiliary
 
         images, labels = batch  # (B, channels, H, W), (B,)
-        logits = model(images)  # (B, C)
+        logits, auxiliary = logits_and_auxiliary(model(images))  # (B, C), in training perhaps more of them
         if model.training:
             weight = data.constants["class_weights"] if self.class_weights else None
             loss = cross_entropy(logits, labels, weight, label_smoothing=self.label_smoothing)
+            for share, others in auxiliary:
+                loss = loss + share * cross_entropy(others, labels, weight, label_smoothing=self.label_smoothing)
         else:
             loss = cross_entropy(logits, labels)
         outputs = {"labels": labels, "predictions": logits.argmax(1), "ranks": label_ranks(logits, labels)}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataError, DataFolder, Field, ImageTask, Outputs, Step
+from diva import Data, DataError, DataFolder, Field, ImageTask, Outputs, Split, Step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from diva import Drawing
 
 
 class MultiLabel(ImageTask):
@@ -17,7 +19,7 @@ class MultiLabel(ImageTask):
 
     default_data: ClassVar[str | None] = "several_digits"
 
-    epochs: int = Field(20, ge=0, description="passes over the training data")
+    epochs: int = Field(12, ge=0, description="passes over the training data")
     batch_size: int = Field(32, ge=1, description="samples per step")
     lr: float = Field(3e-3, gt=0, description="step size")
     schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
@@ -34,12 +36,13 @@ class MultiLabel(ImageTask):
         True,
         description="weigh each present label by absent / present of its class in train, so that rare classes count",
     )
-    threshold: Literal["class", "global"] = Field(
-        "class", description="the threshold with the best F1 on val: one for each class, or one for all"
+    threshold: Literal["global", "class"] = Field(
+        "global", description="the threshold with the best F1 on val: one for all classes, or one for each"
     )
 
     def load_data(self, folder: DataFolder | None) -> Data:
         """Read `train|val|test/images/<image>` and `labels.csv`; statistics and weights come from the training split alone."""
+        import numpy
         import torch
 
         from diva import own_models
@@ -48,8 +51,11 @@ class MultiLabel(ImageTask):
 
         assert folder is not None
         data = self.load_images(folder, rgb=self.model not in MODELS and self.model not in own_models())
-        if getattr(data.train, "labels").ndim != 2:  # noqa: B009
-            raise DataError(f"{folder.path}: expected train/images/, train/labels.csv")
+        if numpy.ndim(data.train.labels) != 2:  # type: ignore[attr-defined]
+            raise DataError(
+                f"{folder.path}: images have one label each; expected images/ and labels.csv in train/, val/ and test/. "
+                "For class folders there is --task image_classification"
+            )
         present = torch.tensor(data.facts["class_counts"]["train"], dtype=torch.float64)
         absent = len(data.train) - present  # type: ignore[arg-type]
         weights = torch.where((present > 0) & (absent > 0), absent / present, 1.0).float()  # (C,)
@@ -75,6 +81,12 @@ class MultiLabel(ImageTask):
         weights = data.constants["positive_weights"] if self.positive_weights and model.training else None
         loss = cross_entropy(logits, truth, pos_weight=weights)
         return Step(loss, {"scores": logits.float().sigmoid(), "truth": truth > 0.5})
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each label, and which are given, for `diva apply`."""
+        images, _ = batch  # (B, channels, H, W)
+        scores = model(images).float().sigmoid()  # (B, C)
+        return {"probabilities": scores, "chosen": self._predicted(scores, data)}
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """mAP, which needs no threshold; the rest at 0.5 and, once they are chosen, at the thresholds of `calibrate` as `tuned_...`."""
@@ -103,6 +115,17 @@ class MultiLabel(ImageTask):
                 )
             }
         return {"thresholds": torch.from_numpy(best_thresholds(scores, truth))}
+
+    def draw_figures(
+        self, model: nn.Module, outputs: Outputs, data: Data, split: Split
+    ) -> Iterator[tuple[str, Drawing]]:
+        """The training images as the network sees them; then curves, scores and a report per class, and the worst mistakes."""
+        from . import figures
+
+        if split == "train":
+            yield "samples", figures.samples(data)
+        else:
+            yield from figures.of_split(outputs, self._predicted(outputs["scores"], data), data, split)
 
     def _predicted(self, scores: Tensor, data: Data) -> Tensor:
         """Which labels are given, bool (n, C): at the chosen thresholds, or at 0.5 as long as none is chosen."""

@@ -34,6 +34,7 @@ CASES = [*template_names(), USERS_OWN]
 # What makes a template small and its randomness rich: dropout, augmentation and shuffling all at once.
 SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
+    "multi_label": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5},
     "points_2d": {"epochs": 2, "dropout": 0.2},
     "text_classification": {
         "epochs": 2,
@@ -44,6 +45,20 @@ SMALL: dict[str, dict[str, Any]] = {
         "word_dropout": 0.3,
     },
     "video_classification": {"epochs": 2, "batch_size": 4, "frames": 4, "image_size": 16, "stride": 2},
+    "similarity": {"epochs": 2, "flip": True, "crop_padding": 1, "batch_size": 32, "images_per_class": 4},
+    "word_spotting": {"epochs": 2, "batch_size": 8, "bigrams": 3, "pooling": "spatial"},
+    "finetune": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5, "frozen_norm": True},
+    "segmentation": {
+        "epochs": 2,
+        "model": "doc_ufcn",
+        "width": 0.03,
+        "crop_size": 32,
+        "val_crops": 1,
+        "crops_per_page": 2,
+        "overlap": 0.0,
+        "window": 128,
+        "pages_drawn": 1,
+    },
     USERS_OWN: {"epochs": 2},
 }
 PROMISES = 6

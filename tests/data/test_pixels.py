@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import Dataset, Subset
 
 from diva.data import pixels as pixels_module
-from diva.data.pixels import Pixels, available_memory, keep_in_memory, pixels_of
+from diva.data.pixels import Pixels, available_memory, keep_in_memory, padded_width, pixels_of
 from diva.errors import DataError, UsageError
 
 
@@ -68,6 +68,20 @@ def test_resizing_and_colour_are_those_of_pillow(tmp_path):
     assert numpy.array_equal(Pixels([tmp_path / "a.png"], "RGB", (5, 4)).read([0])[0], expected)
     grey = numpy.asarray(Image.fromarray(drawn).convert("L").resize((4, 5), Image.Resampling.BILINEAR))
     assert numpy.array_equal(kept([tmp_path / "a.png"], "L", (5, 4)).read([0])[0, :, :, 0], grey)
+
+
+@pytest.mark.parametrize(("size", "columns"), [((10, 5), 8), ((5, 10), 2), ((100, 4), 20), ((1, 50), 1), ((9, 4), 9)])
+def test_padding_keeps_proportions_and_fills_the_rest_with_the_median(tmp_path, size, columns):
+    path = tmp_path / "wide.png"
+    image = numpy.full((size[1], size[0], 3), 90, numpy.uint8)
+    image[:, -1:] = 10 if size[0] > 1 else 90
+    Image.fromarray(image).save(path)
+    pixels = Pixels([path], "RGB", (4, 20), pad=True).read([0])[0]
+    assert padded_width(path, (4, 20)) == columns and pixels.shape == (4, 20, 3)
+    assert (pixels[:, columns:] == 90).all()
+    assert numpy.array_equal(
+        pixels[:, :columns], numpy.asarray(Image.open(path).resize((columns, 4), Image.Resampling.BILINEAR))
+    )
 
 
 def test_an_image_that_is_kept_is_decoded_once(paths):

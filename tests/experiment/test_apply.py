@@ -69,6 +69,12 @@ def applying(lab: Path, tmp_path: Path) -> Applying:
     return Applying(lab, tmp_path / "applied")
 
 
+@pytest.fixture(scope="module")
+def plain(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is left of applying the run to its test images, with neighbours; not to be changed."""
+    return Applying(lab, tmp_path_factory.mktemp("plain"))(neighbours=3)
+
+
 def table(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -79,8 +85,8 @@ def record(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_its_own_test_images_are_judged_as_when_it_was_tested(applying: Applying) -> None:
-    folder = applying()
+def test_its_own_test_images_are_judged_as_when_it_was_tested(applying: Applying, plain: Path) -> None:
+    folder = plain
     result = applying.run.result()
     assert result is not None
     assert record(folder)["metrics"]["accuracy"] == result["metrics"]["test/accuracy"]
@@ -94,8 +100,8 @@ def test_its_own_test_images_are_judged_as_when_it_was_tested(applying: Applying
         assert float(row["p_bright"]) + float(row["p_dark"]) == pytest.approx(1, abs=1e-6)  # rounded to float32
 
 
-def test_arrays_hold_what_the_table_says_and_no_objects(applying: Applying) -> None:
-    folder = applying()
+def test_arrays_hold_what_the_table_says_and_no_objects(plain: Path) -> None:
+    folder = plain
     predictions, features = (
         numpy.load(folder / f"{name}.npz", allow_pickle=False) for name in ("predictions", "features")
     )
@@ -108,10 +114,9 @@ def test_arrays_hold_what_the_table_says_and_no_objects(applying: Applying) -> N
     assert record(folder)["features"] == "input of classifier"
 
 
-def test_the_tables_are_the_same_bytes_whoever_computes(applying: Applying) -> None:
+def test_the_tables_are_the_same_bytes_whoever_computes(applying: Applying, plain: Path) -> None:
     """Other batches, threads, instruction set, place; by the command line, whose last line is the folder."""
-    one = applying(neighbours=3)
-    two = applying.to / "two"
+    one, two = plain, applying.to / "two"
     command = [sys.executable, "-m", "diva", "apply", applying.run.path, "--data", applying.test, "--to", two]
     command += ["--batch-size", 5, "--threads", 2, "--neighbours", 3, "--embed", "none", "--json"]
     environment = {**os.environ, "DIVA_KERNELS_ISA": "scalar"}
@@ -123,14 +128,16 @@ def test_the_tables_are_the_same_bytes_whoever_computes(applying: Applying) -> N
     assert record(one)["files"] == record(two)["files"]
 
 
-def test_what_is_said_of_an_image_does_not_depend_on_the_others(applying: Applying, tmp_path: Path) -> None:
+def test_what_is_said_of_an_image_does_not_depend_on_the_others(
+    applying: Applying, plain: Path, tmp_path: Path
+) -> None:
     """Mean, standard deviation, size and mode are those of the run; a colour image of another size is brought to them."""
     flat = tmp_path / "flat"
     flat.mkdir()
     shutil.copy(applying.test / "dark" / "3.png", flat / "b.png")
     Image.new("RGB", (50, 20), (250, 240, 230)).save(flat / "a.png")
     alone = table(applying(flat, "flat") / "predictions.csv")
-    among = {row["file"]: row for row in table(applying(to="all") / "predictions.csv")}
+    among = {row["file"]: row for row in table(plain / "predictions.csv")}
     assert [row["file"] for row in alone] == ["a.png", "b.png"]
     assert {**alone[1], "file": "dark/3.png", "label": "dark"} == among["dark/3.png"]
 
@@ -191,8 +198,8 @@ def test_ablation_leaves_features_alone(applying: Applying) -> None:
         applying(to="none", ablate=True, features="none")
 
 
-def test_crops_are_averaged_and_named(applying: Applying) -> None:
-    folder, one = applying(crops=3), applying(to="one", crops=1)
+def test_crops_are_averaged_and_named(applying: Applying, plain: Path) -> None:
+    folder, one = applying(crops=3), plain
     assert record(folder)["views"] == ["centre", "top left", "top right"]
     assert (folder / "predictions.csv").read_bytes() != (one / "predictions.csv").read_bytes()
     assert numpy.load(folder / "predictions.npz")["probabilities"].sum(1) == pytest.approx(1, abs=1e-6)  # float32
@@ -213,7 +220,7 @@ def test_neighbours_are_listed_and_scored(applying: Applying) -> None:
     assert record(folder)["metrics"]["precision_at_1"] == right / 12
 
 
-def test_broken_images_are_all_named_and_left_out_when_asked(applying: Applying, tmp_path: Path) -> None:
+def test_broken_images_are_all_named_and_left_out_when_asked(applying: Applying, plain: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(applying.test, data)
     (data / "bright" / "2.png").write_bytes(b"no image")
@@ -224,7 +231,7 @@ def test_broken_images_are_all_named_and_left_out_when_asked(applying: Applying,
     folder = applying(data, skip_broken=True)
     skipped = record(folder)["skipped"]
     assert list(skipped) == ["bright/2.png", "dark/5.png"] and str(data) not in str(skipped)
-    whole = [row for row in table(applying(to="all") / "predictions.csv") if row["file"] not in skipped]
+    whole = [row for row in table(plain / "predictions.csv") if row["file"] not in skipped]
     assert table(folder / "predictions.csv") == whole
 
 
@@ -239,10 +246,9 @@ def test_what_is_stopped_leaves_nothing(applying: Applying, monkeypatch: pytest.
     assert list(applying.to.iterdir()) == []
 
 
-def test_places_that_are_taken_or_part_of_the_record_are_refused(applying: Applying, lab: Path) -> None:
-    applying()
+def test_places_that_are_taken_or_part_of_the_record_are_refused(applying: Applying, lab: Path, plain: Path) -> None:
     with pytest.raises(UsageError, match="is there already"):
-        applying()
+        apply(applying.run, Wanted(str(applying.test), to=plain), Console(io.StringIO(), applying.said))
     with pytest.raises(UsageError, match="inside the run"):
         apply(
             applying.run, Wanted(str(applying.test), to=lab / "run" / "applied"), Console(io.StringIO(), applying.said)
@@ -299,12 +305,20 @@ def test_a_task_that_cannot_read_what_is_new_is_refused(applying: Applying, tmp_
         applying()
 
 
-def test_pictures_of_features_are_drawn_and_limits_said(applying: Applying, monkeypatch: pytest.MonkeyPatch) -> None:
+def state(run: RunFolder) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns) for path in run.path.rglob("*"))
+
+
+def test_pictures_of_features_are_drawn_with_limits_said_and_the_run_as_it_was(
+    applying: Applying, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from diva.report import projections
 
     monkeypatch.setitem(projections.LIMITS, "mds", 7)
     monkeypatch.setitem(projections.LEAST, "isomap", 13)
+    before = state(applying.run)
     folder = applying(embed=projections.PROJECTIONS)
+    assert state(applying.run) == before
     drawn = {path.name for path in (folder / "figures").iterdir()}
     assert drawn == {"confusion_matrix.png", "report.md", "pca.png", "tsne.png", "mds.png"}
     assert "MDS: of 7 of 12 samples" in applying.said.getvalue()
@@ -312,15 +326,3 @@ def test_pictures_of_features_are_drawn_and_limits_said(applying: Applying, monk
     projector = folder / "tensorboard" / "projector" / "features"
     assert (projector / "metadata.tsv").read_text().split() == ["bright"] * 6 + ["dark"] * 6
     assert Image.open(projector / "sprite.png").size == (32, 32)  # 12 thumbnails of 8 x 8, 4 in a row
-    again = applying(to="again", embed=("pca", "tsne", "mds"))
-    for name in ("pca.png", "tsne.png", "mds.png"):
-        assert (folder / "figures" / name).read_bytes() == (again / "figures" / name).read_bytes()
-
-
-def test_the_run_stays_as_it_was(applying: Applying) -> None:
-    def state(run: RunFolder) -> list[tuple[str, int]]:
-        return sorted((str(path), path.stat().st_mtime_ns) for path in run.path.rglob("*"))
-
-    before = state(applying.run)
-    applying()
-    assert state(applying.run) == before

@@ -15,10 +15,12 @@ from diva.learning.ranking import (
     best_thresholds,
     mean_over_classes,
     precision_recall_curve,
+    precision_recall_curves,
     ranking_counts,
     roc_area,
     roc_areas,
     roc_curve,
+    roc_curves,
 )
 
 QUICK = settings(deadline=None, max_examples=60)
@@ -102,6 +104,18 @@ def test_labels_and_their_indicators_give_the_same_areas():
     assert mean_over_classes(average_precisions(scores, labels)) == pytest.approx(
         sk.average_precision_score(indicators, scores, average="macro"), rel=1e-14
     )
+
+
+def test_curves_of_all_classes_are_those_of_each():
+    generator = numpy.random.default_rng(2)
+    scores, labels = generator.random((30, 3)).round(1), generator.integers(0, 3, 30)
+    for k, (rates, points) in enumerate(
+        zip(roc_curves(scores, labels), precision_recall_curves(scores, labels), strict=True)
+    ):
+        false, true, _ = roc_curve(scores[:, k], labels == k)
+        precision, recall, _ = precision_recall_curve(scores[:, k], labels == k)
+        assert [part.tolist() for part in rates] == [false.tolist(), true.tolist()]
+        assert [part.tolist() for part in points] == [recall.tolist(), precision.tolist()]
 
 
 def test_nan_ranks_last_as_one_tie():

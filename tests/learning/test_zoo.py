@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from diva.errors import UsageError
-from diva.learning.zoo import build_zoo_model, own_models, zoo_models
+from diva.learning.sizes import measure
+from diva.learning.zoo import build_zoo_model, logits_and_auxiliary, own_models, zoo_models
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_an_unknown_model_is_answered_with_the_nearest():
         build_zoo_model("resnet81", 2)
 
 
-@pytest.mark.parametrize("name", own_models())
+@pytest.mark.parametrize("name", ["small_cnn", "babyresnet18"])
 def test_own_models_take_any_channels_and_size(name):
     for channels, size in ((1, (8, 8)), (2, (9, 5)), (3, (12, 12))):
         assert build_zoo_model(name, 4, channels, size)(torch.rand(2, channels, *size)).shape == (2, 4)
@@ -48,3 +49,57 @@ def test_own_models_take_any_channels_and_size(name):
 def test_models_of_torchvision_refuse_other_channels():
     with pytest.raises(UsageError, match="3 channels, not 1"):
         build_zoo_model("resnet18", 2, 1)
+
+
+# parameters at 10 classes: those of torchvision's network, less those of its stem, 64 x 3 x (7 x 7 - 3 x 3)
+PARAMETERS = {18: 11_173_962, 34: 21_282_122, 50: 23_520_842, 101: 42_512_970, 152: 58_156_618}
+
+
+@pytest.mark.parametrize("depth", PARAMETERS)
+def test_babyresnets_keep_the_resolution_of_small_images(depth):
+    with torch.device("meta"):
+        model, images = build_zoo_model(f"babyresnet{depth}", 10), torch.empty(1, 3, 32, 32)
+    sizes = measure(model, lambda: model(images))
+    assert sizes.parameters == PARAMETERS[depth]
+    outputs = {layer.name: layer.output for layer in sizes.layers}
+    assert outputs["layer1"] is not None and outputs["layer1"][2:] == (32, 32)
+    assert outputs["layer4"] is not None and outputs["layer4"][2:] == (4, 4)
+    if depth == 18:
+        # the stem; 4 convolutions of 64 channels at 32 x 32 and as many MACs per later pair, halved where a stage begins; the head
+        stage = 64 * 64 * 9 * 32 * 32
+        assert sizes.macs == 64 * 27 * 32 * 32 + 4 * stage + 3 * (3.5 * stage + 64 * 128 * 16 * 16) + 512 * 10
+
+
+def test_babyresnets_are_listed():
+    assert set(own_models()) == {"small_cnn", *(f"babyresnet{depth}" for depth in PARAMETERS)}
+
+
+@pytest.mark.parametrize(("name", "size", "weights"), [("googlenet", 32, [0.3, 0.3]), ("inception_v3", 299, [0.4])])
+def test_auxiliary_outputs_take_part_in_training_alone(name, size, weights):
+    with torch.device("meta"):
+        images = torch.empty(2, 3, size, size)
+    model = build_zoo_model(name, 5, size=(size, size), auxiliary=True).to("meta")
+    logits, others = logits_and_auxiliary(model.train()(images))
+    assert logits.shape == (2, 5)
+    assert [(share, other.shape) for share, other in others] == [(share, (2, 5)) for share in weights]
+    logits, others = logits_and_auxiliary(model.eval()(images))
+    assert logits.shape == (2, 5) and others == []
+
+
+def test_a_model_without_auxiliary_outputs_has_none():
+    model = build_zoo_model("small_cnn", 5, auxiliary=True)
+    logits, others = logits_and_auxiliary(model(images := torch.rand(2, 3, 8, 8)))
+    assert logits.shape == (2, 5) and others == [] and len(images) == 2
+
+
+def test_images_too_small_for_auxiliary_outputs_are_refused_before_training():
+    with pytest.raises(UsageError, match="at least 299 x 299 pixels, not 75 x 299; choose --image-size 299"):
+        build_zoo_model("inception_v3", 2, size=(75, 299), auxiliary=True)
+
+
+def test_a_model_without_its_auxiliary_outputs_keeps_its_weights():
+    """What runs of earlier versions began with."""
+    torch.manual_seed(3)
+    plain = build_zoo_model("googlenet", 2)
+    assert not any(name.startswith("aux") for name, _ in plain.named_parameters())
+    assert isinstance(plain.train()(torch.rand(2, 3, 32, 32)), torch.Tensor)

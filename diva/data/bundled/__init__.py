@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from diva.data.bundled.digits import write_digits
+from diva.data.bundled.digits_on_photos import write_digits_on_photos
 from diva.data.bundled.docstrings import write_docstrings
 from diva.data.bundled.moving_photos import write_moving_photos
 from diva.data.bundled.number_words import write_number_words
@@ -23,6 +24,7 @@ __all__ = ["SHAPES", "TABLES", "WRITERS", "write_digits"]
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "digits": write_digits,
+    "digits_on_photos": write_digits_on_photos,
     "docstrings": write_docstrings,
     "moving_photos": write_moving_photos,
     "number_words": write_number_words,

@@ -35,7 +35,7 @@ OTHER_NAMES = {
 # Files that are in no sample, and should not be.
 NO_SAMPLE = re.compile(
     r"(?i:readme|licen[cs]e|copying|copyright|notice|changelog|citation|authors)([._-].*)?"
-    r"|dataset\.yaml|(labels|points|texts)\.csv|(split|labels|borders)\.json",
+    r"|dataset\.yaml|(labels|points|texts|transcriptions)\.csv|(split|labels|borders)\.json",
     re.DOTALL,
 )
 

@@ -1,0 +1,80 @@
+"""What is drawn of this task: samples, curves, scores per class, and the worst mistakes with what was missed and what was made up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diva import (
+    average_precisions,
+    class_scores,
+    image_grid,
+    multi_label_counts,
+    multi_label_f1,
+    multi_label_jaccard,
+    multi_label_report,
+    precision_recall_curves,
+    precision_recall_figure,
+    roc_areas,
+    roc_curves,
+    roc_figure,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from diva import Data, Drawing, Outputs, Split
+
+MOST_IMAGES = 32
+
+
+def samples(data: Data) -> Drawing:
+    """Training images, augmented, with their labels."""
+    images: Any = data.train
+    chosen = range(0, len(images), -(-len(images) // MOST_IMAGES))
+    captions = [_names(images.labels[i] > 0.5, data.facts["classes"]) for i in chosen]
+    return image_grid([images.sample(i) for i in chosen], captions, title="training images, as the network sees them")
+
+
+def of_split(outputs: Outputs, predicted: Tensor, data: Data, split: Split) -> Iterator[tuple[str, Drawing]]:
+    """Figures of an evaluated split. predicted: which labels are given, bool (n, C)."""
+    scores, truth, classes = outputs["scores"], outputs["truth"], data.facts["classes"]
+    counts, precisions = multi_label_counts(predicted, truth), average_precisions(scores, truth)
+    yield (
+        "precision_recall",
+        precision_recall_figure(
+            precision_recall_curves(scores, truth), precisions, classes, f"{split}: precision and recall"
+        ),
+    )
+    yield "roc", roc_figure(roc_curves(scores, truth), roc_areas(scores, truth), classes, f"{split}: ROC")
+    per_class = {"F1": multi_label_f1(counts), "average precision": precisions, "Jaccard": multi_label_jaccard(counts)}
+    yield "classes", class_scores(per_class, classes, f"{split}: scores per class")
+    yield "report", multi_label_report(counts, classes, {"average precision": precisions})
+    wrong = predicted != truth  # (n, C)
+    surest = ((scores - 0.5).abs() * wrong).amax(1)  # how sure the network is of its worst mistake
+    worst = [i for i in surest.argsort(descending=True, stable=True).tolist() if wrong[i].any()][:MOST_IMAGES]
+    if worst:
+        captions = [_caption(predicted[i], truth[i], classes) for i in worst]
+        title = f"{split}: most confident mistakes (- missed, + made up)"
+        pictures: Any = data.split(split)
+        yield (
+            "mistakes",
+            image_grid([pictures.picture(i) for i in worst], captions, title),
+        )
+
+
+def _caption(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> str:
+    """What was right, what was missed (-), and what was made up (+)."""
+    parts = [_names(predicted & truth, classes), *("-" + classes[k] for k in _numbers(truth & ~predicted))]
+    return " ".join(
+        [part for part in parts if part != "none"] + ["+" + classes[k] for k in _numbers(predicted & ~truth)]
+    )
+
+
+def _names(present: Any, classes: Sequence[str]) -> str:
+    return ", ".join(classes[k] for k in _numbers(present)) or "none"
+
+
+def _numbers(present: Any) -> list[int]:
+    return [k for k, yes in enumerate(present.tolist()) if yes]

@@ -1,0 +1,70 @@
+"""The task on a few images drawn here: it trains, tests, and gives the same bits twice. Keep it green as you change the task."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+import diva
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def marks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dark noise, 12 x 12 pixels, with a lying bar, a standing bar, both or neither; as `<split>/images/` and `labels.csv`."""
+    folder = tmp_path_factory.mktemp("data") / "marks"
+    generator = numpy.random.Generator(numpy.random.Philox(0))
+    for split in ("train", "val", "test"):
+        (folder / split / "images").mkdir(parents=True)
+        with (folder / split / "labels.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["image", "lying", "standing", "never"])
+            for i in range(16):
+                pixels = generator.integers(0, 60, (12, 12), dtype=numpy.uint8)
+                lying, standing = i % 2, i // 2 % 2
+                place = int(generator.integers(1, 10))
+                pixels[place] += 180 * lying
+                pixels[:, 11 - place] |= 192 * standing
+                Image.fromarray(pixels).save(folder / split / "images" / f"{i}.png")
+                table.writerow([f"{i}.png", lying, standing, 0])
+    return folder
+
+
+def test_it_learns_what_a_child_can_see(marks: Path, tmp_path: Path) -> None:
+    values = {"data": marks, "output": tmp_path / "runs", "seed": 1, "epochs": 8, "batch_size": 4, "lr": 0.01}
+    run = diva.run(HERE, {**values, "threshold": "class"})
+    result = run.result()
+    assert result is not None
+    assert result["metrics"]["test/mAP"] == 1.0  # over the two labels that occur
+    assert result["metrics"]["test/tuned_macro_f1"] == 1.0
+    thresholds = result["calibration"]["thresholds"]
+    assert all(0 < value < 1 for value in thresholds[:2]) and thresholds[2] == 0.5
+    assert {p.name for p in run.figures.glob("test_*")} == {
+        "test_classes.png", "test_precision_recall.png", "test_report.md", "test_roc.png",
+    }  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_bits(marks: Path, tmp_path: Path) -> None:
+    values = {"data": marks, "output": tmp_path / "runs", "seed": 1, "epochs": 1, "flip": True, "crop_padding": 2}
+    one, two = (diva.run(HERE, values).result() for _ in range(2))
+    assert one is not None and two is not None
+    assert one["weights_digest"] == two["weights_digest"] and one["calibration"] == two["calibration"]
+
+
+def test_a_class_weighs_as_many_times_more_as_images_lack_it(marks: Path) -> None:
+    folder = diva.DataFolder("marks", marks, "sha256:0", marks.parent / "marks.statistics.json")
+    weights = diva.load_task(HERE).model_validate({}).load_data(folder).constants["positive_weights"]
+    assert weights.tolist() == [1, 1, 1]  # 8 of 16 each; nothing can make up for a class that never occurs
+
+
+def test_class_folders_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        (tmp_path / "data" / split / "cat").mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "data" / split / "cat" / "1.png")
+    with pytest.raises(diva.DataError, match=r"labels\.csv"):
+        diva.run(HERE, {"data": tmp_path / "data", "output": tmp_path / "runs", "seed": 1})

@@ -1,0 +1,171 @@
+"""Classify images with a tree of small networks: each tells groups of look-alike classes apart and hands its feature maps on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from diva import Change, Data, DataFolder, Field, ImageTask, Outputs, Split, Step, Task, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from diva import Drawing
+
+    from .tree import Place, Tree
+
+
+class Trunk(ImageTask):
+    """A tree of small networks that grows while it learns; or one network, to compare it with."""
+
+    default_data: ClassVar[str | None] = "digits"
+
+    epochs: int = Field(
+        500, ge=0, description="most epochs of all nodes together; the tree ends earlier, when it is whole"
+    )
+    lr: float = Field(3e-3, gt=0, description="step size, of every node")
+    schedule: Literal["constant", "step", "multistep", "exponential", "cosine"] = Field(
+        "cosine", description="how lr changes within the epochs of a stage"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="of --baseline alone: epochs without a better monitored metric"
+    )
+
+    nets: str = Field("digits", description="which networks stand at the nodes: a file of nets/ without .yaml")
+    stage_epochs: int = Field(
+        10,
+        ge=1,
+        description="epochs of each stage: of a node with its classes, of one with groups of them, and of the baseline",
+    )
+    volatility: float | None = Field(
+        None,
+        ge=0,
+        description="classes are grouped when taken for each other more than so many times chance; more splits groups; default: of nets/",
+    )
+    pairs: Literal["upper", "mean", "max"] = Field(
+        "mean", description="which direction of a pair counts; upper, as published, depends on the order of the classes"
+    )
+    likelihood: Literal["val", "train"] = Field(
+        "val", description="split on which it is measured what is taken for what"
+    )
+    baseline: str | None = Field(
+        None,
+        description="train one network instead of the tree: root, the net of the root, or a model of diva list models",
+    )
+
+    def load_data(self, folder: DataFolder | None) -> Data:
+        """Read `train|val|test/<class>/<image>`, and what nets/ declares."""
+        from diva import own_models
+
+        from .nodes import read_nets
+
+        assert folder is not None
+        if self.patience is not None and self.baseline is None:
+            raise UsageError("--patience would leave the tree unfinished; choose fewer --stage-epochs, or a --baseline")
+        rgb = self.baseline is not None and self.baseline != "root" and self.baseline not in own_models()
+        data = self.load_images(folder, rgb=rgb)
+        return replace(data, facts={**data.facts, "nets": read_nets(self.nets)})
+
+    def build_model(self, data: Data) -> nn.Module:
+        """A tree of which the root is there; or the network that the knob `baseline` names."""
+        from diva import build_zoo_model
+
+        from .nodes import Nets, build_node
+        from .tree import Tree
+
+        nets = Nets.model_validate(data.facts["nets"])
+        channels, size, n_classes = data.facts["channels"], data.facts["input_size"], len(data.facts["classes"])
+        if self.baseline is None:
+            return Tree(nets, channels, size, n_classes)
+        if self.baseline == "root":
+            return build_node(nets.root, channels, size, n_classes)
+        return build_zoo_model(self.baseline, n_classes, channels, size)
+
+    def build_schedule(self, optimizer: Optimizer) -> LRScheduler | None:
+        """As the knobs say, over the epochs of a stage."""
+        return Task.build_schedule(self.model_copy(update={"epochs": self.stage_epochs}), optimizer)
+
+    def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
+        """Cross entropy: of the node that learns, over its images, in training; of the way to the true class, as far as it goes, else."""
+        from torch.nn.functional import cross_entropy
+
+        from .tree import Tree
+
+        images, labels = batch  # (B, channels, H, W), (B,)
+        if not isinstance(model, Tree):
+            logits = model(images)
+            return Step(cross_entropy(logits, labels), {"labels": labels, "predictions": logits.argmax(1)})
+        if model.training:
+            logits, turns = model.learn(images, labels)  # (b, turns), (b,)
+            if len(turns) == 0:  # no image of this node is in the batch: nothing to learn from
+                return Step(sum(p.sum() for p in model.parameters() if p.requires_grad) * 0.0, {"turns": turns})
+            return Step(cross_entropy(logits, turns), {"turns": (logits.argmax(1) == turns).long()})
+        found = model.follow(images, labels)
+        kept = found._asdict() | {"labels": labels}
+        return Step(found.losses.mean(), {name: value for name, value in kept.items() if name != "losses"})
+
+    def end_epoch(self, model: nn.Module, evaluate: Callable[[Split], Outputs], data: Data, epoch: int) -> Change:
+        """After the epochs of a stage: group the classes of the node, or go on to the next node that waits."""
+        from .grouping import averaged_likelihoods, group
+        from .tree import Tree
+
+        if not isinstance(model, Tree):
+            return "finished" if epoch >= self.stage_epochs else "go on"
+        place, n = model.learning, len(model.learning.classes)
+        if epoch < place.since + self.stage_epochs:
+            return "go on"
+        if place.stage == "classes" and n > 2:
+            outputs = evaluate(self.likelihood)
+            asl = averaged_likelihoods(*_of_node(outputs, place), n)
+            groups = group(asl, self._volatility(model, place), self.pairs)
+            if 1 < len(groups) < n:
+                model.change(place.name, likelihoods=tuple(map(tuple, asl)))
+                model.regroup(place.name, tuple(tuple(place.classes[i] for i in g) for g in groups), epoch)
+                return "changed"
+            print(place.name, groups, [max(r[j] for j in range(n) if j != i) for i, r in enumerate(asl)])
+        waiting = [other.name for other in model.places if other.stage == "waiting"]
+        if not waiting:
+            return "finished"
+        model.change(place.name, stage="trained")
+        model.build(waiting[0], epoch)
+        return "changed"
+
+    def _volatility(self, model: Tree, place: Place) -> float:
+        return model.nets.volatility_of(place.name) if self.volatility is None else self.volatility
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each class, for `diva apply`."""
+        from .tree import Tree
+
+        images, _ = batch  # (B, channels, H, W)
+        answers = model(images)  # (B, C): probabilities of a tree, logits of a baseline
+        return {"probabilities": answers if isinstance(model, Tree) else answers.softmax(1)}
+
+    def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
+        """Of the tree, or the baseline: accuracy over all images, F1 averaged over classes. Of the node that learns: its right turns."""
+        from diva import confusion_counts, macro_f1
+
+        metrics = {}
+        if "turns" in outputs:
+            n_right, n_wrong = (int((outputs["turns"] == value).sum()) for value in (1, 0))
+            metrics["node_accuracy"] = n_right / max(1, n_right + n_wrong)
+        if "predictions" in outputs:
+            counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
+            metrics |= {"accuracy": float(counts.trace() / counts.sum()), "macro_f1": macro_f1(counts)}
+        return metrics
+
+    def draw_figures(
+        self, model: nn.Module, outputs: Outputs, data: Data, split: Split
+    ) -> Iterator[tuple[str, Drawing]]:
+        yield from ()
+
+
+def _of_node(outputs: Outputs, place: Place) -> tuple[list[list[float]], list[int]]:
+    """The likelihoods of the images of a node, and the place of their class among the node's."""
+    index = {label: i for i, label in enumerate(place.classes)}
+    labels = outputs["labels"].tolist()
+    chosen = [i for i, label in enumerate(labels) if label in index]
+    return [outputs["likelihoods"][i].double().tolist() for i in chosen], [index[labels[i]] for i in chosen]
