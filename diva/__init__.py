@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from diva.data.layouts import describe, read_splits
     from diva.data.layouts.class_folders import ImageFolder, read_image_folders
     from diva.data.layouts.clips import frames_of
-    from diva.data.masks import colour_codes, mask_codes, read_mask, read_mask_and_boundary
-    from diva.data.pixels import Pixels, frame_pixels
     from diva.data.mask_statistics import mask_statistics
     from diva.data.masks import (
         colour_codes,
@@ -31,8 +29,9 @@ if TYPE_CHECKING:
         read_mask,
         read_mask_and_boundary,
     )
-    from diva.data.pixels import Pixels, padded_width
+    from diva.data.pixels import Pixels, frame_pixels, padded_width
     from diva.data.sampling import balanced_order
+    from diva.data.unseen import find_clips, find_texts
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
@@ -122,6 +121,8 @@ _HOMES = {
     "frame_pixels": "diva.data.pixels",
     "padded_width": "diva.data.pixels",
     "balanced_order": "diva.data.sampling",
+    "find_clips": "diva.data.unseen",
+    "find_texts": "diva.data.unseen",
     "DataError": "diva.errors",
     "DivaError": "diva.errors",
     "UsageError": "diva.errors",
