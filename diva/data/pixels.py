@@ -40,7 +40,7 @@ class Pixels:
     """
 
     def __init__(
-        self, paths: Sequence[Path], mode: Mode, size: Sequence[int], frames: Sequence[int] = (), *, pad: bool = False
+        self, paths: Sequence[Path], mode: Mode, size: Sequence[int], *, pad: bool = False, frames: Sequence[int] = ()
     ) -> None:
         self.paths, self.mode, self.size, self.pad = tuple(paths), mode, (size[0], size[1]), pad
         self.frames = tuple(frames)
@@ -212,7 +212,7 @@ def frame_pixels(clips: Sequence[Sequence[Path]], mode: Mode, size: Sequence[int
             paths += [path] * n
             frames += range(n)
         numbers.append(range(first, len(paths)))
-    return Pixels(paths, mode, size, frames), tuple(numbers)
+    return Pixels(paths, mode, size, frames=frames), tuple(numbers)
 
 
 def _n_frames(path: Path) -> int:

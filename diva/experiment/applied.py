@@ -239,7 +239,7 @@ def _draw(applied: Applied, embed: Sequence[str], seeds: Seeds, console: Console
             board.figure("confusion_matrix", picture, 0)
             write_atomic(figures / "confusion_matrix.png", picture)
         if "features" in applied.outputs:
-            for name, figure in _planes(applied, embed, seeds, console):
+            for name, figure in (*_planes(applied, embed, seeds, console), *_neighbour_sheet(applied)):
                 picture = png(figure)
                 board.figure(name, picture, 0)
                 write_atomic(figures / f"{name}.png", picture)
@@ -271,6 +271,26 @@ def _planes(applied: Applied, embed: Sequence[str], seeds: Seeds, console: Conso
             how,
             plane(points, [labels[i] for i in chosen], f"{TITLES[how]} of features", f"{note} · colours are {whose}"),
         )
+
+
+def _neighbour_sheet(applied: Applied) -> Iterator[tuple[str, Figure]]:
+    """Some labelled images, spread over all, each beside its nearest neighbours."""
+    from diva.report.neighbours import MOST_NEIGHBOURS, MOST_ROWS, RankedRow, neighbour_sheet
+
+    picture = getattr(applied.unseen.samples, "picture", None)
+    if applied.nearest is None or picture is None or not applied.unseen.labels:
+        return
+    labels, (indices, distances) = applied.labels, applied.nearest
+    rows = []
+    for i in range(0, len(labels), -(-len(labels) // MOST_ROWS)):
+        near = indices[i, :MOST_NEIGHBOURS].tolist()
+        captions = [f"{labels[j]} {far:.3f}" for j, far in zip(near, distances[i], strict=False)]
+        rows.append(
+            RankedRow(
+                picture(i), labels[i], [picture(j) for j in near], captions, [labels[j] == labels[i] for j in near]
+            )
+        )
+    yield "neighbours", neighbour_sheet(rows, "Nearest neighbours by cosine distance")
 
 
 def _colours(applied: Applied) -> tuple[list[str], str]:

@@ -22,7 +22,7 @@ Projection = Literal["pca", "tsne", "mds", "isomap"]
 PROJECTIONS: Final[tuple[Projection, ...]] = get_args(Projection)
 TITLES: Final = {"pca": "PCA", "tsne": "t-SNE", "mds": "MDS", "isomap": "Isomap"}
 # Samples that a projection takes within about a minute of one core; of more, so many are drawn.
-LIMITS: Final = {"pca": 20_000, "tsne": 5_000, "mds": 1_000, "isomap": 5_000}
+LIMITS: Final = {"pca": 20_000, "tsne": 5_000, "mds": 2_000, "isomap": 5_000}
 LEAST: Final = {"pca": 2, "tsne": 4, "mds": 3, "isomap": 4}
 WIDEST: Final = 50  # t-SNE, MDS and Isomap look at so many principal components, as van der Maaten and Hinton 2008 do
 NAMED_CLASSES: Final = 21
@@ -47,9 +47,9 @@ def project(features: NDArray[np.float32], how: Projection, seed: int) -> NDArra
         if how == "pca":
             points = components[:, :2]
         elif how == "tsne":
-            points = TSNE(2, init="random", perplexity=min(30.0, (n - 1) / 3), random_state=seed).fit_transform(
-                components
-            )
+            start = _start(components)
+            perplexity = min(30.0, (n - 1) / 3)
+            points = TSNE(2, init=start, perplexity=perplexity, random_state=seed).fit_transform(components)
         elif how == "mds":
             points = MDS(2, n_init=1, max_iter=200, random_state=seed).fit_transform(components)
         else:
@@ -58,6 +58,14 @@ def project(features: NDArray[np.float32], how: Projection, seed: int) -> NDArra
     if points.shape[1] < 2:
         points = np.concatenate([points, np.zeros((n, 2 - points.shape[1]))], axis=1)
     return points * _signs(points)
+
+
+def _start(components: NDArray[np.float64]) -> NDArray[np.float32] | str:
+    """Where t-SNE starts: at the first two principal components, small, as Kobak and Berens 2019 advise; at random where there is one."""
+    spread = float(components[:, 0].std())
+    if components.shape[1] < 2 or not spread:
+        return "random"
+    return np.ascontiguousarray(components[:, :2] / spread * 1e-4, np.float32)
 
 
 def _signs(points: NDArray[np.float64]) -> NDArray[np.float64]:

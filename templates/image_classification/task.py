@@ -32,6 +32,10 @@ class ImageClassification(ImageTask):
         "small_cnn", description="small_cnn, mlp, or a classification model of torchvision: diva list models"
     )
     auxiliary: bool = Field(False, description="train googlenet and inception_v3 with their auxiliary outputs")
+    pretext: Literal["none", "rotation"] = Field(
+        "none",
+        description="rotation learns without labels: the class is by how much an image was turned, 0, 90, 180 or 270 degrees",
+    )
     class_weights: bool = Field(
         False,
         description="weigh the training loss by the inverse frequency of each class; one without training images weighs 0",
@@ -52,12 +56,16 @@ class ImageClassification(ImageTask):
         from diva import own_models
 
         from .models import MODELS
+        from .pretext import turned
 
         assert folder is not None
         if self.class_weights and self.balance != "none":
             raise UsageError("--class-weights and --balance both make up for rare classes; choose one")
+        if self.pretext != "none" and (self.class_weights or self.balance != "none"):
+            raise UsageError("--pretext has as many images of each class; leave out --class-weights and --balance")
         any_channels = self.model in MODELS or self.model in own_models()
         data = self.load_images(folder, rgb=not any_channels, balanced=self.balance == "oversample")
+        data = turned(data) if self.pretext == "rotation" else data
         counts = torch.tensor(data.facts["class_counts"]["train"], dtype=torch.float64)
         n_present = int((counts > 0).sum())
         weights = torch.where(counts > 0, counts.sum() / (n_present * counts), 0.0).float()  # (C,), mean 1 over samples
@@ -112,31 +120,10 @@ class ImageClassification(ImageTask):
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
-        """The training images as the network sees them; then confusions, the report per class, and the worst mistakes."""
-        from diva import class_report, confusion_counts, confusion_matrix, image_grid
+        """The training images as the network sees them; then confusions, a report and curves per class, and the worst mistakes."""
+        from . import figures
 
-        classes = data.facts["classes"]
-        images: Any = data.split(split)
         if split == "train":
-            chosen = range(0, len(images), -(-len(images) // 32))  # up to 32, spread over all classes
-            captions = [classes[images.labels[i]] for i in chosen]
-            yield (
-                "samples",
-                image_grid(
-                    [images.sample(i) for i in chosen], captions, title="training images, as the network sees them"
-                ),
-            )
-            return
-        labels, predictions = outputs["labels"], outputs["predictions"]
-        counts = confusion_counts(labels, predictions, len(classes))
-        yield "confusion_matrix", confusion_matrix(counts, classes, title=f"{split}: rows are true classes")
-        yield "report", class_report(counts, classes)
-        confidence = outputs["logits"].float().softmax(1).amax(1)
-        wrong = (labels != predictions).nonzero().flatten()
-        worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:32].tolist()
-        if worst:
-            captions = [f"{classes[labels[i]]} as {classes[predictions[i]]} {confidence[i]:.0%}" for i in worst]
-            yield (
-                "mistakes",
-                image_grid([images.picture(i) for i in worst], captions, title=f"{split}: most confident mistakes"),
-            )
+            yield "samples", figures.samples(data)
+        else:
+            yield from figures.of_split(outputs, data, split)

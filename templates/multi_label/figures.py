@@ -38,16 +38,13 @@ def samples(data: Data) -> Drawing:
 
 
 def of_split(outputs: Outputs, predicted: Tensor, data: Data, split: Split) -> Iterator[tuple[str, Drawing]]:
-    """Figures of an evaluated split. predicted: which labels are given, bool (n, C)."""
+    """Figures of an evaluated split, the curves of test alone. predicted: which labels are given, bool (n, C)."""
     scores, truth, classes = outputs["scores"], outputs["truth"], data.facts["classes"]
     counts, precisions = multi_label_counts(predicted, truth), average_precisions(scores, truth)
-    yield (
-        "precision_recall",
-        precision_recall_figure(
-            precision_recall_curves(scores, truth), precisions, classes, f"{split}: precision and recall"
-        ),
-    )
-    yield "roc", roc_figure(roc_curves(scores, truth), roc_areas(scores, truth), classes, f"{split}: ROC")
+    if split == "test":
+        yield "roc", roc_figure(roc_curves(scores, truth), roc_areas(scores, truth), classes, "test: ROC")
+        curves, title = precision_recall_curves(scores, truth), "test: precision and recall"
+        yield "precision_recall", precision_recall_figure(curves, precisions, classes, title)
     per_class = {"F1": multi_label_f1(counts), "average precision": precisions, "Jaccard": multi_label_jaccard(counts)}
     yield "classes", class_scores(per_class, classes, f"{split}: scores per class")
     yield "report", multi_label_report(counts, classes, {"average precision": precisions})

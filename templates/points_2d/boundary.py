@@ -36,11 +36,14 @@ def draw_boundary(model: nn.Module, data: Data, split: Split, outputs: Outputs) 
     points = points_in_plane(data, data.split(split))[: len(outputs["labels"])]
     labels, predictions = outputs["labels"].tolist(), outputs["predictions"].tolist()
     n_right = sum(one == other for one, other in zip(labels, predictions, strict=True))
-    corners = in_units(data, numpy.array([low, high]))
+    (left, bottom), (right, top) = in_units(data, numpy.array([low, high])).tolist()
+    title = f"{split}: {n_right:,} of {len(labels):,} points right ({n_right / max(1, len(labels)):.1%})"
+    note = (
+        "regions in the plane through the mean; points are projected onto it" if _is_slice(data) else "paler: less sure"
+    )
     return decision_boundary(
-        probabilities, (corners[0, 0], corners[1, 0], corners[0, 1], corners[1, 1]), in_units(data, points), labels, predictions,
-        data.facts["classes"], axis_names(data), f"{split}: {n_right:,} of {len(labels):,} points right ({n_right / max(1, len(labels)):.1%})",
-        "regions in the plane through the mean; points are projected onto it" if _is_slice(data) else "paler: less sure",
+        probabilities, (left, right, bottom, top), in_units(data, points), labels, predictions,
+        data.facts["classes"], axis_names(data), title, note,
     )  # fmt: skip
 
 

@@ -18,9 +18,9 @@ class Segmentation(Task):
 
     default_data: ClassVar[str | None] = "digits_on_photos"
 
-    epochs: int = Field(20, ge=0, description="passes over the training pages")
-    batch_size: int = Field(4, ge=1, description="crops per step, in training and validation")
-    lr: float = Field(5e-3, gt=0, description="step size")
+    epochs: int = Field(15, ge=0, description="passes over the training pages")
+    batch_size: int = Field(2, ge=1, description="crops per step, in training and validation")
+    lr: float = Field(3e-3, gt=0, description="step size")
     schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
         "cosine", description="how lr changes from epoch to epoch, as in torch.optim.lr_scheduler"
     )
@@ -50,7 +50,7 @@ class Segmentation(Task):
     crop_size: int = Field(
         64, ge=32, multiple_of=32, description="side of the squares that the network learns from, a multiple of 32"
     )
-    crops_per_page: int = Field(6, ge=1, description="random crops of each page in an epoch")
+    crops_per_page: int = Field(4, ge=1, description="random crops of each page in an epoch")
     val_crops: int | None = Field(32, ge=1, description="crops of each page to validate on, from a fixed grid; at most")
     window: int | None = Field(
         None, ge=32, multiple_of=32, description="side of the window that slides over test pages; default: crop_size"

@@ -10,17 +10,22 @@ Pairs = Literal["upper", "mean", "max"]
 Groups = tuple[tuple[int, ...], ...]
 
 
-def averaged_likelihoods(likelihoods: Sequence[Sequence[float]], labels: Sequence[int], n: int) -> list[list[float]]:
-    """Averaged softmax likelihood: row i is the mean of the likelihoods of the samples of class i; (n, n).
+def averaged_likelihoods(
+    likelihoods: Sequence[Sequence[float]], labels: Sequence[int], classes: Sequence[int]
+) -> list[list[float]]:
+    """Averaged softmax likelihood (n, n): row i is the mean of the likelihoods (n,) of the samples of class `classes[i]`.
 
-    likelihoods: (n_samples, n); labels: each in [0, n). Sums are exactly rounded, so that their order is no matter. A class without
-    samples has a row of zeros.
+    likelihoods: (n_samples, n); labels: of all samples, those of other classes are left out. Sums are exactly rounded, so that their
+    order is no matter. A class without samples has a row of zeros.
     """
-    rows: list[list[Sequence[float]]] = [[] for _ in range(n)]
+    rows: dict[int, list[Sequence[float]]] = {label: [] for label in classes}
     for label, row in zip(labels, likelihoods, strict=True):
-        rows[label].append(row)
-    return [[math.fsum(column) / len(found) for column in zip(*found, strict=True)] or [0.0] * n if found else [0.0] * n
-            for found in rows]  # fmt: skip
+        if label in rows:
+            rows[label].append(row)
+    return [
+        [math.fsum(row[j] for row in found) / max(1, len(found)) for j in range(len(classes))]
+        for found in rows.values()
+    ]
 
 
 def likeness(asl: Sequence[Sequence[float]], i: int, j: int, pairs: Pairs) -> float:
@@ -53,3 +58,11 @@ def group(asl: Sequence[Sequence[float]], volatility: float, pairs: Pairs) -> Gr
     Lu, Goel et al. 2022 ("TRUNK") draw a Bernoulli variable 100,000 times around the threshold volatility / n; this is its limit.
     """
     return closure(len(asl), similar_pairs(asl, volatility, pairs))
+
+
+def degenerate(name: str, n_groups: int) -> str:
+    """What to say of a node whose classes make one group, or none of several classes."""
+    stays = "the tree is a single network" if name == "root" else "it stays a leaf"
+    if n_groups == 1:
+        return f"{name}: all its classes are one group, so {stays}; a higher --volatility would split them"
+    return f"{name}: each of its classes is a group of its own, so {stays}; a lower --volatility would join some"

@@ -6,12 +6,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from diva import UsageError
+from diva import UsageError, count_macs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -181,22 +180,4 @@ class Cost(NamedTuple):
 
 def cost(network: nn.Module, maps: Tensor) -> Cost:
     """Parameters, and multiply-accumulates of convolutions and linear layers for `maps` (1, C, H, W), without biases and norms."""
-    macs = 0
-
-    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
-        nonlocal macs
-        weight: Any = layer.weight
-        macs += output.numel() * math.prod(
-            weight.shape[1:]
-        )  # of a convolution (out, in / groups, k, k), a layer (out, in)
-
-    counted = (nn.Conv2d, nn.Linear)
-    hooks = [layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, counted)]
-    was_training = network.training
-    network.eval()
-    with torch.no_grad():
-        network(maps)
-    network.train(was_training)
-    for hook in hooks:
-        hook.remove()
-    return Cost(sum(p.numel() for p in network.parameters()), macs)
+    return Cost(sum(p.numel() for p in network.parameters()), count_macs(network, maps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -34,9 +35,12 @@ class Trunk(ImageTask):
         None, ge=1, description="of --baseline alone: epochs without a better monitored metric"
     )
 
+    crop_padding: int = Field(
+        1, ge=0, description="augmentation: pad by so many pixels, then crop at random to the old size"
+    )
     nets: str = Field("digits", description="which networks stand at the nodes: a file of nets/ without .yaml")
     stage_epochs: int = Field(
-        10,
+        15,
         ge=1,
         description="epochs of each stage: of a node with its classes, of one with groups of them, and of the baseline",
     )
@@ -101,7 +105,8 @@ class Trunk(ImageTask):
         if model.training:
             logits, turns = model.learn(images, labels)  # (b, turns), (b,)
             if len(turns) == 0:  # no image of this node is in the batch: nothing to learn from
-                return Step(sum(p.sum() for p in model.parameters() if p.requires_grad) * 0.0, {"turns": turns})
+                learning = [p for p in model.parameters() if p.requires_grad]
+                return Step(0.0 * learning[-1].sum(), {"turns": turns})
             return Step(cross_entropy(logits, turns), {"turns": (logits.argmax(1) == turns).long()})
         found = model.follow(images, labels)
         kept = found._asdict() | {"labels": labels}
@@ -109,7 +114,7 @@ class Trunk(ImageTask):
 
     def end_epoch(self, model: nn.Module, evaluate: Callable[[Split], Outputs], data: Data, epoch: int) -> Change:
         """After the epochs of a stage: group the classes of the node, or go on to the next node that waits."""
-        from .grouping import averaged_likelihoods, group
+        from .grouping import averaged_likelihoods, degenerate, group
         from .tree import Tree
 
         if not isinstance(model, Tree):
@@ -119,19 +124,13 @@ class Trunk(ImageTask):
             return "go on"
         if place.stage == "classes" and n > 2:
             outputs = evaluate(self.likelihood)
-            asl = averaged_likelihoods(*_of_node(outputs, place), n)
+            asl = averaged_likelihoods(outputs["likelihoods"].tolist(), outputs["labels"].tolist(), place.classes)
             groups = group(asl, self._volatility(model, place), self.pairs)
             if 1 < len(groups) < n:
-                model.change(place.name, likelihoods=tuple(map(tuple, asl)))
-                model.regroup(place.name, tuple(tuple(place.classes[i] for i in g) for g in groups), epoch)
+                model.regroup(place.name, asl, groups, epoch)
                 return "changed"
-            print(place.name, groups, [max(r[j] for j in range(n) if j != i) for i, r in enumerate(asl)])
-        waiting = [other.name for other in model.places if other.stage == "waiting"]
-        if not waiting:
-            return "finished"
-        model.change(place.name, stage="trained")
-        model.build(waiting[0], epoch)
-        return "changed"
+            warnings.warn(degenerate(place.name, len(groups)), stacklevel=1)
+        return "changed" if model.build_next(epoch) else "finished"
 
     def _volatility(self, model: Tree, place: Place) -> float:
         return model.nets.volatility_of(place.name) if self.volatility is None else self.volatility
@@ -160,12 +159,31 @@ class Trunk(ImageTask):
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
-        yield from ()
+        """The training images; confusions over all images; of a tree its picture, its groups, itself as JSON; in the end, costs."""
+        from diva import build_zoo_model, class_report, confusion_counts, confusion_matrix, image_grid
 
+        from .figures import cost_report, tree_drawings
+        from .nodes import build_node
+        from .tree import Tree
 
-def _of_node(outputs: Outputs, place: Place) -> tuple[list[list[float]], list[int]]:
-    """The likelihoods of the images of a node, and the place of their class among the node's."""
-    index = {label: i for i, label in enumerate(place.classes)}
-    labels = outputs["labels"].tolist()
-    chosen = [i for i, label in enumerate(labels) if label in index]
-    return [outputs["likelihoods"][i].double().tolist() for i in chosen], [index[labels[i]] for i in chosen]
+        classes = data.facts["classes"]
+        images: Any = data.split(split)
+        n, channels, size = len(classes), data.facts["channels"], data.facts["input_size"]
+        if split == "train":
+            chosen = range(0, len(images), -(-len(images) // 32))  # up to 32, spread over all classes
+            captions = [classes[images.labels[i]] for i in chosen]
+            yield "samples", image_grid([images.sample(i) for i in chosen], captions, title="training images")
+            return
+        counts = confusion_counts(outputs["labels"], outputs["predictions"], n)
+        yield "confusion_matrix", confusion_matrix(counts, classes, title=f"{split}: rows are true classes")
+        yield "report", class_report(counts, classes)
+        if not isinstance(model, Tree):
+            return
+        volatilities = {place.name: self._volatility(model, place) for place in model.places}
+        yield from tree_drawings(
+            model, classes, counts, volatilities, self.pairs, title=f"{split}: recall of each class"
+        )
+        if split == "test":
+            others: dict[str, nn.Module] = {"net of the root": build_node(model.nets.root, channels, size, n)}
+            others["small_cnn"] = build_zoo_model("small_cnn", n, channels, size)
+            yield "costs", cost_report(model, outputs["ends"], images[0][0][None], others)

@@ -94,13 +94,26 @@ class Tree(nn.Module):
         self.change(name, stage="classes", since=epoch)
         self._build(name)
 
-    def regroup(self, name: str, groups: Groups, epoch: int) -> None:
-        """A fresh network at the same place, to be trained on groups of its classes; those of several classes become places that wait."""
-        self.change(name, groups=groups, stage="groups", since=epoch)
-        for group in groups:
+    def build_next(self, epoch: int) -> bool:
+        """Go on to the first place that waits; False, and nothing is changed, when there is none."""
+        waiting = [place.name for place in self.places if place.stage == "waiting"]
+        if waiting:
+            self.change(self.learning.name, stage="trained")
+            self.build(waiting[0], epoch)
+        return bool(waiting)
+
+    def regroup(self, name: str, likelihoods: Sequence[Sequence[float]], groups: Groups, epoch: int) -> None:
+        """A fresh network at the same place, to be trained on groups of its classes; those of several become places that wait.
+
+        groups: of the places of the classes in `classes`, as `grouping.group` gives them for the averaged softmax likelihood (n, n).
+        """
+        classes = self.place(name).classes
+        named = tuple(tuple(classes[i] for i in group) for group in groups)
+        asl = tuple(tuple(row) for row in likelihoods)
+        self.change(name, groups=named, stage="groups", since=epoch, likelihoods=asl)
+        for group in named:
             if len(group) > 1:
-                child = f"sg{len(self.places)}"
-                self.places.append(Place(child, name, group, tuple((c,) for c in group)))
+                self.places.append(Place(f"sg{len(self.places)}", name, group, tuple((c,) for c in group)))
         self._build(name)
 
     def _build(self, name: str) -> None:

@@ -35,6 +35,7 @@ CASES = [*template_names(), USERS_OWN]
 SMALL: dict[str, dict[str, Any]] = {
     "image_classification": {"epochs": 2, "flip": True, "crop_padding": 1, "rotation": 10.0, "erasing": 0.5},
     "multi_label": {"epochs": 2, "flip": True, "crop_padding": 1, "erasing": 0.5},
+    "autoencoder": {"epochs": 2, "model": "vae", "noise": 0.2, "flip": True, "n_channels": 8, "batch_size": 8},
     "points_2d": {"epochs": 2, "dropout": 0.2},
     "text_classification": {
         "epochs": 2,

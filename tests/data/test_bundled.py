@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from diva.data import layouts
-from diva.data.bundled import SHAPES, TABLES, WRITERS, write_digits
+from diva.data.bundled import SHAPES, TABLES, WRITERS, digits_on_photos, write_digits
 from diva.data.bundled.docstrings import paragraphs_of
 from diva.data.bundled.moving_photos import REGIONS
 from diva.data.bundled.number_words import LANGUAGES
@@ -187,6 +187,29 @@ def test_masks_of_pages_name_every_class_and_are_what_was_drawn(written):
             ink = classes > 0
             assert pixels[ink][:, 1].max() < 200 and pixels[ink][:, 1].mean() < pixels[~ink][:, 1].mean() - 60
     assert (counts > 2000).all() and len(counts) == 5
+
+
+def test_digits_on_photos_are_what_was_drawn_and_no_digit_is_in_two_splits(written):
+    members = digits_on_photos._digits()[2]
+    assert sorted(i for part in members.values() for i in part) == list(range(1797))
+    counts = numpy.zeros(11, int)
+    for split in splits_of(written / "digits_on_photos").values():
+        sizes = set()
+        for image, mask in zip(split.images, split.masks, strict=True):
+            pixels, classes = numpy.asarray(Image.open(image)), numpy.asarray(Image.open(mask))
+            assert pixels.shape == (*classes.shape, 3)
+            sizes.add(classes.shape)
+            counts += numpy.bincount(classes.reshape(-1), minlength=11)
+            assert pixels[classes > 0].mean() > pixels[classes == 0].mean() + 40
+        assert len(sizes) > 5
+    assert (counts > 3000).all() and len(counts) == 11
+
+
+def test_enlarged_digits_keep_their_shade_and_smooth_their_edges():
+    digit = numpy.zeros((8, 8), int)
+    digit[3:5, 3:5] = 16
+    large = digits_on_photos.enlarged(digit, 2)
+    assert large.shape == (16, 16) and large.max() == 16 and {4, 8} <= set(large.reshape(-1).tolist())
 
 
 def test_words_are_tested_in_fonts_that_were_not_seen_and_on_words_that_were_not_seen(written):

@@ -24,7 +24,8 @@ class Growing(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers, self.head, self.seen = nn.ModuleList([_layer(3)]), nn.Linear(4, 2), []
+        self.layers, self.head = nn.ModuleList([_layer(3)]), nn.Linear(4, 2)
+        self.seen: list[Any] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: (B, 3). Returns logits (B, 2)."""
@@ -60,7 +61,8 @@ class Changing(Task):
         """40 points for each split."""
         inputs = torch.randn(120, 3)
         labels = (inputs.sum(1) > 0).long()
-        return Data(*(TensorDataset(inputs[i::3], labels[i::3]) for i in range(3)))
+        train, val, test = (TensorDataset(inputs[i::3], labels[i::3]) for i in range(3))
+        return Data(train, val, test)
 
     def build_model(self, data: Data) -> nn.Module:
         """One layer."""

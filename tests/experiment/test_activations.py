@@ -45,8 +45,8 @@ def task(tmp_path):
 
 def test_the_bits_of_a_run_are_the_same_with_and_without(data, tmp_path, task):
     one, two = (diva.run(task, values(data, tmp_path / "runs", activations=n)) for n in (0, 2))
-    assert one.result()["trace_digest"] == two.result()["trace_digest"]
-    assert one.result()["test_outputs_digest"] == two.result()["test_outputs_digest"]
+    for name in ("trace_digest", "test_outputs_digest"):
+        assert (one.result() or {})[name] == (two.result() or {})[name]
     assert not one.activations.exists()
 
 

@@ -255,6 +255,12 @@ def test_places_that_are_taken_or_part_of_the_record_are_refused(applying: Apply
         )
 
 
+def test_a_place_that_cannot_be_written_is_found_out_first(applying: Applying, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diva.experiment.apply.os.access", lambda *_: False)
+    with pytest.raises(DataError, match=r"cannot be written in .*; choose another place"):
+        applying()
+
+
 def test_altered_weights_are_refused(applying: Applying, lab: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(lab / "run", tmp_path / "run"))
     weights = run / "checkpoints" / best_weights(RunFolder(run))

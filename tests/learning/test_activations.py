@@ -1,5 +1,7 @@
 """Activations: what each layer returned, caught by hooks wherever it stands; the model is left as it was."""
 
+from typing import Any
+
 import numpy
 import torch
 from torch import nn
@@ -67,7 +69,7 @@ def test_values_are_those_of_a_plain_forward_pass():
 
 def test_a_block_counts_when_it_returns_something_else_than_its_last_layer():
     assert list(by_name(Outer(), torch.rand(1, 1, 3, 3))) == ["inside.0", "plain.0"]
-    block = Outer()
+    block: Any = Outer()
     block.plain = nn.Identity()
     assert list(by_name(block, torch.rand(1, 1, 3, 3))) == ["inside.0", "model"]
 
@@ -77,7 +79,7 @@ def test_of_many_filters_the_strongest_are_kept_and_ties_go_to_the_lower_number(
     with torch.no_grad():
         model.weight.fill_(1.0)
         model.weight[7] = -3.0
-        model.bias.zero_()
+        model.bias.fill_(0.0)  # type: ignore[union-attr]
     found = by_name(model, torch.ones(1, 1, 100, 2))["model"]
     assert found.strongest == (7, 0, 1, 2, 3, 4, 5, 6) and len(found.strongest) == MOST_MAPS
     assert found.maps.shape == (MOST_MAPS, 64, 2) and (found.maps[0] == -3).all()

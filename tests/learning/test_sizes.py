@@ -2,6 +2,7 @@
 
 import random
 from contextlib import nullcontext
+from typing import Any
 
 import numpy
 import pytest
@@ -14,7 +15,7 @@ from diva.learning.sizes import count_macs, measure
 from diva.torchvision_shim import import_torchvision
 
 # module, inputs, MACs by hand: places of the output times what one of them takes
-BY_HAND = {
+BY_HAND: dict[str, tuple[Any, Any, int]] = {
     "linear": (nn.Linear(3, 4), torch.rand(3), 3 * 4),
     "linear over 2 x 5 places": (nn.Linear(3, 4), torch.rand(2, 5, 3), 10 * 3 * 4),
     "convolution": (nn.Conv2d(3, 8, 5, stride=2, padding=2), torch.rand(1, 3, 9, 7), 8 * (5 * 4) * 3 * 25),
@@ -89,6 +90,8 @@ def test_only_the_model_is_counted():
 class Restless(nn.Module):
     """Draws numbers and changes a buffer, also in evaluation mode."""
 
+    seen: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.layer, self.norm, self.drop = nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Dropout(0.5)
@@ -104,13 +107,13 @@ def test_nothing_is_left_changed():
     model = Restless().train()
     model.norm.eval()
     before, state = digest_model(model), (random.getstate(), torch.get_rng_state())
-    old = numpy.random.get_state()[1].tolist()
+    old = numpy.random.get_state(legacy=False)["state"]["key"].tolist()
     assert count_macs(model, torch.rand(1, 1, 3, 3)) == 18 and digest_model(model) == before
     drawn = torch.get_rng_state()
     torch.set_rng_state(state[1])
     torch.rand(1, 1, 3, 3)  # the inputs above were drawn too
     assert torch.equal(torch.get_rng_state(), drawn)
-    assert random.getstate() == state[0] and numpy.random.get_state()[1].tolist() == old
+    assert random.getstate() == state[0] and numpy.random.get_state(legacy=False)["state"]["key"].tolist() == old
     assert [m.training for m in model.modules()] == [True, True, False, True]
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert torch.backends.mha.get_fastpath_enabled()

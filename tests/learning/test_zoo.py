@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from diva import resources
 from diva.errors import UsageError
+from diva.experiment.find import load_task
 from diva.learning.sizes import measure
+from diva.learning.task import Data
 from diva.learning.zoo import build_zoo_model, logits_and_auxiliary, own_models, zoo_models
 
 
@@ -103,3 +106,26 @@ def test_a_model_without_its_auxiliary_outputs_keeps_its_weights():
     plain = build_zoo_model("googlenet", 2)
     assert not any(name.startswith("aux") for name, _ in plain.named_parameters())
     assert isinstance(plain.train()(torch.rand(2, 3, 32, 32)), torch.Tensor)
+
+
+def test_the_task_adds_the_losses_of_auxiliary_outputs_in_training_alone():
+    """0.3 times each of GoogLeNet's."""
+    task = load_task(resources("templates") / "image_classification").model_validate(
+        {"model": "googlenet", "auxiliary": True}
+    )
+    facts = {"classes": ["a", "b"], "channels": 3, "input_size": [32, 32]}
+    part = torch.utils.data.TensorDataset(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]))
+    data = Data(part, part, part, facts)
+    torch.manual_seed(0)
+    model = task.build_model(data).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    with torch.no_grad():
+        outputs = model(part.tensors[0])
+        losses = [torch.nn.functional.cross_entropy(logits, part.tensors[1]) for logits in outputs]
+        loss = task.training_step(model, part.tensors, data).loss
+        assert torch.allclose(loss, losses[0] + 0.3 * losses[1] + 0.3 * losses[2])
+        model.eval()
+        plain = torch.nn.functional.cross_entropy(model(part.tensors[0]), part.tensors[1])
+        assert torch.equal(task.training_step(model, part.tensors, data).loss, plain)

@@ -40,14 +40,18 @@ def test_a_thousand_classes_are_a_picture_too():
     assert len(figure.axes[0].get_lines()) <= 1 + 60 + 6
 
 
+def _mean_curve(figure):
+    mean = next(line for line in figure.axes[0].get_lines() if str(line.get_label()).startswith("mean"))
+    x, y = np.asarray(mean.get_data())
+    return dict(zip(np.round(x, 3).tolist(), y.tolist(), strict=True))
+
+
 def test_the_mean_lies_between_the_curves():
     figure = roc_figure([FLAT, STEEP], [0.5, 1.0], ["a", "b"])
-    mean = next(line for line in figure.axes[0].get_lines() if line.get_label().startswith("mean"))
-    at = dict(zip(np.round(mean.get_xdata(), 3), mean.get_ydata(), strict=True))
+    at = _mean_curve(figure)
     assert at[0.5] == 0.75 and at[1.0] == 1
     steps = precision_recall_figure([(np.array([0, 0.5, 1]), np.array([1, 0.8, 0.2]))] * 2, [0.5, 0.5], ["a", "b"])
-    mean = next(line for line in steps.axes[0].get_lines() if line.get_label().startswith("mean"))
-    at = dict(zip(np.round(mean.get_xdata(), 3), mean.get_ydata(), strict=True))
+    at = _mean_curve(steps)
     assert at[0.4] == at[0.5] == 0.8 and at[0.6] == at[1.0] == 0.2  # as average precision takes them
 
 
@@ -65,7 +69,7 @@ def test_each_class_has_a_bar_its_number_and_its_dots():
     assert {"cat", "dog", "0.250", "-", "test", "mean of F1 0.2500"} <= set(words)
     assert _legend(figure) == ["F1", "recall"]
     (dots,) = figure.axes[0].get_lines()
-    assert dots.get_xdata().tolist() == [0.5, 1.0]
+    assert np.asarray(dots.get_xdata()).tolist() == [0.5, 1.0]
 
 
 def test_of_very_many_classes_the_lowest_are_shown():

@@ -21,6 +21,7 @@ COLUMNS: Final = {
     "val": (380, 510),
     "test": (510, 640),
 }  # of a photograph, 640 wide: no texture is in two splits
+SIDE, CELL = 16, 19  # pixels of a digit, and of the square somewhere in which it stands
 GREYEST: Final = 16  # what the images of digits go up to
 NOTICE: Final = """The digits: optical recognition of handwritten digits, the copy that scikit-learn bundles (UCI, 13 writers).
 E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, licence CC BY 4.0.
@@ -59,19 +60,16 @@ def picture(split: str, index: int) -> tuple[numpy.ndarray, numpy.ndarray]:
     top, left = stream.between(0, photograph.shape[0] - height), stream.between(first, last - width)
     image = photograph[top : top + height, left : left + width].astype(numpy.int64) * 5 // 8  # darker than any digit
     mask = numpy.zeros((height, width), numpy.uint8)
-    taken = numpy.zeros((height, width), bool)
-    for _ in range(stream.between(30, 45)):
-        i = members[split][stream.below(len(members[split]))]
-        ink = enlarged(images[i], 2)
-        side = len(ink)
-        y, x = stream.below(height - side + 1), stream.below(width - side + 1)
-        place = slice(y, y + side), slice(x, x + side)
-        shade = numpy.array([stream.below(50) for _ in range(3)])
-        if taken[place].any():
-            continue
-        taken[place] = True
-        image[place] = (image[place] * (GREYEST - ink[:, :, None]) + (255 - shade) * ink[:, :, None]) // GREYEST
-        mask[place][ink >= GREYEST // 2] = labels[i] + 1
+    for row in range(height // CELL):
+        for column in range(width // CELL):
+            i = members[split][stream.below(len(members[split]))]
+            y, x = (CELL * at + stream.below(CELL - SIDE + 1) for at in (row, column))
+            shade = numpy.array([stream.below(50) for _ in range(3)])
+            if stream.below(8) == 0:
+                continue
+            ink, place = enlarged(images[i], SIDE // 8), (slice(y, y + SIDE), slice(x, x + SIDE))
+            image[place] = (image[place] * (GREYEST - ink[:, :, None]) + (255 - shade) * ink[:, :, None]) // GREYEST
+            mask[place][ink >= GREYEST // 2] = labels[i] + 1
     return image.clip(0, 255).astype(numpy.uint8), mask
 
 

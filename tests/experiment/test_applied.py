@@ -1,0 +1,91 @@
+"""What applying a run leaves, for outputs of every kind: several classes, plain numbers, features alone, names that need care."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch.utils.data import TensorDataset
+
+from diva.experiment.applied import Applied, write_applied
+from diva.experiment.apply import _calibration
+from diva.learning.task import Unseen
+from diva.records.run_folder import RunFolder
+from diva.report.console import Console
+from diva.seeding import Seeds
+
+
+def write(place: Path, outputs: dict[str, Any], **given: Any) -> dict[str, Any]:
+    """Write what these outputs of three samples leave into `place`; returns apply.json."""
+    names, labels = given.get("names", ["a", "b", "c"]), given.get("labels", ())
+    tensors = {name: torch.tensor(value) for name, value in outputs.items()}
+    unseen = Unseen(TensorDataset(torch.zeros(3)), names, labels)
+    classes = given.get("classes", ("cat", "dog"))
+    applied = Applied(place, {"data": {"name": "three"}}, unseen, tensors, classes, given.get("nearest"), {})
+    return write_applied(applied, (), Seeds(1), Console(io.StringIO(), io.StringIO()))
+
+
+def rows(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_several_classes_are_joined_and_all_must_be_right(tmp_path: Path) -> None:
+    outputs = {
+        "probabilities": [[0.9, 0.8], [0.1, 0.2], [0.75, 0.25]],
+        "chosen": [[True, True], [False, False], [True, False]],
+    }
+    record = write(tmp_path / "out", outputs, labels=["cat|dog", "", "dog"])
+    assert [row[:3] for row in rows(tmp_path / "out" / "predictions.csv")[1:]] == [
+        ["a", "cat|dog", "cat|dog"],
+        ["b", "", ""],
+        ["c", "dog", "cat"],
+    ]
+    assert record["metrics"] == {"exact_match": 2 / 3}
+
+
+def test_of_equal_probabilities_the_first_class_is_predicted(tmp_path: Path) -> None:
+    write(tmp_path / "out", {"probabilities": [[0.5, 0.5], [0.25, 0.75], [0.5, 0.5]]})
+    assert [row[2] for row in rows(tmp_path / "out" / "predictions.csv")[1:]] == ["cat", "dog", "cat"]
+
+
+def test_numbers_of_a_sample_are_a_column_and_larger_outputs_are_in_the_arrays(tmp_path: Path) -> None:
+    record = write(tmp_path / "out", {"age": [1.5, 2.0, 0.1], "mask": [[[1, 0]], [[0, 1]], [[1, 1]]]}, classes=())
+    assert rows(tmp_path / "out" / "predictions.csv") == [
+        ["file", "label", "age"],
+        ["a", "", "1.5"],
+        ["b", "", "2.0"],
+        ["c", "", "0.1"],
+    ]
+    assert numpy.load(tmp_path / "out" / "predictions.npz")["mask"].shape == (3, 1, 2)
+    assert list(record["files"]) == ["predictions.csv", "predictions.npz"] and record["metrics"] == {}
+
+
+def test_a_task_that_gives_features_alone_leaves_their_tables(tmp_path: Path) -> None:
+    record = write(tmp_path / "out", {"features": [[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]]})
+    assert list(record["files"]) == ["features.csv", "features.npz"]
+    assert rows(tmp_path / "out" / "features.csv")[2] == ["b", "", "0.2", "2.0"]
+
+
+def test_names_with_commas_and_line_feeds_stay_one_row(tmp_path: Path) -> None:
+    names, outputs = ["a,b", "c\nd", "\udcff"], {"probabilities": [[1.0, 0.0]] * 3}
+    write(tmp_path / "out", outputs, names=names, classes=("cat, small", "dog"))
+    found = rows(tmp_path / "out" / "predictions.csv")
+    assert [row[0] for row in found] == ["file", "a,b", "c\\nd", "\\udcff"]
+    assert found[0][3] == "p_cat, small"
+    assert numpy.load(tmp_path / "out" / "predictions.npz")["names"].tolist() == ["a,b", "c\\nd", "\\udcff"]
+
+
+def test_what_a_run_chose_on_val_comes_back_with_its_values(tmp_path: Path) -> None:
+    chosen = {"thresholds": [0.1, "NaN", 0.5], "places": [[1, 2]]}
+    (tmp_path / "result.json").write_text(json.dumps({"calibration": chosen}))
+    found = _calibration(RunFolder(tmp_path))
+    assert (
+        found["thresholds"].dtype == torch.float64 and found["thresholds"][0] == 0.1 and found["thresholds"][1].isnan()
+    )
+    assert found["places"].tolist() == [[1, 2]]
