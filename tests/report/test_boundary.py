@@ -41,7 +41,7 @@ def test_points_that_the_model_has_wrong_are_crossed_out():
 def test_the_line_lies_where_the_answer_changes():
     right = np.linspace(0.05, 0.95, 10)[None].repeat(10, 0)  # 0.5 in the middle
     figure = drawn(np.stack([1 - right, right], 2), [0], [0])
-    lines = figure.axes[0].collections[0].get_paths()[0].vertices
+    lines = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
     assert np.allclose(lines[:, 0], 0.5)
 
 
