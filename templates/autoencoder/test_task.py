@@ -99,7 +99,8 @@ def test_applied_to_its_own_images_it_gives_the_errors_that_were_measured(bars: 
     model = task.build_model(data).eval()
     recorded = diva.Data(data.train, data.val, data.test, json.loads(json.dumps(data.facts)))
     unseen: Any = task.read_unseen(bars / "test", recorded)
-    samples = [unseen.samples[list(unseen.names).index(path.name)] for path in data.test.paths]
+    test: Any = data.test
+    samples = [unseen.samples[list(unseen.names).index(path.name)] for path in test.paths]
     batch = torch.utils.data.default_collate(samples)
     told, measured = task.predict(model, batch, recorded), task.training_step(model, batch, data).outputs
     assert torch.equal(told["squared_error"], measured["squared_error"])
