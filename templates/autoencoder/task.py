@@ -57,6 +57,10 @@ class AutoEncoding(ImageTask):
         if self.model not in MODELS:
             raise UsageError(f"--model {self.model}: no model is called so; there are {', '.join(MODELS)}")
         height, width = data.facts["input_size"]
+        if height * width == 1:
+            raise UsageError(
+                "the images have one pixel each, which cannot be squeezed; choose a size with --image-size"
+            )
         return MODELS[self.model](data.facts["channels"], height, width, self.bottleneck, self.n_channels)
 
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
@@ -80,14 +84,14 @@ class AutoEncoding(ImageTask):
             divergence = kl_divergence(mean, log_variance)  # (B,)
             loss = loss + self.beta * divergence.mean() / pixels[0].numel()
             outputs["divergence"] = divergence
-        return Step(loss, outputs if model.training else {**outputs, "codes": mean})
+        return Step(loss, outputs if model.training else {**outputs, "codes": mean.float()})
 
     def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
         """The codes as features, and the error of each image, for `diva apply`: a large one tells that the run has seen no such image."""
         images, _ = batch  # (B, channels, H, W)
         codes, _ = model.encode(images)  # type: ignore[operator]
         made = model.decoder(codes).sigmoid()  # type: ignore[operator]
-        return {"features": codes, "squared_error": ((made - self.pixels(images, data)) ** 2).mean((1, 2, 3))}
+        return {"features": codes.float(), "squared_error": ((made - self.pixels(images, data)) ** 2).mean((1, 2, 3))}
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """The mean squared error of the pixels, and the share of their variance about the mean image that is explained, at least 0."""

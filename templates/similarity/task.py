@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataFolder, Field, ImageTask, Outputs, Split, Step, UsageError
+from diva import Data, DataError, DataFolder, Field, ImageTask, Outputs, Split, Step, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,6 +75,12 @@ class Similarity(ImageTask):
             for name, images in sets.items():
                 kept = [i for i, label in enumerate(images.labels) if (label < first_unseen) == (name == "train")]
                 sets[name] = images.subset(kept)
+        for name in ("val", "test"):
+            labels = list(map(int, sets[name].labels))
+            if len(set(labels)) == len(labels):
+                raise DataError(
+                    f"{folder.path / name}: no class has two images, so a query has nothing to find; add images, or split anew: diva split"
+                )
         facts = {**data.facts, "unseen_classes": classes[first_unseen:]}
         return replace(
             data,

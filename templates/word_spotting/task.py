@@ -25,9 +25,6 @@ class WordSpotting(Task):
     schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
         "cosine", description="how lr changes from epoch to epoch, as in torch.optim.lr_scheduler"
     )
-    monitor: str = Field(
-        "val/qbe_mAP", description="metric that names the best epoch: less is better for loss and error, else more"
-    )
 
     model: str = Field("phocnet_small", description="phocnet_small, or phocnet as published: see models.py")
     pooling: Literal["temporal", "spatial"] = Field(

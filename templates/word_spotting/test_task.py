@@ -58,7 +58,15 @@ def load(folder: Path, **knobs: Any) -> diva.Data:
 
 
 def test_it_finds_words_that_it_has_not_seen(words: Path, tmp_path: Path) -> None:
-    knobs = {"image_height": 10, "epochs": 5, "batch_size": 16, "lr": 0.01, "distortion": 0.05, "levels": "1,2,3,4"}
+    knobs = {
+        "image_height": 10,
+        "epochs": 5,
+        "batch_size": 16,
+        "lr": 0.01,
+        "distortion": 0.05,
+        "levels": "1,2,3,4",
+        "k": 2,
+    }
     result = diva.run(HERE, {"data": words, "output": tmp_path / "runs", "seed": 1, **knobs}).result()
     assert result is not None
     assert result["metrics"]["test/qbe_mAP"] > 0.8

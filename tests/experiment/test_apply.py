@@ -20,8 +20,9 @@ from PIL import Image
 
 import diva
 from diva.errors import DataError, RecordError, UsageError
-from diva.experiment.apply import Wanted, apply, hand_over
+from diva.experiment.apply import Wanted, _computer, apply, hand_over
 from diva.experiment.execute import best_weights
+from diva.experiment.options import RunOptions
 from diva.records.run_folder import RunFolder, open_run
 from diva.report.console import Console
 
@@ -259,6 +260,18 @@ def test_a_place_that_cannot_be_written_is_found_out_first(applying: Applying, m
     monkeypatch.setattr("diva.experiment.apply.os.access", lambda *_: False)
     with pytest.raises(DataError, match=r"cannot be written in .*; choose another place"):
         applying()
+
+
+def test_who_computes_is_who_computed_the_run_where_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    torch_run = replace(RunOptions(), backend="torch", device="cuda:0", threads=3)
+    asked = Wanted("data"), Console(io.StringIO(), said)
+    found = _computer(torch_run, *asked)
+    assert (found.backend, found.device, found.threads) == ("torch", "cpu", 3)
+    assert "there is no cuda:0 here" in said.getvalue()
+    found = _computer(replace(RunOptions(), backend="exact", device="cpu", threads=999), *asked)
+    assert found.backend == "exact" and found.threads != 999  # of this machine, not of that one
 
 
 def test_altered_weights_are_refused(applying: Applying, lab: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from diva.report.figures import LINES
 from diva.report.pictures import gif_of, png_of
 
 
-def drawn(probabilities: object, labels: list[int], said: list[int]) -> Figure:
+def drawn(probabilities: np.ndarray, labels: list[int], said: list[int]) -> Figure:
     points = np.full((len(labels), 2), 0.5)
     return decision_boundary(probabilities, (0, 1, 0, 1), points, labels, said, ["a", "b"], ("x", "y"), "title")
 
@@ -27,7 +27,7 @@ def test_a_place_has_the_colour_of_its_class_and_is_paler_where_the_model_is_les
     weights = np.array([[[STRONGEST], [FAINTEST]], [[STRONGEST], [(STRONGEST + FAINTEST) / 2]]])
     colours = np.array([[to_rgb(LINES[0])] * 2, [to_rgb(LINES[1])] * 2])
     expected = weights * colours + 1 - weights
-    assert np.allclose(image.get_array(), expected)
+    assert np.allclose(np.asarray(image.get_array()), expected)
     assert image.origin == "lower"
 
 
@@ -35,7 +35,7 @@ def test_points_that_the_model_has_wrong_are_crossed_out():
     shares = np.full((3, 3, 2), 0.5)
     for labels, said, n_wrong in (([0, 1, 1], [0, 1, 0], 1), ([0], [0], 0)):
         crosses = drawn(shares, labels, said).axes[0].collections[-1]
-        assert crosses.get_label() == "wrong" and len(crosses.get_offsets()) == n_wrong
+        assert crosses.get_label() == "wrong" and len(np.asarray(crosses.get_offsets())) == n_wrong
 
 
 def test_the_line_lies_where_the_answer_changes():
