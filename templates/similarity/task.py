@@ -110,6 +110,13 @@ class Similarity(ImageTask):
             loss, moved = contrastive_loss(vectors, labels, self.margin)
         return Step(loss, {"moved": moved} if model.training else {"vectors": vectors, "labels": labels})
 
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The vector of each image, of length 1, for `diva apply`."""
+        from torch.nn.functional import normalize
+
+        images, _ = batch  # (B, C, H, W)
+        return {"features": normalize(model(images).float())}  # (B, D)
+
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Each image searches for those of its class among the others of its split; of training, the share of images that were moved."""
         if "moved" in outputs:

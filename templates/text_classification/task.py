@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, UsageError
+from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, Unseen, UsageError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import nn
+
+    from diva import Drawing
 
 
 class TextClassification(Task):
@@ -103,6 +105,23 @@ class TextClassification(Task):
         outputs = {"labels": labels, "predictions": logits.argmax(1)}
         return Step(loss, outputs if model.training else {**outputs, "logits": logits})
 
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Texts of a table or of files, numbered by the vocabulary of the run; each label is 0."""
+        from diva import find_texts
+
+        from .words import Texts, number_tokens, split_tokens, token_names
+
+        found = find_texts(folder)
+        numbers = {token: number for number, token in enumerate(token_names(data.facts["vocabulary"], self.units))}
+        lines = [split_tokens(text, self.units, keep_case=self.keep_case) for text in found.texts]
+        tokens = [number_tokens(line, numbers, self.max_length) for line in lines]
+        return Unseen(Texts(found.texts, [0] * len(tokens), tokens), found.names, found.labels)
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each class, for `diva apply`."""
+        tokens, _ = batch  # (B, L)
+        return {"probabilities": model(tokens).softmax(1)}  # (B, C)
+
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Accuracy, and F1 averaged over the classes."""
         from diva import confusion_counts, macro_f1
@@ -112,7 +131,7 @@ class TextClassification(Task):
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
-    ) -> Iterator[tuple[str, Figure | str]]:
+    ) -> Iterator[tuple[str, Drawing]]:
         """Before training a text of each class as the network reads it; then confusions, the report, mistakes and telling tokens."""
         from diva import class_report, confusion_counts, confusion_matrix
 

@@ -71,6 +71,11 @@ class Clips(Dataset[Any]):
         files, labels = [self.files[i] for i in indices], [self.labels[i] for i in indices]
         return Clips(files, labels, self.frames, self.stride, self.size, moving=self.moving)
 
+    def picture(self, index: int) -> numpy.ndarray:
+        """The frame in the middle, for people to look at: uint8 (H, W, 3)."""
+        middle: numpy.ndarray = self.strip(index)[self.frames // 2]
+        return middle
+
     def strip(self, index: int) -> numpy.ndarray:
         """The frames that an evaluation sees, for people to look at: uint8 (frames, H, W, 3)."""
         numbers = self.numbers[index]

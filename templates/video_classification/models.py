@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WIDTHS = (16, 32, 64)
+GRID = 2  # quarters: where all places are averaged, what goes apart (zoom in) looks like what comes together (zoom out)
 
 
 def _normalised(convolution: nn.Module, channels: int) -> list[nn.Module]:
@@ -18,9 +20,9 @@ def _normalised(convolution: nn.Module, channels: int) -> list[nn.Module]:
 
 
 class R2Plus1D(nn.Module):
-    """Three blocks, each a convolution within the frames and then one over three neighbouring frames; the mean over all, and a layer.
+    """Three blocks, each a convolution within the frames and then one over three neighbouring frames; `pooled`, and a layer.
 
-    The first two blocks halve height and width. About 33,000 parameters. After "(2+1)D" of Tran et al. 2018, without its skips.
+    The first two blocks halve height and width. About 43,000 parameters. After "(2+1)D" of Tran et al. 2018, without its skips.
     """
 
     def __init__(self, channels: int, n_classes: int) -> None:
@@ -34,16 +36,16 @@ class R2Plus1D(nn.Module):
             layers += [*_normalised(within, width), *_normalised(between, width)]
             channels = width
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, n_classes)
+        self.classifier = nn.Linear(GRID * GRID * channels, n_classes)
 
     def forward(self, clips: Tensor) -> Tensor:
         """clips: (B, channels, T, H, W) with H, W >= 4. Returns logits (B, n_classes)."""
-        logits: Tensor = self.classifier(self.features(clips).mean((2, 3, 4)))
+        logits: Tensor = self.classifier(pooled(self.features(clips)))
         return logits
 
 
 class C3D(nn.Module):
-    """Three blocks of convolution over place and time at once; the mean over all, and a layer. After C3D of Tran et al. 2015."""
+    """Three blocks of convolution over place and time at once; `pooled`, and a layer. After C3D of Tran et al. 2015."""
 
     def __init__(self, channels: int, n_classes: int) -> None:
         super().__init__()
@@ -55,16 +57,16 @@ class C3D(nn.Module):
             layers += _normalised(convolution, width)
             channels = width
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, n_classes)
+        self.classifier = nn.Linear(GRID * GRID * channels, n_classes)
 
     def forward(self, clips: Tensor) -> Tensor:
         """As `R2Plus1D.forward`."""
-        logits: Tensor = self.classifier(self.features(clips).mean((2, 3, 4)))
+        logits: Tensor = self.classifier(pooled(self.features(clips)))
         return logits
 
 
 class FrameCNN(nn.Module):
-    """Each frame by itself through three blocks, the mean over place and frames, and a layer.
+    """Each frame by itself through three blocks; `pooled`, and a layer.
 
     It is blind to the order of frames: of a still frame nobody can tell where the camera goes. With `differences` it can.
     """
@@ -72,11 +74,11 @@ class FrameCNN(nn.Module):
     def __init__(self, channels: int, n_classes: int) -> None:
         super().__init__()
         self.features = frame_features(channels)
-        self.classifier = nn.Linear(WIDTHS[-1], n_classes)
+        self.classifier = nn.Linear(GRID * GRID * WIDTHS[-1], n_classes)
 
     def forward(self, clips: Tensor) -> Tensor:
         """As `R2Plus1D.forward`."""
-        logits: Tensor = self.classifier(of_each_frame(self.features, clips).mean((1, 3, 4)))
+        logits: Tensor = self.classifier(pooled(of_each_frame(self.features, clips).transpose(1, 2)))
         return logits
 
 
@@ -95,6 +97,11 @@ class FrameGRU(nn.Module):
         seen = self.seen(of_each_frame(self.features, clips).flatten(2)).relu()  # (B, T, 64)
         logits: Tensor = self.classifier(self.gru(seen)[0].mean(1))
         return logits
+
+
+def pooled(features: Tensor) -> Tensor:
+    """The mean over time and over each quarter of the picture: (B, C, T, h, w) -> (B, 4 C)."""
+    return adaptive_avg_pool2d(features.mean(2), GRID).flatten(1)
 
 
 def frame_features(channels: int) -> nn.Sequential:

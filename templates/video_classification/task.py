@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataFolder, Field, Outputs, Split, Step, Task
+from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, Unseen
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,6 +78,21 @@ class VideoClassification(Task):
         logits = model(clips)  # (B, C)
         outputs = {"labels": labels, "predictions": logits.argmax(1)}
         return Step(cross_entropy(logits, labels), outputs if model.training else {**outputs, "logits": logits})
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Clips in class folders, or files of several frames without labels; each label is 0."""
+        from diva import find_clips
+
+        from .clips import Clips
+
+        found = find_clips(folder)
+        clips = Clips(found.files, [0] * len(found.files), self.frames, self.stride, self.image_size)
+        return Unseen(clips, found.names, found.labels)
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each class, for `diva apply`."""
+        clips, _ = batch  # (B, 3, T, H, W)
+        return {"probabilities": model(clips).softmax(1)}  # (B, C)
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """The share of clips that are told right, and F1 averaged over the classes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,8 @@ def test_it_learns_what_a_child_can_see(dots: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("model", ["c3d", "frame_gru"])
-def test_the_same_seed_gives_the_same_bits(dots: Path, tmp_path: Path, model: str) -> None:
-    values = {"data": dots, "output": tmp_path / "runs", "epochs": 1, "model": model, **SMALL}
+def test_the_same_seed_gives_the_same_bits(dots: Path, tmp_path: Path) -> None:
+    values = {"data": dots, "output": tmp_path / "runs", "epochs": 1, "model": "frame_gru", **SMALL}
     one, two = (diva.run(HERE, values).result() for _ in range(2))
     assert one is not None and two is not None
     assert one["weights_digest"] == two["weights_digest"]
@@ -77,7 +76,7 @@ def test_frames_are_drawn_in_training_and_lie_in_the_middle_in_evaluation(dots: 
 
 def test_the_last_frame_of_a_short_clip_is_repeated(dots: Path) -> None:
     task, data = loaded(dots, frames=9, image_size=12)
-    clips = sys.modules[type(task).__module__.rpartition(".")[0] + ".clips"]
+    clips = import_module(".clips", type(task).__module__)
     assert clips.choose_frames(6, 9, 1) == [0, 1, 2, 3, 4, 5, 5, 5, 5]
     assert data.val[0][0].shape == (3, 9, 12, 12)
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import math
 import random
 from typing import Any
@@ -13,10 +14,14 @@ from sklearn.datasets import load_digits
 
 from diva.data import layouts
 from diva.data.bundled import SHAPES, TABLES, WRITERS, digits_on_photos, write_digits
+from diva.data.bundled.docstrings import paragraphs_of
+from diva.data.bundled.moving_photos import REGIONS
 from diva.data.bundled.number_words import LANGUAGES
 from diva.data.bundled.random import Stream, circle
 from diva.data.catalogue import card, names
 from diva.data.layouts.class_folders import read_image_folders
+from diva.data.layouts.clips import frames_of
+from diva.data.tiff import encode_pages
 from diva.records.footprint import take
 
 
@@ -222,3 +227,52 @@ def test_words_are_tested_in_fonts_that_were_not_seen_and_on_words_that_were_not
 
 def test_every_bundled_data_set_has_a_card_and_the_reverse():
     assert {card(name).bundled for name in names() if card(name).bundled} == set(WRITERS)
+
+
+def test_no_paragraph_of_the_documentation_is_there_twice(written):
+    paragraphs = [text for split in splits_of(written / "docstrings").values() for text in split.texts]
+    assert len(set(paragraphs)) == len(paragraphs) > 3000
+    assert all(">>>" not in text and text == " ".join(text.split()) for text in paragraphs)
+
+
+def test_a_paragraph_of_prose_has_eight_words_and_no_session():
+    text = "Short one.\n\nThis one has as many words as are\n  asked for.\n\nThis would do but for the session >>> 1 + 1 in it here."
+    assert paragraphs_of(text) == ["This one has as many words as are asked for."]
+
+
+def test_a_clip_shows_the_motion_of_its_name(written):
+    """The middle of a frame is found again in the next one where the camera's motion says."""
+    clips = splits_of(written / "moving_photos")["test"]
+    for label, (right, down) in {
+        "pan right": (1, 0),
+        "pan left": (-1, 0),
+        "tilt down": (0, 1),
+        "still": (0, 0),
+    }.items():
+        files = clips.frames[clips.labels.index(clips.classes.index(label))]
+        first, last = (numpy.asarray(frame).astype(int) for i, frame in enumerate(frames_of(files)) if i in (0, 3))
+
+        def distance(dy: int, dx: int, first: Any = first, last: Any = last) -> int:
+            return int(abs(first[10:22, 10:22] - last[10 + dy : 22 + dy, 10 + dx : 22 + dx]).sum())
+
+        best = min(((dy, dx) for dy in range(-9, 10) for dx in range(-9, 10)), key=lambda shift: distance(*shift))
+        assert [numpy.sign(-best[1]), numpy.sign(-best[0])] == [right, down], label
+
+
+def test_no_pixel_of_a_photograph_is_in_two_splits():
+    taken: dict[tuple[str, int], str] = {}
+    for split, regions in REGIONS.items():
+        for name, left, right in regions:
+            for column in range(left, right):
+                assert taken.setdefault((name, column), split) == split
+
+
+def test_pages_of_a_tiff_are_what_was_put_in():
+    pages = [numpy.arange(5 * 3 * 3, dtype=numpy.uint8).reshape(5, 3, 3) + k for k in range(3)]  # of odd sizes
+    with Image.open(io.BytesIO(encode_pages(pages))) as image:
+        assert image.mode == "RGB"
+        for k, page in enumerate(pages):
+            image.seek(k)
+            assert (numpy.asarray(image) == page).all()
+        with pytest.raises(EOFError):
+            image.seek(3)
