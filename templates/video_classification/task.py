@@ -32,7 +32,7 @@ class VideoClassification(Task):
     model: Literal["r2plus1d", "c3d", "frame_cnn", "frame_gru"] = Field(
         "r2plus1d", description="the network that watches the clips"
     )
-    differences: bool = Field(False, description="also show the network what changed since the frame before")
+    differences: bool = Field(True, description="also show the network what changed since the frame before")
     frames: int = Field(
         8, ge=1, description="frames of a clip that are seen; the last one is repeated when it has fewer"
     )
