@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy
     from torch import nn
 
-    from diva import Drawing, Retrieval
+    from diva import Drawing, Retrieval, Unseen
 
 
 class WordSpotting(Task):
@@ -92,10 +94,12 @@ class WordSpotting(Task):
     def build_model(self, data: Data) -> nn.Module:
         """The network that the knob `model` names, with fresh weights."""
         from .models import MODELS
+        from .phoc import BIGRAM_LEVEL
 
         if self.model not in MODELS:
             raise UsageError(f"--model {self.model}: this task has {', '.join(MODELS)}; add yours to models.py")
-        return MODELS[self.model](data.constants["phocs"].shape[1], spatial=self.pooling == "spatial")
+        n_attributes = len(data.facts["alphabet"]) * sum(self.levels) + len(data.facts["bigrams"]) * BIGRAM_LEVEL
+        return MODELS[self.model](n_attributes, spatial=self.pooling == "spatial")
 
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
         """Binary cross entropy of every attribute."""
@@ -105,6 +109,21 @@ class WordSpotting(Task):
         logits = model(images, columns)  # (B, A)
         loss = binary_cross_entropy_with_logits(logits, data.constants["phocs"][words])
         return Step(loss, {} if model.training else {"attributes": logits.float().sigmoid(), "words": words})
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Images of words for `diva apply`, of the size and normalisation of the training images; their words need not be known."""
+        from diva import Unseen, find_images
+
+        from .words import WordImages
+
+        found, facts = find_images(folder), data.facts
+        images = WordImages(found.paths, (0,) * len(found.paths), facts["input_size"], facts["mean"], facts["std"])
+        return Unseen(images, found.names, found.labels)
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The attributes as features for `diva apply`, whose tables of neighbours are queries by example."""
+        images, columns, _ = batch  # (B, 1, H, W), (B,)
+        return {"features": model(images, columns).float().sigmoid()}
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Query by example (`qbe_`): each image whose word another image has. By string (`qbs_`): each word of the split."""

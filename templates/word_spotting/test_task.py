@@ -89,6 +89,19 @@ def test_the_same_seed_gives_the_same_bits(words: Path, tmp_path: Path) -> None:
     assert one["test_outputs_digest"] == two["test_outputs_digest"]
 
 
+def test_a_run_can_be_applied_to_words_that_nobody_wrote_down(words: Path) -> None:
+    task = diva.load_task(HERE).model_validate({"image_height": 20})
+    data = task.load_data(diva.DataFolder("letters", words, "sha256:0", words.parent / "letters.statistics.json"))
+    model = task.build_model(
+        diva.Data(data.train, data.val, data.test, data.facts)
+    ).eval()  # as later, without constants
+    unseen = task.read_unseen(words / "test", data)
+    with torch.no_grad():
+        features = task.predict(model, unseen.samples.read_batch([0, 1], lambda k: None), data)["features"]  # type: ignore[attr-defined]
+    assert features.shape == (2, data.constants["phocs"].shape[1]) and list(unseen.names) == sorted(unseen.names)
+    assert torch.equal(unseen.samples[0][0], data.test[0][0])
+
+
 def test_the_phoc_of_a_word_is_that_worked_out_by_hand() -> None:
     phoc = module("phoc").phoc
     assert phoc(["ab"], "ab", (1, 2)).tolist() == [[1, 1, 1, 0, 0, 1]]
