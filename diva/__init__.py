@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pydantic import Field
 
-    from diva.data.augmentation import NOTHING, Augmentation
+    from diva.data.augmentation import Augmentation, NOTHING
     from diva.data.image_set import Images
     from diva.data.images import image_statistics, open_image
     from diva.data.layouts import describe, read_splits
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from diva.data.pixels import Pixels, frame_pixels, padded_width
     from diva.data.sampling import balanced_order
-    from diva.data.unseen import find_clips, find_texts
+    from diva.data.unseen import find_clips, find_points, find_texts
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
     from diva.experiment.find import load_task
@@ -122,6 +122,7 @@ _HOMES = {
     "padded_width": "diva.data.pixels",
     "balanced_order": "diva.data.sampling",
     "find_clips": "diva.data.unseen",
+    "find_points": "diva.data.unseen",
     "find_texts": "diva.data.unseen",
     "DataError": "diva.errors",
     "DivaError": "diva.errors",

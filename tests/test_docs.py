@@ -360,7 +360,7 @@ def test_the_architecture_names_what_is_there():
 
 
 def test_every_stream_is_in_the_reference():
-    drawn = re.compile(r"\.(?:reseed|keys|order|branch)\((?:[\w.()]+, )?\"(\w+)\"")
+    drawn = re.compile(r"(?:\.(?:reseed|keys|order|branch)\((?:[\w.()]+, )?|_evaluate\([^\"]*)\"(\w+)\"")
     files = [path for path in (ROOT / "diva").rglob("*.py") if path.name != "diagnosis.py"]
     named = {name for path in files for name in drawn.findall(path.read_text(encoding="utf-8"))}
     table = (DOCS / "reference/streams.md").read_text(encoding="utf-8").partition("## From a name")[0]

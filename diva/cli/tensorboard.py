@@ -32,5 +32,7 @@ def tensorboard(folder: Path, port: int) -> None:
         "127.0.0.1",
         "--port",
         str(port),
+        "--samples_per_plugin",
+        "images=1000,text=1000",  # it shows ten of each tag, chosen at random, unless told otherwise
     ]
     os.execv(sys.executable, command)

@@ -1,4 +1,4 @@
-"""Samples that a finished run is applied to: images, texts or clips, in class folders, in a table, or without labels."""
+"""What a finished run is applied to: images, texts, clips or points, in class folders, in a table, or without labels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from diva.data.layouts import SPLITS, clips, describe, detect, read_whole, texts
 from diva.data.layouts.listing import files_under, images_under, read_table, relative
+from diva.data.layouts.points import TABLE, finite_numbers
 from diva.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SEVERAL = "|"  # between the names of several labels
@@ -23,12 +25,38 @@ class Found(NamedTuple):
     labels: tuple[str, ...]
 
 
+class FoundPoints(NamedTuple):
+    """Rows of a table as they stand: the chosen columns' numbers, `points.csv:<row>` (the header is row 1), and their labels if any."""
+
+    features: tuple[tuple[float, ...], ...]
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
 class FoundTexts(NamedTuple):
     """Texts in the order of their names' bytes; labels: the names of their classes, () without labels."""
 
     texts: tuple[str, ...]
     names: tuple[str, ...]
     labels: tuple[str, ...]
+
+
+def find_points(folder: Path, columns: Sequence[str]) -> FoundPoints:
+    """The rows of `points.csv` in a folder; its columns may stand in any order, and others beside them, `label` among these or not.
+
+    Raises DataError when the table or a column is missing, and for a cell of these columns that is no finite number.
+    """
+    table = folder / TABLE
+    header, rows = read_table(table)
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise DataError(
+            f"{table}: has no column {', '.join(missing[:5])}; the run was trained on {', '.join(columns)[:200]}"
+        )
+    places = [header.index(column) for column in columns]
+    features = (finite_numbers(table, k, row, places) for k, row in enumerate(rows, 2))
+    labels = tuple(row[header.index("label")] for row in rows) if "label" in header else ()
+    return FoundPoints(tuple(features), tuple(f"{TABLE}:{k}" for k in range(2, len(rows) + 2)), labels)
 
 
 class FoundClips(NamedTuple):

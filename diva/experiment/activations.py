@@ -85,6 +85,7 @@ class ActivationWriter:
 
     def _draw(self, event: EpochEnded, found: list[list[Activation]]) -> None:
         assert self._board is not None
+        self._run.figures.mkdir(exist_ok=True)
         for index, activations in list(zip(self._samples, found, strict=True))[:MOST_SHEETS]:
             layers = [(a.name, f"{a.kind} {' x '.join(map(str, a.shape))}", _drawn(a)) for a in activations]
             picture = getattr(self._learner.data.val, "picture", None)

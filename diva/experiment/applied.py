@@ -123,6 +123,7 @@ def measure(applied: Applied) -> tuple[dict[str, float], str]:
     if applied.nearest is not None and any(labels):
         pairs = [(label, labels[row[0]]) for label, row in zip(labels, applied.nearest[0], strict=True) if label]
         metrics["precision_at_1"] = sum(one == other for one, other in pairs) / len(pairs)
+        told += f"{'; ' if told else ''}nearest neighbour of the same label: {metrics['precision_at_1']:.4f}"
     return metrics, told
 
 
@@ -152,16 +153,20 @@ def _write_tables(applied: Applied, place: Path) -> list[Path]:
     features = outputs.pop("features", None)
     rows = list(zip(applied.names, applied.labels, strict=True))
     told = {"names": _texts(applied.names), "labels": _texts(applied.labels)}
-    if outputs:
-        headers, columns = _columns(applied, outputs)
+    headers, columns = _columns(applied, outputs)
+    if headers:
         written.append(_write_csv(place / "predictions.csv", ["file", "label", *headers], rows, columns))
-        predicted = applied.predicted
-        own = {"classes": _texts(applied.classes), "predicted": _texts(predicted)} if predicted is not None else {}
+    if outputs:
+        own = (
+            {}
+            if applied.predicted is None
+            else {"classes": _texts(applied.classes), "predicted": _texts(applied.predicted)}
+        )
         written.append(_write_npz(place / "predictions.npz", {**told, **own, **outputs}))
     if features is not None:
-        if not outputs:
-            headers = [f"feature_{i}" for i in range(features.shape[1])]
-            written.append(_write_csv(place / "features.csv", ["file", "label", *headers], rows, [features]))
+        if not headers:
+            named = [f"feature_{i}" for i in range(features.shape[1])]
+            written.append(_write_csv(place / "features.csv", ["file", "label", *named], rows, [features]))
         written.append(_write_npz(place / "features.npz", {**told, "features": features}))
     if applied.nearest is not None:
         written.append(_write_neighbours(applied, place / "neighbours.csv", rows))

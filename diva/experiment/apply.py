@@ -233,7 +233,8 @@ def _computer(recorded: RunOptions, wanted: Wanted, console: Console) -> RunOpti
         console.warn(
             f"the run was computed by backend {recorded.backend}, it is applied by {backend}: the bits may be others"
         )
-    return with_computer(replace(recorded, backend=backend, threads=wanted.threads), device)
+    threads = wanted.threads or (recorded.threads if backend == "torch" else None)  # under exact they change no bits
+    return with_computer(replace(recorded, backend=backend, threads=threads), device)
 
 
 def _part_of(root: Path, split: str | None, console: Console) -> tuple[str | None, Path]:

@@ -102,7 +102,7 @@ def _train(
         if progress.epoch < 0:
             board.draw("train", 0, 0, {})
     if options.activations:
-        writers.append(ActivationWriter(run, learner, options.activations, board, console))
+        writers.append(ActivationWriter(run, learner, options.activations, None if options.overfit else board, console))
     every = options.log_every or max(1, len(learner.batches["train"]) // 50)
     stop_on_nan = options.on_nan == "stop"
     initial = progress.initial_weights or digest_model(learner.model)

@@ -108,7 +108,9 @@ def end_epoch(learner: Learner, epoch: int) -> Change:
     def outputs_of(split: Split) -> Outputs:
         nonlocal n_evaluated
         n_evaluated += 1
-        _, outputs = _evaluate(learner, learner.batches[split].in_order(), epoch, "change", epoch, "evaluate", split)
+        batches = learner.batches[split].in_order()
+        keys = learner.seeds.keys(len(batches), "change", epoch, "evaluate", split)
+        _, outputs = _evaluate(learner, batches, epoch, keys)
         learner.seeds.reseed("change", epoch, n_evaluated)
         return outputs
 
@@ -136,16 +138,16 @@ def renew_optimizer(learner: Learner, epoch: int | None) -> None:
 def evaluate(learner: Learner, split: Split, epoch: int, step: int) -> Evaluated:
     """Loss and metrics of a split, in evaluation mode; the global generators are re-seeded before every batch."""
     batches = learner.batches[split]
-    losses, outputs = _evaluate(learner, batches, epoch, "evaluate", split, epoch)
+    keys = learner.seeds.keys(len(batches), "evaluate", split, epoch)
+    losses, outputs = _evaluate(learner, batches, epoch, keys)
     return Evaluated(split, epoch, step, _metrics(learner, split, epoch, losses, batches.sizes(), outputs), outputs)
 
 
-def _evaluate(learner: Learner, batches: Batches, epoch: int, *stream: str | int) -> tuple[list[float], Outputs]:
-    """The loss of each batch and all outputs; the generators are seeded before every batch from the words of `stream`."""
+def _evaluate(learner: Learner, batches: Batches, epoch: int, keys: Sequence[int]) -> tuple[list[float], Outputs]:
+    """The loss of each batch and all outputs; before every batch the generators are seeded from its key."""
     learner.model.eval()
     reseed = reseeder()
     losses, kept = [], []
-    keys = learner.seeds.keys(len(batches), *stream)
     with torch.no_grad(), mixed_precision(learner.task, learner.device):
         for key, batch in zip(keys, batches.epoch(epoch), strict=True):
             reseed(key)

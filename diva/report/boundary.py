@@ -54,7 +54,7 @@ def decision_boundary(
     names = [_cut(_clean(name), 8.5, 150) for name in class_names[:MOST_NAMED]]
     legend = max((_text_pixels(name, 8.5) for name in [*names, "wrong"]), default=0) + 36
     with _style():
-        figure, axes = _canvas(76, 54, SIDE, SIDE, above=64, right=MARGIN + legend)
+        figure, axes = _canvas(76, 54, SIDE, max(SIDE, 21 * len(names) + 24), above=64, right=MARGIN + legend)
         axes.imshow(_colours(shares), extent=extent, origin="lower", interpolation="bilinear", aspect="auto")
         _draw_lines(axes, shares, extent)
         _draw_points(axes, places, truth, said, names)
@@ -77,7 +77,7 @@ def _colours(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """The colour of each cell, RGB in [0, 1], (H, W, 3)."""
     n_classes = shares.shape[2]
     palette = np.array([to_rgb(LINES[index % len(LINES)]) for index in range(n_classes)])  # (C, 3)
-    sure = np.clip((shares.max(2) * n_classes - 1) / max(1, n_classes - 1), 0, 1)[:, :, None]
+    sure = np.clip((shares.max(2) * n_classes - 1) / (n_classes - 1), 0, 1)[:, :, None] if n_classes > 1 else 1.0
     weight = FAINTEST + (STRONGEST - FAINTEST) * sure
     return np.asarray(weight * palette[shares.argmax(2)] + (1 - weight) * np.array(to_rgb(PAPER)))
 

@@ -110,7 +110,8 @@ def image_grid(
     columns = max(1, min(columns, len(shown)))
     n_rows = -(-len(shown) // columns)
     caption_height = 15 * max((len(lines) for lines in wrapped), default=1) + 6
-    step_x, step_y = tile + 20, tile + caption_height + 14
+    tall = max((image.shape[0] for image in fitted), default=tile)  # wide images leave no empty room above them
+    step_x, step_y = tile + 20, tall + caption_height + 14
     head = 50 if title or len(images) > MOST_IMAGES or not shown else MARGIN
     width, height = max(2 * MARGIN + columns * step_x - 20, 320), head + n_rows * step_y + 8
     with _style():
@@ -121,8 +122,8 @@ def image_grid(
         figure.text(MARGIN / width, 1 - 27 / height, heading or ("" if shown else "no images"), size=11, va="center")
         for index, (image, lines) in enumerate(zip(fitted, wrapped, strict=True)):
             x = MARGIN + index % columns * step_x
-            y = height - head - index // columns * step_y - tile  # from the bottom, as Matplotlib counts
-            _draw_tile(figure, image, (x, y, tile), lines, None if marks is None else bool(marks[index]))
+            y = height - head - index // columns * step_y - tall  # from the bottom, as Matplotlib counts
+            _draw_tile(figure, image, (x, y), (tile, tall), lines, None if marks is None else bool(marks[index]))
     return figure
 
 
@@ -324,16 +325,17 @@ def _fit(image: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
 
 
 def _draw_tile(
-    figure: Figure, image: NDArray[np.uint8], place: tuple[int, int, int], lines: list[str], mark: bool | None
-) -> None:
-    """An image centred in its tile, a frame around it and its caption below; place: left, bottom and side in pixels."""
-    x, y, tile = place
+    figure: Figure, image: NDArray[np.uint8], place: tuple[int, int], size: tuple[int, int], lines: list[str],
+    mark: bool | None,
+) -> None:  # fmt: skip
+    """An image centred in its tile, a frame around it and its caption below; place: left and bottom, size: width and height in pixels."""
+    (x, y), (tile, tall) = place, size
     colour, thickness = (RULE, 1) if mark is None else (GREEN if mark else RED, 3)
     height, width = (length + 2 * thickness for length in image.shape[:2])
     framed = np.empty((height, width, 3), np.uint8)
     framed[:] = [round(255 * part) for part in to_rgb(colour)]
     framed[thickness:-thickness, thickness:-thickness] = image
-    figure.figimage(framed, x + (tile - width) // 2, y + (tile - height) // 2, origin="upper")
+    figure.figimage(framed, x + (tile - width) // 2, y + (tall - height) // 2, origin="upper")
     ink = INK if mark is None else colour
     for index, line in enumerate(lines):
         figure.text(

@@ -51,7 +51,7 @@ def reconstructions(
 ) -> Figure:
     """A column per image: what it is, what the network sees where that is noisy, and what it makes of it."""
     images: Any = data.split(split)
-    device = data.constants["mean"].device
+    device = data.constants["mean_image"].device
     clean = torch.stack([images[i][0] for i in chosen]).to(device)  # (n, channels, H, W)
     seen = task.noisy(clean, data)
     made = model(seen).sigmoid()
@@ -77,7 +77,7 @@ def traversal(model: nn.Module, data: Data, codes: Tensor) -> Figure:
     asked = centre.repeat(len(order) * len(STEPS), 1)  # (rows * columns, bottleneck)
     for row, number in enumerate(order):
         asked[row * len(STEPS) : (row + 1) * len(STEPS), number] = torch.tensor(STEPS)
-    made = _uint8(model.decoder(asked.to(data.constants["mean"].device)).sigmoid())  # type: ignore[operator]
+    made = _uint8(model.decoder(asked.to(data.constants["mean_image"].device)).sigmoid())  # type: ignore[operator]
     captions = [f"number {number + 1}: {step:+g}" for number in order for step in STEPS]
     return image_grid(made, captions, title="the mean code, one number changed", columns=len(STEPS))
 

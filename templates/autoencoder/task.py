@@ -47,9 +47,8 @@ class AutoEncoding(ImageTask):
 
         assert folder is not None
         data = self.load_images(folder)
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in data.facts["normalisation"])
-        constants = {"mean": mean, "std": torch.where(std == 0, 1.0, std), "mean_image": mean_image(data.train)}
-        return replace(data, constants={**constants, "drawn_codes": torch.randn(32, self.bottleneck)})
+        constants = {"mean_image": mean_image(data.train), "drawn_codes": torch.randn(32, self.bottleneck)}
+        return replace(data, constants=constants)
 
     def build_model(self, data: Data) -> nn.Module:
         """The network that the knob `model` names, with fresh weights."""
@@ -58,6 +57,10 @@ class AutoEncoding(ImageTask):
         if self.model not in MODELS:
             raise UsageError(f"--model {self.model}: no model is called so; there are {', '.join(MODELS)}")
         height, width = data.facts["input_size"]
+        if height * width == 1:
+            raise UsageError(
+                "the images have one pixel each, which cannot be squeezed; choose a size with --image-size"
+            )
         return MODELS[self.model](data.facts["channels"], height, width, self.bottleneck, self.n_channels)
 
     def training_step(self, model: nn.Module, batch: Any, data: Data) -> Step:
@@ -81,7 +84,14 @@ class AutoEncoding(ImageTask):
             divergence = kl_divergence(mean, log_variance)  # (B,)
             loss = loss + self.beta * divergence.mean() / pixels[0].numel()
             outputs["divergence"] = divergence
-        return Step(loss, outputs if model.training else {**outputs, "codes": mean})
+        return Step(loss, outputs if model.training else {**outputs, "codes": mean.float()})
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The codes as features, and the error of each image, for `diva apply`: a large one tells that the run has seen no such image."""
+        images, _ = batch  # (B, channels, H, W)
+        codes, _ = model.encode(images)  # type: ignore[operator]
+        made = model.decoder(codes).sigmoid()  # type: ignore[operator]
+        return {"features": codes.float(), "squared_error": ((made - self.pixels(images, data)) ** 2).mean((1, 2, 3))}
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """The mean squared error of the pixels, and the share of their variance about the mean image that is explained, at least 0."""
@@ -119,10 +129,17 @@ class AutoEncoding(ImageTask):
 
     def pixels(self, images: Tensor, data: Data) -> Tensor:
         """Normalised images as shares of white, in [0, 1]."""
-        return (images * data.constants["std"] + data.constants["mean"]).clamp(0, 1)
+        mean, std = self._normalisation(images, data)
+        return (images * std + mean).clamp(0, 1)
 
     def noisy(self, images: Tensor, data: Data) -> Tensor:
         """Normalised images with the noise that the knob asks for, drawn from torch's global generator."""
         import torch
 
-        return images + self.noise / data.constants["std"] * torch.randn_like(images) if self.noise else images
+        _, std = self._normalisation(images, data)
+        return images + self.noise / std * torch.randn_like(images) if self.noise else images
+
+    def _normalisation(self, images: Tensor, data: Data) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel, (channels, 1, 1); of a constant channel 1, as it was divided by."""
+        mean, std = data.facts["normalisation"]
+        return images.new_tensor(mean).view(-1, 1, 1), images.new_tensor([value or 1.0 for value in std]).view(-1, 1, 1)

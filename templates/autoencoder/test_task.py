@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_noise_is_on_what_the_network_sees_and_never_on_what_is_asked_for(bars: 
     images = torch.stack([data.train[i][0] for i in range(6)])
     assert torch.allclose(task.pixels(images, data)[0, 0, :, 0] * 255, torch.tensor(200.0))
     torch.manual_seed(0)
-    difference = (task.noisy(images, data) - images) * data.constants["std"]
+    difference = (task.noisy(images, data) - images) * data.facts["normalisation"][1][0]
     assert 0.4 < difference.std() < 0.6
     assert torch.equal(load(bars)[0].noisy(images, data), images)
 
@@ -91,3 +92,16 @@ def test_the_divergence_is_that_of_the_distributions(bars: Path) -> None:
     own = torch.distributions.Normal(mean, (log_variance / 2).exp())
     expected = torch.distributions.kl_divergence(own, torch.distributions.Normal(0, 1)).sum(1)
     assert torch.allclose(models.kl_divergence(mean, log_variance), expected)
+
+
+def test_applied_to_its_own_images_it_gives_the_errors_that_were_measured(bars: Path) -> None:
+    task, data = load(bars, model="vae", n_channels=4, normalize="none")
+    model = task.build_model(data).eval()
+    recorded = diva.Data(data.train, data.val, data.test, json.loads(json.dumps(data.facts)))
+    unseen: Any = task.read_unseen(bars / "test", recorded)
+    test: Any = data.test
+    samples = [unseen.samples[list(unseen.names).index(path.name)] for path in test.paths]
+    batch = torch.utils.data.default_collate(samples)
+    told, measured = task.predict(model, batch, recorded), task.training_step(model, batch, data).outputs
+    assert torch.equal(told["squared_error"], measured["squared_error"])
+    assert torch.equal(told["features"], measured["codes"])

@@ -9,6 +9,8 @@ import torch
 
 from diva import decision_boundary, point_scatter
 
+from .table import MOST_PROJECTED
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
@@ -73,19 +75,23 @@ def labels_of(split: Any) -> list[int]:
 
 def in_units(data: Data, points: numpy.ndarray) -> numpy.ndarray:
     """Places of the plane in the units of the table, where its two directions are columns."""
-    facts = data.facts
-    if facts["axes"] or facts["n_features"] != 2:
+    if _shows_components(data):
         return points
-    scaled: numpy.ndarray = points * numpy.array(facts["std"]) + numpy.array(facts["mean"])
+    mean, std = [*data.facts["mean"], 0.0], [*data.facts["std"], 1.0]  # a single column has no second one
+    scaled: numpy.ndarray = points * numpy.array(std[:2]) + numpy.array(mean[:2])
     return scaled
 
 
 def axis_names(data: Data) -> tuple[str, str]:
     """What the two directions of the plane are."""
-    columns, n_features = data.facts["columns"], data.facts["n_features"]
-    if data.facts["axes"] or 2 < n_features <= 128:
+    if _shows_components(data):
         return "first principal component", "second principal component"
-    return columns[0], columns[1] if n_features > 1 else ""
+    first, second = [*data.facts["columns"], ""][:2]
+    return first, second
+
+
+def _shows_components(data: Data) -> bool:
+    return bool(data.facts["axes"]) or 2 < data.facts["n_features"] <= MOST_PROJECTED
 
 
 def _is_slice(data: Data) -> bool:

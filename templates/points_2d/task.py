@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, UsageError
+from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, Unseen, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from diva import Drawing
@@ -90,6 +92,26 @@ class Points2D(Task):
         logits = model(points)  # (B, C)
         outputs = {"labels": labels, "predictions": logits.argmax(1)}
         return Step(cross_entropy(logits, labels), outputs if model.training else {**outputs, "logits": logits})
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """The rows of a table with the columns that were learnt from, prepared as those were."""
+        import numpy
+        import torch
+        from torch.utils.data import TensorDataset
+
+        from diva import find_points
+
+        from .table import Preparation
+
+        facts = data.facts
+        found = find_points(folder, facts["columns"])
+        prepared = Preparation(*(facts[name] for name in ("columns", "mean", "std", "axes", "axes_std")))
+        inputs = prepared.apply(numpy.array(found.features))
+        return Unseen(TensorDataset(torch.from_numpy(inputs).float()), found.names, found.labels)
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The probability of each class, for `diva apply`."""
+        return {"probabilities": model(batch[0]).softmax(1)}  # (B, C)
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Accuracy, and F1 averaged over the classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,15 @@ def test_probabilities_sum_to_one_over_the_classes_at_every_place(blobs: Path) -
     assert numpy.allclose(shares.sum(2), 1, atol=1e-6)
     assert (shares[:, :50, 0] > 0.5).all() and (shares[:, 50:, 1] > 0.5).all()
     assert shares[0, 0, 0] > 0.99 and (shares[0] == shares[-1]).all()
+
+
+def test_unseen_points_are_prepared_as_those_that_were_learnt_from(tmp_path: Path) -> None:
+    rows = {split: ["1,2,9,a", "3,4,7,b", "5,1,2,a"] for split in SPLITS}
+    folder = write_points(tmp_path / "d", rows, "a,b,c,label")
+    task, data = load(folder, projection="pca")
+    recorded = diva.Data(data.train, data.val, data.test, json.loads(json.dumps(data.facts)))
+    unseen: Any = task.read_unseen(folder / "test", recorded)
+    assert torch.equal(unseen.samples[:][0], data.test[:][0])
+    assert (tuple(unseen.names), tuple(unseen.labels)) == (tuple(f"points.csv:{k}" for k in (2, 3, 4)), ("a", "b", "a"))
+    probabilities = task.predict(task.build_model(recorded).eval(), unseen.samples[:], recorded)["probabilities"]
+    assert torch.allclose(probabilities.sum(1), torch.ones(3))

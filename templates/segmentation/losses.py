@@ -27,7 +27,7 @@ def segmentation_loss(
     if not bool((labels != IGNORED).any()):
         return logits.sum() * 0
     losses = {
-        "cross_entropy": lambda: F.cross_entropy(logits, labels, weight, ignore_index=IGNORED),
+        "cross_entropy": lambda: cross_entropy(logits, labels, weight),
         "dice": lambda: dice(logits, labels),
         "focal": lambda: focal(logits, labels, weight, gamma),
     }
@@ -64,6 +64,12 @@ def _power(value: float, power: float) -> float:
 def learnt(labels: Tensor, boundary: Tensor, background: int) -> Tensor:
     """What is learnt, int64 (B, H, W): the class of each pixel, and background at boundaries, as in DeepDIVA."""
     return labels.long().masked_fill(boundary & (labels != IGNORED), background)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
+    """The weighted mean over pixels, pixel by pixel in one row: PyTorch's own for images is not deterministic on a GPU."""
+    pixels = logits.movedim(1, 3).reshape(-1, logits.shape[1])
+    return F.cross_entropy(pixels, labels.reshape(-1), weight, ignore_index=IGNORED)
 
 
 def dice(logits: Tensor, labels: Tensor) -> Tensor:

@@ -228,7 +228,6 @@ class DeepLabV3(nn.Module):
         return cast(Tensor, self.network(images)["out"])
 
 
-RGB_ONLY = ("deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "deeplabv3_resnet101")
 MODELS: dict[str, Callable[[int, int, float], nn.Module]] = {
     "unet": UNet,
     "segnet": SegNet,
@@ -236,5 +235,8 @@ MODELS: dict[str, Callable[[int, int, float], nn.Module]] = {
     "fcdensenet57": partial(FCDenseNet, depths=(4,) * 5, bottleneck=4, growth=12),
     "fcdensenet67": partial(FCDenseNet, depths=(5,) * 5, bottleneck=5, growth=16),
     "fcdensenet103": partial(FCDenseNet, depths=(4, 5, 7, 10, 12), bottleneck=15, growth=16),
-    **{name: partial(DeepLabV3, name=name) for name in RGB_ONLY},
+    "deeplabv3_mobilenet_v3_large": partial(DeepLabV3, name="deeplabv3_mobilenet_v3_large"),
+    "deeplabv3_resnet50": partial(DeepLabV3, name="deeplabv3_resnet50"),
+    "deeplabv3_resnet101": partial(DeepLabV3, name="deeplabv3_resnet101"),
 }
+RGB_ONLY = tuple(name for name in MODELS if name.startswith("deeplabv3"))

@@ -31,6 +31,7 @@ ERRORS: Legend = [
     ("background, right", BACKGROUND),
     ("background taken for foreground", INVENTED),
     ("foreground taken for background", MISSED),
+    ("not counted", NOT_COUNTED),
 ]
 MOST_NAMED = 24
 PANEL, GAP, DPI = 300, 12, 120

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataFolder, Field, ImageTask, Outputs, Split, Step, UsageError
+from diva import Data, DataError, DataFolder, Field, ImageTask, Outputs, Split, Step, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,6 +75,12 @@ class Similarity(ImageTask):
             for name, images in sets.items():
                 kept = [i for i, label in enumerate(images.labels) if (label < first_unseen) == (name == "train")]
                 sets[name] = images.subset(kept)
+        for name in ("val", "test"):
+            labels = list(map(int, sets[name].labels))
+            if len(set(labels)) == len(labels):
+                raise DataError(
+                    f"{folder.path / name}: no class has two images, so a query has nothing to find; add images, or split anew: diva split"
+                )
         facts = {**data.facts, "unseen_classes": classes[first_unseen:]}
         return replace(
             data,
@@ -103,6 +109,13 @@ class Similarity(ImageTask):
         else:
             loss, moved = contrastive_loss(vectors, labels, self.margin)
         return Step(loss, {"moved": moved} if model.training else {"vectors": vectors, "labels": labels})
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """The vector of each image, of length 1, for `diva apply`."""
+        from torch.nn.functional import normalize
+
+        images, _ = batch  # (B, C, H, W)
+        return {"features": normalize(model(images).float())}  # (B, D)
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Each image searches for those of its class among the others of its split; of training, the share of images that were moved."""

@@ -42,7 +42,7 @@ def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def values(folder: Path, out: Path, **knobs: Any) -> dict[str, Any]:
-    few = {"epochs": 6, "batch_size": 8, "images_per_class": 2, "embedding_size": 4, "lr": 0.01}
+    few = {"epochs": 6, "batch_size": 8, "images_per_class": 2, "embedding_size": 4, "lr": 0.01, "k": 2}
     return {"data": folder, "output": out / "runs", "seed": 1, **few, **knobs}
 
 
@@ -60,7 +60,7 @@ def test_it_learns_what_a_child_can_see(shades: Path, tmp_path: Path, knobs: dic
 
 
 def test_the_same_seed_gives_the_same_bits(shades: Path, tmp_path: Path) -> None:
-    knobs = values(shades, tmp_path, epochs=1, flip=True, crop_padding=1)
+    knobs = values(shades, tmp_path, epochs=1, flip=True, crop_padding=1, tensorboard=False)
     one, two = (diva.run(HERE, knobs).result() for _ in range(2))
     assert one is not None and two is not None
     assert one["weights_digest"] == two["weights_digest"]
@@ -79,7 +79,7 @@ def test_an_epoch_reads_every_image_in_runs_of_a_class(shades: Path) -> None:
     _, data = load(shades, images_per_class=4)
     train: Any = data.train
     n, labels = len(train), train.labels
-    first, second = (train.epoch_order(diva.Seeds(3), epoch) for epoch in (1, 2))
+    first, second = (train.epoch_order(diva.Seeds(3), number) for number in (1, 2))
     assert set(first % n) == set(range(n)) and len(first) == len(second) == 4 * 8  # 6 images a class are two runs of 4
     for run in first.reshape(-1, 4):
         assert len({labels[i % n] for i in run}) == 1 and len(set(run)) == 4
@@ -118,6 +118,23 @@ def test_equal_vectors_and_classes_without_company_break_nothing() -> None:
             loss, _ = losses.triplet_loss(torch.nn.functional.normalize(vectors), labels, 0.2, mining)
             loss = loss + losses.contrastive_loss(torch.nn.functional.normalize(vectors), labels, 1.0)[0]
             assert torch.isfinite(torch.autograd.grad(loss, vectors)[0]).all()
+
+
+def test_a_split_without_two_images_of_a_class_is_refused_and_with_them_others_may_be_missing(tmp_path: Path) -> None:
+    def add(place: str, name: str) -> None:
+        (tmp_path / "own" / place).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (6 + len(place), 9), 50).save(tmp_path / "own" / place / name)
+
+    for place in ("train/a", "train/b", "val/a", "val/b", "test/a"):
+        add(place, "1.png")
+    with pytest.raises(diva.DataError, match="no class has two images"):
+        load(tmp_path / "own", image_size=8)
+    with pytest.raises(diva.UsageError, match="--image-size 64"):
+        load(tmp_path / "own")
+    add("val/a", "2.png")
+    add("test/a", "2.png")
+    _, data = load(tmp_path / "own", image_size=8)
+    assert data.train[0][0].shape == (1, 8, 8)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 import time
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -41,11 +40,6 @@ def tree_drawings(
     title: str,
 ) -> Iterator[tuple[str, Drawing]]:
     """The tree as a picture, with the recall of each class from the confusion counts (C, C), and as JSON; why it is as it is."""
-    unbuilt = [place.name for place in tree.places if place.name not in tree.nodes]
-    if unbuilt and title.startswith("test"):
-        warnings.warn(
-            f"the tree is unfinished, without a network at {', '.join(unbuilt)}; raise --epochs", stacklevel=1
-        )
     totals = counts.sum(1)
     recalls = [counts[i, i] / totals[i] if totals[i] else float("nan") for i in range(len(classes))]
     yield "tree", draw_tree(tree, classes, recalls, title)

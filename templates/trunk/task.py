@@ -114,11 +114,20 @@ class Trunk(ImageTask):
 
     def end_epoch(self, model: nn.Module, evaluate: Callable[[Split], Outputs], data: Data, epoch: int) -> Change:
         """After the epochs of a stage: group the classes of the node, or go on to the next node that waits."""
-        from .grouping import averaged_likelihoods, degenerate, group
         from .tree import Tree
 
         if not isinstance(model, Tree):
             return "finished" if epoch >= self.stage_epochs else "go on"
+        change = self._grow(model, evaluate, epoch)
+        if 0 < epoch == self.epochs - 1 and change != "finished":
+            needed = model.epochs_needed(self.stage_epochs, epoch)
+            if needed > 1:
+                warnings.warn(f"the tree stays unfinished: it needs {needed - 1} more --epochs at least", stacklevel=1)
+        return change
+
+    def _grow(self, model: Tree, evaluate: Callable[[Split], Outputs], epoch: int) -> Change:
+        from .grouping import averaged_likelihoods, degenerate, group
+
         place, n = model.learning, len(model.learning.classes)
         if epoch < place.since + self.stage_epochs:
             return "go on"

@@ -285,18 +285,29 @@ def test_the_figures_show_the_tree_its_groups_and_its_costs(shapes_run: Any) -> 
     assert not any("latency" in name for name in names)
 
 
-@pytest.mark.parametrize(("volatility", "said"), [(0, "are one group"), (9, "group of its own")])
-def test_a_tree_that_is_none_is_said_aloud(
-    shades: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], volatility: float, said: str
-) -> None:
-    result = diva.run(HERE, values(shades, tmp_path, volatility=volatility, stage_epochs=1)).result()
+def test_a_tree_that_is_none_is_said_aloud(shades: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    result = diva.run(HERE, values(shades, tmp_path, volatility=0, stage_epochs=1)).result()
     assert result is not None and result["epochs"] == 1
-    assert f"{said}, so the tree is a single network" in capfd.readouterr().err
+    assert "all its classes are one group, so the tree is a single network" in capfd.readouterr().err
+    task: Any = diva.load_task(HERE).model_validate({"volatility": 3})
+    sure = {"likelihoods": torch.eye(5), "labels": torch.arange(5)}
+    module = importlib.import_module(type(task).__module__ + ".tree")
+    tree = module.Tree(grown().nets, 1, (4, 4), 5)
+    with pytest.warns(UserWarning, match="root: each of its classes is a group of its own"):
+        assert task.end_epoch(tree, lambda split: sure, None, 15) == "finished"
+
+
+def test_epochs_that_leave_the_tree_unfinished_are_said_aloud(
+    shades: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = diva.run(HERE, values(shades, tmp_path, epochs=6)).result()
+    assert result is not None and result["epochs"] == 6
+    assert "the tree stays unfinished: it needs 6 more --epochs" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("baseline", ["root", "small_cnn"])
 def test_a_baseline_is_one_network(shades: Path, baseline: str) -> None:
-    task = diva.load_task(HERE).model_validate({"baseline": baseline})
+    task: Any = diva.load_task(HERE).model_validate({"baseline": baseline})
     folder = diva.DataFolder("shades", shades, "sha256:0", shades.parent / "shades.statistics.json")
     data = task.load_data(folder)
     model = task.build_model(data).eval()

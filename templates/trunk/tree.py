@@ -102,6 +102,11 @@ class Tree(nn.Module):
             self.build(waiting[0], epoch)
         return bool(waiting)
 
+    def epochs_needed(self, stage_epochs: int, epoch: int) -> int:
+        """Epochs after `epoch` until no place waits, if no more classes are grouped."""
+        waiting = sum(place.stage == "waiting" for place in self.places)
+        return self.learning.since + stage_epochs * (1 + waiting) - epoch
+
     def regroup(self, name: str, likelihoods: Sequence[Sequence[float]], groups: Groups, epoch: int) -> None:
         """A fresh network at the same place, to be trained on groups of its classes; those of several become places that wait.
 

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 class PyramidPooling(nn.Module):
-    """Features of any width become a vector of one length: the largest value in each bin of a pyramid.
+    """Features of any width become a vector per bin of a pyramid: the largest value of each channel in it.
 
     temporal: 1, 2, 4 and 8 bins over the width, each as high as the image (Sudholt and Fink 2017). spatial: 1 x 1, 2 x 2 and 4 x 4 bins
     (He et al. 2014). Bins cover the columns of the word, not the padding to its right.
     """
 
-    def __init__(self, channels: int, *, spatial: bool) -> None:
+    def __init__(self, *, spatial: bool) -> None:
         super().__init__()
         self.rows, self.columns = (4, 4) if spatial else (1, 8)
-        self.out_features = channels * (1 + 4 + 16 if spatial else 1 + 2 + 4 + 8)
+        self.n_bins = 1 + 4 + 16 if spatial else 1 + 2 + 4 + 8
 
     def forward(self, features: Tensor, columns: Tensor) -> Tensor:
-        """features: (B, C, H, W); columns: int64 (B,) in [1, W], those that the word fills. Returns (B, out_features)."""
+        """features: (B, C, H, W); columns: int64 (B,) in [1, W], those that the word fills. Returns (B, C, n_bins)."""
         height, width = features.shape[2:]
         bins = torch.arange(self.columns, device=features.device)
         first = bins * columns[:, None] // self.columns  # (B, bins)
@@ -39,12 +39,12 @@ class PyramidPooling(nn.Module):
             picked = stripe.gather(2, places[:, None].expand(-1, stripe.shape[1], -1))
             grid.append(picked.unflatten(2, (self.columns, -1)).amax(3))
         level = torch.stack(grid, 2)  # (B, C, rows, columns)
-        pyramid = [level.flatten(1)]
+        pyramid = [level.flatten(2)]
         while level.shape[3] > 1:
             level = level.unflatten(3, (-1, 2)).amax(4)
             level = level.unflatten(2, (-1, 2)).amax(3) if self.rows > 1 else level
-            pyramid.append(level.flatten(1))
-        return torch.cat(pyramid, 1)
+            pyramid.append(level.flatten(2))
+        return torch.cat(pyramid, 2)
 
 
 class PHOCNet(nn.Module):
@@ -75,9 +75,11 @@ class PHOCNet(nn.Module):
                 before = width
             layers += [nn.MaxPool2d(halving, ceil_mode=True)] if halving != (1, 1) else []
         self.features = nn.Sequential(*layers)
-        self.pooling = PyramidPooling(before, spatial=spatial)
+        self.pooling = PyramidPooling(spatial=spatial)
+        # The largest value of a bin is far from 0 and varies little: without this, small networks learn nothing for epochs.
+        self.balance: nn.Module = nn.BatchNorm1d(before) if batch_norm else nn.Identity()
         self.across = math.prod(halving[1] for halving in halvings)
-        before, layers = self.pooling.out_features, []
+        before, layers = before * self.pooling.n_bins, []
         for width in hidden:
             layers += [nn.Linear(before, width), nn.ReLU(), nn.Dropout(0.5)]
             before = width
@@ -86,7 +88,8 @@ class PHOCNet(nn.Module):
     def forward(self, images: Tensor, columns: Tensor) -> Tensor:
         """images: (B, 1, H, W); columns: int64 (B,), of each image those that are not padding. Returns logits (B, A)."""
         features = self.features(images)  # (B, C, H', W / across), rounded up
-        logits: Tensor = self.attributes(self.pooling(features, -(-columns // self.across)))
+        pooled = self.balance(self.pooling(features, -(-columns // self.across)))  # (B, C, bins)
+        logits: Tensor = self.attributes(pooled.flatten(1))
         return logits
 
 

@@ -19,14 +19,11 @@ class WordSpotting(Task):
 
     default_data: ClassVar[str | None] = "words"
 
-    epochs: int = Field(15, ge=0, description="passes over the training data")
-    batch_size: int = Field(32, ge=1, description="samples per step")
-    lr: float = Field(2e-3, gt=0, description="step size")
+    epochs: int = Field(7, ge=0, description="passes over the training data")
+    batch_size: int = Field(16, ge=1, description="samples per step")
+    lr: float = Field(4e-3, gt=0, description="step size")
     schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
         "cosine", description="how lr changes from epoch to epoch, as in torch.optim.lr_scheduler"
-    )
-    monitor: str = Field(
-        "val/qbs_mAP", description="metric that names the best epoch: less is better for loss and error, else more"
     )
 
     model: str = Field("phocnet_small", description="phocnet_small, or phocnet as published: see models.py")

@@ -113,7 +113,7 @@ def _distorted(image: numpy.ndarray, strength: float) -> numpy.ndarray:
     """The image, uint8 (H, W), slanted, stretched and moved up or down at random, its contrast changed.
 
     Drawn from torch's global generator, evenly: slant up to `strength` columns per row, height by up to a share of `strength` / 2, place
-    by as much of the height, contrast down by up to `strength`.
+    by up to `strength` / 8 of it, contrast down by up to `strength`.
     """
     from PIL import Image
 
@@ -121,7 +121,7 @@ def _distorted(image: numpy.ndarray, strength: float) -> numpy.ndarray:
     height, width = image.shape
     paper = int(numpy.sort(image, axis=None)[image.size // 2])
     stretch, middle = 1 + stretch / 2, height / 2
-    shift = middle - stretch * middle + place * height / 4
+    shift = middle - stretch * middle + place * height / 8
     matrix = (1.0, slant, -slant * middle, 0.0, stretch, shift)
     moved = Image.fromarray(image).transform(
         (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=paper

@@ -260,7 +260,7 @@ def test_a_clip_shows_the_motion_of_its_name(written):
 
 
 def test_no_pixel_of_a_photograph_is_in_two_splits():
-    taken = {}
+    taken: dict[tuple[str, int], str] = {}
     for split, regions in REGIONS.items():
         for name, left, right in regions:
             for column in range(left, right):
@@ -270,7 +270,9 @@ def test_no_pixel_of_a_photograph_is_in_two_splits():
 def test_pages_of_a_tiff_are_what_was_put_in():
     pages = [numpy.arange(5 * 3 * 3, dtype=numpy.uint8).reshape(5, 3, 3) + k for k in range(3)]  # of odd sizes
     with Image.open(io.BytesIO(encode_pages(pages))) as image:
-        assert image.n_frames == 3 and image.mode == "RGB"
+        assert image.mode == "RGB"
         for k, page in enumerate(pages):
             image.seek(k)
             assert (numpy.asarray(image) == page).all()
+        with pytest.raises(EOFError):
+            image.seek(3)

@@ -1,4 +1,4 @@
-"""Images that a run is applied to: all of them are found, in one order, with the labels that their folders give."""
+"""What a run is applied to: all images and rows are found, in one order, with the labels that folders and tables give."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diva.data.unseen import find_clips, find_images, find_texts
+from diva.data.unseen import find_clips, find_images, find_points, find_texts
 from diva.errors import DataError
 
 
@@ -48,6 +48,23 @@ def test_several_labels_are_joined(tmp_path: Path) -> None:
 def test_what_holds_no_images_is_refused(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
     with pytest.raises(DataError, match=told):
         find_images(put(tmp_path, *names))
+
+
+def test_points_are_found_by_their_columns_with_labels_or_without(tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("note,y,label,x\nhello,2,a,1\n,4.5,b,-3\n")
+    found = find_points(tmp_path, ["x", "y"])
+    assert found == (((1.0, 2.0), (-3.0, 4.5)), ("points.csv:2", "points.csv:3"), ("a", "b"))
+    (tmp_path / "points.csv").write_text("x,y\n1,2\n")
+    assert find_points(tmp_path, ["y"]) == (((2.0,),), ("points.csv:2",), ())
+
+
+def test_points_without_a_column_or_a_number_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("x,y\n1,2\n1,nan\n")
+    with pytest.raises(DataError, match=r"points.csv: has no column z; the run was trained on x, z"):
+        find_points(tmp_path, ["x", "z"])
+    with pytest.raises(DataError, match=r"row 3 has a cell that is no finite number: 1,nan"):
+        find_points(tmp_path, ["y"])
+    assert find_points(tmp_path, ["x"]).features == ((1.0,), (1.0,))
 
 
 def test_texts_are_rows_or_files_with_or_without_labels(tmp_path: Path) -> None:

@@ -67,8 +67,11 @@ def test_numbers_of_a_sample_are_a_column_and_larger_outputs_are_in_the_arrays(t
 
 
 def test_a_task_that_gives_features_alone_leaves_their_tables(tmp_path: Path) -> None:
-    record = write(tmp_path / "out", {"features": [[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]]})
+    features = [[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]]
+    record = write(tmp_path / "out", {"features": features})
     assert list(record["files"]) == ["features.csv", "features.npz"]
+    record = write(tmp_path / "masks", {"features": features, "mask": [[[1]], [[0]], [[1]]]})
+    assert sorted(record["files"]) == ["features.csv", "features.npz", "predictions.npz"]
     assert rows(tmp_path / "out" / "features.csv")[2] == ["b", "", "0.2", "2.0"]
 
 

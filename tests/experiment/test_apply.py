@@ -20,8 +20,9 @@ from PIL import Image
 
 import diva
 from diva.errors import DataError, RecordError, UsageError
-from diva.experiment.apply import Wanted, apply, hand_over
+from diva.experiment.apply import Wanted, _computer, apply, hand_over
 from diva.experiment.execute import best_weights
+from diva.experiment.options import RunOptions
 from diva.records.run_folder import RunFolder, open_run
 from diva.report.console import Console
 
@@ -261,6 +262,18 @@ def test_a_place_that_cannot_be_written_is_found_out_first(applying: Applying, m
         applying()
 
 
+def test_who_computes_is_who_computed_the_run_where_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    torch_run = replace(RunOptions(), backend="torch", device="cuda:0", threads=3)
+    asked = Wanted("data"), Console(io.StringIO(), said)
+    found = _computer(torch_run, *asked)
+    assert (found.backend, found.device, found.threads) == ("torch", "cpu", 3)
+    assert "there is no cuda:0 here" in said.getvalue()
+    found = _computer(replace(RunOptions(), backend="exact", device="cpu", threads=999), *asked)
+    assert found.backend == "exact" and found.threads != 999  # of this machine, not of that one
+
+
 def test_altered_weights_are_refused(applying: Applying, lab: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(lab / "run", tmp_path / "run"))
     weights = run / "checkpoints" / best_weights(RunFolder(run))
@@ -280,6 +293,35 @@ def test_the_recorded_diva_applies_its_run(applying: Applying, monkeypatch: pyte
     monkeypatch.setattr("diva.experiment.recorded.os.execve", lambda program, words, environment: started.append(words))
     hand_over(applying.run, ["apply", "RUN"], Console(io.StringIO(), applying.said))
     assert started[0][-3:] == [str(tree), "apply", "RUN"]
+
+
+def several(folder: Path, shades: Path) -> Path:
+    """The images of class folders with two labels each: their class, and whether their number is even."""
+    for split in ("train", "val", "test"):
+        lines = ["image,bright,even"]
+        (folder / split / "images").mkdir(parents=True)
+        for path in sorted((shades / split).rglob("*.png")):
+            name = f"{path.parent.name}-{path.name}"
+            shutil.copy(path, folder / split / "images" / name)
+            lines.append(f"{name},{int(path.parent.name == 'bright')},{1 - int(path.stem) % 2}")
+        (folder / split / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(("task", "score", "scored", "knobs"), [
+    ("multi_label", "exact_match", "test/tuned_exact_match", {"epochs": 2}),
+    ("trunk", "accuracy", "test/accuracy", {"epochs": 4, "stage_epochs": 1}),
+    ("similarity", "precision_at_1", "test/precision_at_1", {"epochs": 1, "batch_size": 8, "images_per_class": 4}),
+])  # fmt: skip
+def test_thresholds_trees_and_vectors_are_applied_as_they_were_tested(
+    applying: Applying, data: Path, tmp_path: Path, task: str, score: str, scored: str, knobs: dict[str, Any]
+) -> None:
+    folder = several(tmp_path / "several", data) if task == "multi_label" else data
+    values = {"data": folder, "output": tmp_path / "runs", "seed": 3, "tensorboard": False}
+    applying.run = diva.run(task, {**values, **knobs})
+    result = applying.run.result()
+    assert result is not None
+    assert record(applying(folder, neighbours=int(task == "similarity")))["metrics"][score] == result["metrics"][scored]
 
 
 SILENT = """

@@ -4,6 +4,7 @@ import io
 
 from diva.experiment.card import describe_run
 from diva.experiment.describe import in_words, layer_rows
+from diva.experiment.listing import models_of
 from diva.experiment.request import resolve
 from diva.experiment.run import start
 from diva.report.card import render
@@ -102,3 +103,12 @@ def test_records_of_earlier_versions_are_shown(tmp_path):
                                                       "layers": ["model: Net", "body: Sequential"]}})  # fmt: skip
     run.manifest_file.write_text(old.model_dump_json())
     assert "Net, 1 parameters" in render(describe_run(run), "text")
+
+
+def test_models_of_a_template_are_read_without_running_it(tmp_path):
+    file = tmp_path / "models.py"
+    assert models_of(file) == []
+    file.write_text("raise SystemExit\nMODELS: dict[str, type] = {'one': One, **more, 'two': Two}\n")
+    assert models_of(file) == ["one", "two"]
+    file.write_text("MODELS = dict(one=1)\n")
+    assert models_of(file) == []

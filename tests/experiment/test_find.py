@@ -275,3 +275,14 @@ def test_what_the_snapshot_lacks_stays_and_is_named(here):
     with imports_from(root, tree):
         assert sys.modules["own_ignored"] is ignored
         assert unrecorded_modules(root, tree) == ["own_ignored.py"]
+
+
+def test_a_module_that_is_no_file_is_not_named(here, monkeypatch):
+    """torch.ops says that it is `_ops.py`, in whatever folder one stands."""
+    tree = here / "run" / "tree"
+    tree.mkdir(parents=True)
+    made_up = type(sys)("own_ops")
+    made_up.__file__ = "_ops.py"
+    monkeypatch.setitem(sys.modules, "own_ops", made_up)
+    monkeypatch.chdir(here)
+    assert unrecorded_modules(here, tree) == []

@@ -8,7 +8,7 @@ from diva.errors import UsageError
 from diva.experiment.find import load_task
 from diva.learning.sizes import measure
 from diva.learning.task import Data
-from diva.learning.zoo import build_zoo_model, logits_and_auxiliary, own_models, zoo_models
+from diva.learning.zoo import build_zoo_model, logits_and_auxiliary, own_models, zoo_models, zoo_sizes
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,11 @@ def test_the_task_adds_the_losses_of_auxiliary_outputs_in_training_alone():
         model.eval()
         plain = torch.nn.functional.cross_entropy(model(part.tensors[0]), part.tensors[1])
         assert torch.equal(task.training_step(model, part.tensors, data).loss, plain)
+
+
+def test_sizes_are_those_of_the_usual_input_without_auxiliary_outputs():
+    assert zoo_sizes("small_cnn") == {"parameters": 94_762, "GMACs": 0.0103, "input": "3 x 32 x 32", "classes": 10}
+    stated = {"parameters": 11_689_512, "GMACs": 1.814, "input": "3 x 224 x 224", "classes": 1000}
+    assert zoo_sizes("resnet18") == stated
+    assert zoo_sizes("googlenet")["parameters"] == 6_624_904  # with them torchvision counts 13,004,888
+    assert zoo_sizes("swin_v2_t")["input"] == "3 x 256 x 256"

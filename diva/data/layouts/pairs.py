@@ -43,7 +43,7 @@ def read(folder: Path, classes: tuple[str, ...] | None = None) -> ImagePairs:
             other = "gt" if here is data else "data"
             raise DataError(f"{alone[0]}: this {what} of the same name in {other}/ ({len(alone)} such)")
     if not data:
-        raise DataError(f"{folder}: holds no image in data/")
+        raise DataError(f"{folder}: holds no image in data/; expected pairs, data/<name>.png and gt/<name>.png")
     return ImagePairs(tuple(data.values()), tuple(gt[stem] for stem in data), classes or (), folder)
 
 

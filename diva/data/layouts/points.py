@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diva.data.layouts.listing import class_number, read_table
 from diva.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TABLE = "points.csv"
 
@@ -50,16 +54,22 @@ def read(folder: Path, classes: tuple[str, ...] | None = None) -> Points:
     numbers = class_number(table, known)
     features: list[tuple[float, ...]] = []
     for number, row in enumerate(rows, 2):
-        try:
-            values = tuple(float(cell) for cell in row[:-1])
-        except ValueError:
-            values = (math.nan,)
-        if not all(map(math.isfinite, values)):
-            raise DataError(f"{table}: row {number} has a cell that is no finite number: {','.join(row)[:60]}")
+        values = finite_numbers(table, number, row, range(len(row) - 1))
         if row[-1] not in numbers:
             raise DataError(f"{table}: row {number} has the label {row[-1]!r}, which train does not have")
         features.append(values)
     return Points(tuple(features), tuple(numbers[row[-1]] for row in rows), known, header[:-1])
+
+
+def finite_numbers(table: Path, number: int, row: tuple[str, ...], places: Sequence[int]) -> tuple[float, ...]:
+    """The cells at some places of a row as numbers; DataError when one is none, or not finite."""
+    try:
+        values = tuple(float(row[place]) for place in places)
+    except ValueError:
+        values = (math.nan,)
+    if not all(map(math.isfinite, values)):
+        raise DataError(f"{table}: row {number} has a cell that is no finite number: {','.join(row)[:60]}")
+    return values
 
 
 def natural(label: str) -> tuple[int, float, bytes]:
