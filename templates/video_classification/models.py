@@ -22,7 +22,7 @@ def _normalised(convolution: nn.Module, channels: int) -> list[nn.Module]:
 class R2Plus1D(nn.Module):
     """Three blocks, each a convolution within the frames and then one over three neighbouring frames; `pooled`, and a layer.
 
-    The first two blocks halve height and width. About 43,000 parameters. After "(2+1)D" of Tran et al. 2018, without its skips.
+    The first two blocks halve height and width. About 44,000 parameters. After "(2+1)D" of Tran et al. 2018, without its skips.
     """
 
     def __init__(self, channels: int, n_classes: int) -> None:
@@ -68,7 +68,7 @@ class C3D(nn.Module):
 class FrameCNN(nn.Module):
     """Each frame by itself through three blocks; `pooled`, and a layer.
 
-    It is blind to the order of frames: of a still frame nobody can tell where the camera goes. With `differences` it can.
+    It is blind to the order of frames: from a single frame nobody can tell where the camera goes. With `differences` it can.
     """
 
     def __init__(self, channels: int, n_classes: int) -> None:
