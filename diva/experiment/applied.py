@@ -226,7 +226,8 @@ def _write_neighbours(applied: Applied, path: Path, rows: Sequence[tuple[str, st
 
 def _draw(applied: Applied, embed: Sequence[str], seeds: Seeds, console: Console, place: Path) -> None:
     """Pictures, to `figures/` and to TensorBoard; one that cannot be drawn costs a warning."""
-    from diva.report.figures import confusion_matrix, png
+    from diva.report.figures import confusion_matrix
+    from diva.report.style import png
     from diva.report.tensorboard import TensorBoardWriter
 
     figures = place / "figures"

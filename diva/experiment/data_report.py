@@ -21,7 +21,7 @@ def write_report(folder: Path, report: dict[str, Any], to: Path) -> list[Path]:
 
     DataError for a folder that holds something else than an earlier report, and for one in the data set.
     """
-    from diva.report.figures import png
+    from diva.report.style import png
 
     if to.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{to}: lies in the data set, which stays as it is; choose a folder outside of {folder}")

@@ -14,9 +14,9 @@ from diva.learning.drawings import Animation, Embedding, Histogram, Picture, Tab
 from diva.learning.events import EpochEnded, Evaluated, Event, ModelChanged, StepEnded, TrainEnded
 from diva.records.trace import START, entry
 from diva.report.animation import epoch_frames
-from diva.report.figures import png
 from diva.report.pictures import gif_of, png_of
 from diva.report.projector import write_embedding
+from diva.report.style import png
 from diva.report.tables import csv_of, markdown_table
 from diva.report.tensorboard import TensorBoardWriter
 

@@ -9,8 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from diva.report.figures import BLUES, DPI, GREY, INK, MARGIN, RULE, _clean, _cut, _fit, _style, _text_pixels, curves
+from diva.report.figures import curves
 from diva.report.pictures import rgb
+from diva.report.style import BLUES, DPI, GREY, INK, MARGIN, RULE, clean, cut, fit, style, text_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,26 +42,26 @@ def activation_sheet(
     """
     rows = [layers[i] for i in spread(len(layers), MOST_ROWS)]
     labels = [[name, note, "{:.3g} to {:.3g}".format(*_limits(values))] for name, note, values in rows]
-    left = MARGIN + 16 + min(260, max((_text_pixels(_clean(line), 8) for lines in labels for line in lines), default=0))
+    left = MARGIN + 16 + min(260, max((text_pixels(clean(line), 8) for lines in labels for line in lines), default=0))
     n_columns = max((len(values) for _, _, values in rows if values.ndim == 3), default=4)
     head = 50 + (STEP + 12 if image is not None else 0)
     width, height = max(left + n_columns * STEP + MARGIN, 420), head + len(rows) * STEP + MARGIN
-    with _style():
+    with style():
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         FigureCanvasAgg(figure)
         of = f"   {len(rows)} of {len(layers)} layers" if len(rows) < len(layers) else ""
-        heading = _cut(_clean(title), 11, width - 2 * MARGIN - _text_pixels(of, 11)) + of
+        heading = cut(clean(title), 11, width - 2 * MARGIN - text_pixels(of, 11)) + of
         figure.text(MARGIN / width, 1 - 27 / height, heading, size=11, va="center")
         if image is not None:
-            shown = _fit(rgb(image), TILE)
+            shown = fit(rgb(image), TILE)
             _place(figure, shown, left, height - 50 - len(shown))
             figure.text(MARGIN, height - 50 - 12, "the sample", size=8, va="center", transform=None)
         for row, ((_, _, values), lines) in enumerate(zip(rows, labels, strict=True)):
             top = height - head - row * STEP
             for line, text in enumerate(lines):
-                cut = _cut(_clean(text), 8, left - MARGIN - 12)
+                said = cut(clean(text), 8, left - MARGIN - 12)
                 colour = INK if line == 0 else GREY
-                figure.text(MARGIN, top - 12 - 19 * line, cut, size=8, color=colour, va="center", transform=None)
+                figure.text(MARGIN, top - 12 - 19 * line, said, size=8, color=colour, va="center", transform=None)
             _draw_row(figure, values, left, top, n_columns)
     return figure
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from diva.report.figures import BLUES, GREY, INK, PAPER, RULE
+from diva.report.style import BLUES, GREY, INK, PAPER, RULE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
-from diva.report.figures import GREY, INK, LINES, MARGIN, PAPER, _canvas, _clean, _cut, _headline, _style, _text_pixels
+from diva.report.style import GREY, INK, LINES, MARGIN, PAPER, canvas, clean, cut, headline, style, text_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,10 +51,10 @@ def decision_boundary(
         raise ValueError(
             f"decision boundary: {len(places)} points have {len(truth)} labels and {len(said)} predictions"
         )
-    names = [_cut(_clean(name), 8.5, 150) for name in class_names[:MOST_NAMED]]
-    legend = max((_text_pixels(name, 8.5) for name in [*names, "wrong"]), default=0) + 36
-    with _style():
-        figure, axes = _canvas(76, 54, SIDE, max(SIDE, 21 * len(names) + 24), above=64, right=MARGIN + legend)
+    names = [cut(clean(name), 8.5, 150) for name in class_names[:MOST_NAMED]]
+    legend = max((text_pixels(name, 8.5) for name in [*names, "wrong"]), default=0) + 36
+    with style():
+        figure, axes = canvas(76, 54, SIDE, max(SIDE, 21 * len(names) + 24), above=64, right=MARGIN + legend)
         axes.imshow(_colours(shares), extent=extent, origin="lower", interpolation="bilinear", aspect="auto")
         _draw_lines(axes, shares, extent)
         _draw_points(axes, places, truth, said, names)
@@ -64,9 +64,9 @@ def decision_boundary(
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.tick_params(labelsize=8.5, length=0, pad=6)
         axes.spines[:].set_visible(False)
-        axes.set_xlabel(_cut(_clean(axis_names[0]), 9, SIDE), size=9, labelpad=6)
-        axes.set_ylabel(_cut(_clean(axis_names[1]), 9, SIDE), size=9, labelpad=6)
-        _headline(figure, title, note)
+        axes.set_xlabel(cut(clean(axis_names[0]), 9, SIDE), size=9, labelpad=6)
+        axes.set_ylabel(cut(clean(axis_names[1]), 9, SIDE), size=9, labelpad=6)
+        headline(figure, title, note)
         axes.legend(
             loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=8.5, handletextpad=0.3
         )

@@ -122,7 +122,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], width: int |
     widths = natural if width is None else _narrowed(natural, width - 2 * (n_columns - 1))
     right = [bool(rows) and all(_is_number(row[index]) for row in rows) for index in range(n_columns)]
     rule = [["-" * width] for width in widths]
-    wrapped = [[_wrap(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    wrapped = [[wrap(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells]
     return "\n".join(line for row in (wrapped[0], rule, *wrapped[1:]) for line in _aligned(row, widths, right))
 
 
@@ -187,7 +187,7 @@ def _narrowed(widths: Sequence[int], room: int) -> list[int]:
     return narrowed
 
 
-def _wrap(lines: Sequence[str], width: int) -> list[str]:
+def wrap(lines: Sequence[str], width: int) -> list[str]:
     """The lines, broken at blanks, after slashes and, where there is neither, anywhere."""
     wrapped = []
     for line in lines:

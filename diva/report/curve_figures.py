@@ -7,19 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from diva.report.figures import (
-    GREY,
-    INK,
-    LINES,
-    MARGIN,
-    RULE,
-    _canvas,
-    _clean,
-    _cut,
-    _headline,
-    _style,
-    _text_pixels,
-)
+from diva.report.style import GREY, INK, LINES, MARGIN, RULE, canvas, clean, cut, headline, style, text_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,15 +58,15 @@ def class_scores(scores: Mapping[str, ArrayLike], class_names: Sequence[str], ti
     rows: list[int] = list(range(n_classes))
     if n_classes > MOST_ROWS:
         rows = np.argsort(first, kind="stable")[:MOST_ROWS].tolist()
-    names = [_cut(_clean(class_names[row]), 8.5, 200) for row in rows]
-    widest = max((_text_pixels(name, 8.5) for name in names), default=30)
-    beside = 44 + max(_text_pixels(_clean(name), 8.5) for name in values)
-    with _style():
+    names = [cut(clean(class_names[row]), 8.5, 200) for row in rows]
+    widest = max((text_pixels(name, 8.5) for name in names), default=30)
+    beside = 44 + max(text_pixels(clean(name), 8.5) for name in values)
+    with style():
         height = 26 if len(rows) <= 20 else 19
-        figure, axes = _canvas(MARGIN + widest + 14, 48, 460, max(height * len(rows), 70), 66, MARGIN + 44 + beside)
+        figure, axes = canvas(MARGIN + widest + 14, 48, 460, max(height * len(rows), 70), 66, MARGIN + 44 + beside)
         places = np.arange(len(rows))
         for index, (name, found) in enumerate(values.items()):
-            shown, label = found[rows], _clean(name)
+            shown, label = found[rows], clean(name)
             if index == 0:
                 axes.barh(places, np.nan_to_num(shown), height=0.62, color=LINES[4], label=label)
             else:
@@ -101,10 +89,10 @@ def class_scores(scores: Mapping[str, ArrayLike], class_names: Sequence[str], ti
         of = f" · the {MOST_ROWS} lowest of {n_classes:,} classes" if n_classes > MOST_ROWS else ""
         mean = first[~np.isnan(first)]
         told = f"mean of {next(iter(values))} {mean.mean():.4f}" if mean.size else "no class has a score"
-        _headline(figure, title or "Scores per class", _clean(told) + of)
+        headline(figure, title or "Scores per class", clean(told) + of)
         right = 1 + (44 + 12) / 460
         handles, labels = axes.get_legend_handles_labels()
-        order = [labels.index(_clean(name)) for name in values]  # Matplotlib puts bars last
+        order = [labels.index(clean(name)) for name in values]  # Matplotlib puts bars last
         axes.legend(
             [handles[k] for k in order], [labels[k] for k in order], loc="upper left", bbox_to_anchor=(right, 1),
             borderaxespad=0, frameon=False, fontsize=8.5,
@@ -126,11 +114,11 @@ def _draw(
     there = [index for index in np.argsort(-sizes, kind="stable").tolist() if not math.isnan(sizes[index])]
     few = len(there) <= MOST_COLOURED_CLASSES
     coloured = sorted(there) if few else [*there[:EXTREMES], *there[-EXTREMES:]]
-    short = {index: f"{_cut(_clean(class_names[index]), 8.5, 180)}  {sizes[index]:.4f}" for index in coloured}
+    short = {index: f"{cut(clean(class_names[index]), 8.5, 180)}  {sizes[index]:.4f}" for index in coloured}
     mean = f"mean of {len(there)}  {np.mean(sizes[there]) if there else math.nan:.4f}"
-    beside = max((_text_pixels(label, 8.5) for label in [mean, *short.values()]), default=60) + 64
-    with _style():
-        figure, axes = _canvas(78, 58, 420, 420, above=66, right=MARGIN + beside)
+    beside = max((text_pixels(label, 8.5) for label in [mean, *short.values()]), default=60) + 64
+    with style():
+        figure, axes = canvas(78, 58, 420, 420, above=66, right=MARGIN + beside)
         if kind == "roc":
             axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle=(0, (2, 3)))
         grey = [] if few else [index for index in there if index not in short]
@@ -147,7 +135,7 @@ def _draw(
         axes.set_xlabel("false positive rate" if kind == "roc" else "recall", size=9, labelpad=7)
         axes.set_ylabel("true positive rate" if kind == "roc" else "precision", size=9, labelpad=7)
         _plain(axes, "both")
-        _headline(figure, title, _said(len(there), len(lines), kind))
+        headline(figure, title, _said(len(there), len(lines), kind))
         if there:
             axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1), borderaxespad=0, frameon=False, fontsize=8.5)
         else:

@@ -7,22 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from diva.report.figures import (
-    DASHES,
-    GREY,
-    INK,
-    LINES,
-    MARGIN,
-    MOST_NAMED_CLASSES,
-    RULE,
-    _canvas,
-    _clean,
-    _cut,
-    _headline,
-    _style,
-    _text_pixels,
-    curves,
-)
+from diva.report.figures import MOST_NAMED_CLASSES, curves
+from diva.report.style import DASHES, GREY, INK, LINES, MARGIN, RULE, canvas, clean, cut, headline, style, text_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,14 +30,14 @@ def class_distribution(
     n_classes = len(class_names)
     totals = np.sum([list(part) for part in counts.values()], axis=0) if counts else np.zeros(n_classes)
     named = n_classes <= MOST_NAMED_CLASSES
-    names = [_cut(_clean(name), 8.5, 220) for name in class_names] if named else []
-    widest = max((_text_pixels(name, 8.5) for name in names), default=30)
+    names = [cut(clean(name), 8.5, 220) for name in class_names] if named else []
+    widest = max((text_pixels(name, 8.5) for name in names), default=30)
     row = 24 if n_classes <= 20 else 19
     height = max(row * n_classes, 60) if named else 420
     told = [" + ".join(f"{part[i]:,}" for part in counts.values()) for i in range(n_classes)] if named else []
-    beside = max((_text_pixels(text, 7.5) for text in told), default=0) + 12
-    with _style():
-        figure, axes = _canvas(MARGIN + widest + 14, 50, 520, height, above=82, right=MARGIN + beside)
+    beside = max((text_pixels(text, 7.5) for text in told), default=0) + 12
+    with style():
+        figure, axes = canvas(MARGIN + widest + 14, 50, 520, height, above=82, right=MARGIN + beside)
         if named:
             _stacked_rows(axes, counts, n_classes)
             axes.set_yticks(range(n_classes), names)
@@ -68,7 +54,7 @@ def class_distribution(
         absent = int((totals == 0).sum())
         note = f" · {absent} of them without {what}" if absent else ""
         few, many = (int(totals.min()), int(totals.max())) if n_classes else (0, 0)
-        _headline(figure, "Classes", f"{n_classes:,} classes · {few:,} to {many:,} {what} each{note}")
+        headline(figure, "Classes", f"{n_classes:,} classes · {few:,} to {many:,} {what} each{note}")
         if len(counts) > 1:
             axes.legend(
                 loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=len(counts), frameon=False, fontsize=8.5,
@@ -80,8 +66,8 @@ def class_distribution(
 def image_sizes(sizes: Sequence[tuple[int, int, int]], n_sizes: int) -> Figure:
     """Width against height, a dot per size, its area by the number of images. sizes: (height, width, number) each."""
     found = np.asarray(sizes, np.int64).reshape(-1, 3)
-    with _style():
-        figure, axes = _canvas(82, 58, 460, 460, above=64, right=MARGIN + 12)
+    with style():
+        figure, axes = canvas(82, 58, 460, 460, above=64, right=MARGIN + 12)
         area = 14 + 260 * found[:, 2] / max(found[:, 2].max(initial=0), 20)
         axes.scatter(found[:, 1], found[:, 0], s=area, color=LINES[0], alpha=0.45, linewidths=0.6, edgecolors=LINES[0])
         limit = max(found[:, :2].max(initial=1) * 1.08, 1)
@@ -93,7 +79,7 @@ def image_sizes(sizes: Sequence[tuple[int, int, int]], n_sizes: int) -> Figure:
         axes.set_ylabel("height in pixels", size=9, labelpad=7)
         n = int(found[:, 2].sum())
         listed = "" if n_sizes <= len(found) else f" · the {len(found):,} most frequent of {n_sizes:,} sizes"
-        _headline(figure, "Image sizes", f"{n:,} images · {n_sizes:,} different sizes{listed}")
+        headline(figure, "Image sizes", f"{n:,} images · {n_sizes:,} different sizes{listed}")
     return figure
 
 
@@ -119,16 +105,16 @@ def pixel_values(counts: Sequence[Sequence[int]], where: str) -> Figure:
 
 def lengths(histograms: Mapping[str, tuple[Sequence[int], Sequence[int]]], what: str) -> Figure:
     """Histograms of whole numbers, a panel's height each, over one axis. histograms: split -> (edges, counts)."""
-    with _style():
-        figure, axes = _canvas(92, 58, 600, 340, above=82, right=MARGIN + 12)
+    with style():
+        figure, axes = canvas(92, 58, 600, 340, above=82, right=MARGIN + 12)
         for index, (split, (edges, counts)) in enumerate(histograms.items()):
             share = np.asarray(counts, np.float64) / max(sum(counts), 1)
-            style: Any = {
+            look: Any = {
                 "color": LINES[index % len(LINES)],
                 "linewidth": 1.8,
                 "linestyle": DASHES[index % len(DASHES)],
             }
-            axes.stairs(share, edges, label=split, **style)
+            axes.stairs(share, edges, label=split, **look)
             axes.stairs(share, edges, color=LINES[index % len(LINES)], fill=True, alpha=0.12)
         _plain(axes, "y")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
@@ -136,7 +122,7 @@ def lengths(histograms: Mapping[str, tuple[Sequence[int], Sequence[int]]], what:
         axes.set_xlabel(what, size=9, labelpad=7)
         axes.set_ylabel("share of the texts", size=9, labelpad=7)
         axes.set_ylim(bottom=0)
-        _headline(figure, f"Lengths of texts in {what}")
+        headline(figure, f"Lengths of texts in {what}")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=3, frameon=False, fontsize=8.5)
     return figure
 
@@ -151,10 +137,10 @@ def point_scatter(
     numbers = np.asarray(labels)
     x = points[:, 0]
     y = points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))
-    shown = [_cut(_clean(name), 8.5, 160) for name in class_names[:MOST_NAMED_POINTS]]
-    legend = max((_text_pixels(name, 8.5) for name in shown), default=0) + 40
-    with _style():
-        figure, axes = _canvas(82, 58, 480, 440, above=64, right=MARGIN + legend)
+    shown = [cut(clean(name), 8.5, 160) for name in class_names[:MOST_NAMED_POINTS]]
+    legend = max((text_pixels(name, 8.5) for name in shown), default=0) + 40
+    with style():
+        figure, axes = canvas(82, 58, 480, 440, above=64, right=MARGIN + legend)
         for index in range(len(class_names)):
             chosen = numbers == index
             known = index < MOST_NAMED_POINTS
@@ -163,10 +149,10 @@ def point_scatter(
                 color=LINES[index % len(LINES)] if known else GREY, label=shown[index] if known else None,
             )  # fmt: skip
         _plain(axes, "both")
-        axes.set_xlabel(_clean(features[0]), size=9, labelpad=7)
-        axes.set_ylabel(_clean(features[1]) if len(features) > 1 else "", size=9, labelpad=7)
+        axes.set_xlabel(clean(features[0]), size=9, labelpad=7)
+        axes.set_ylabel(clean(features[1]) if len(features) > 1 else "", size=9, labelpad=7)
         of = f"the first two of {len(features)} features · " if len(features) > 2 else ""
-        _headline(figure, "Points", f"{of}{note}")
+        headline(figure, "Points", f"{of}{note}")
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=8.5)
     return figure
 

@@ -1,55 +1,50 @@
 """Figures: arrays become pictures, the same bytes each time, with no display and no global state left behind.
 
 Each picture is laid out in pixels on a `Figure` of `DPI` dots per inch, so that the cells of a matrix and the pixels of
-a tiny image stay sharp. Turn one into a file with `png`.
+a tiny image stay sharp. Turn one into a file with `style.png`.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from functools import cache
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont
-from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from diva.report.pictures import rgb
+from diva.report.style import (
+    ABSENT,
+    BLUES,
+    DASHES,
+    DPI,
+    GREEN,
+    GREY,
+    INK,
+    LINES,
+    MARGIN,
+    PAPER,
+    RED,
+    RULE,
+    canvas,
+    clean,
+    cut,
+    fit,
+    headline,
+    style,
+    text_pixels,
+    wrap,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
     from numpy.typing import ArrayLike, NDArray
 
-DPI: Final = 120
-INK, GREY, RULE, PAPER, ABSENT = "#1b2733", "#5f6b76", "#d5dbe0", "#ffffff", "#e4e7ea"
-GREEN, RED = "#1a7f4b", "#c8321f"
-# Okabe and Ito 2008, without the yellow that white paper swallows: told apart with every kind of colour vision.
-LINES: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#1b2733")
-DASHES: Final = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
-BLUES: Final = ("#d9e9f6", "#a6cdea", "#5fa3d4", "#2575b7", "#0b4a86", "#08264d")
-STYLE: Final[dict[str, Any]] = {
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],
-    "text.color": INK,
-    "text.parse_math": False,  # a class may be called "a$b$"
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": INK,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "figure.facecolor": PAPER,
-    "lines.solid_capstyle": "round",
-}
-MARGIN: Final = 18
 MOST_ANNOTATED_CLASSES: Final = 30
 MOST_NAMED_CLASSES: Final = 60
 MOST_MATRIX_PIXELS: Final = 1200
@@ -73,18 +68,18 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], title: str =
     per_dot = -(-n_classes // MOST_MATRIX_PIXELS)
     cell = _cell_pixels(n_classes, int(matrix.max()))
     side = max(cell * -(-n_classes // per_dot), 240)
-    names = [_cut(_clean(name), 8.5, 170) for name in class_names] if n_classes <= MOST_NAMED_CLASSES else []
-    widest = max((_text_pixels(name, 8.5) for name in names), default=40)
+    names = [cut(clean(name), 8.5, 170) for name in class_names] if n_classes <= MOST_NAMED_CLASSES else []
+    widest = max((text_pixels(name, 8.5) for name in names), default=40)
     upright = bool(names) and widest > side / n_classes - 6
-    with _style():
+    with style():
         left, below = MARGIN + 30 + widest, 34 + (widest if upright else 18)
-        figure, axes = _canvas(left, below, side, side, above=64, right=104)
+        figure, axes = canvas(left, below, side, side, above=64, right=104)
         image = _draw_shares(axes, _pooled(shares, per_dot), n_classes)
         _label_classes(axes, names, n_classes, upright)
         if n_classes <= MOST_ANNOTATED_CLASSES:
             _annotate(axes, matrix, shares)
         _share_bar(figure, axes, image)
-        _headline(figure, title or "Confusion matrix", _summary(matrix, totals, per_dot))
+        headline(figure, title or "Confusion matrix", _summary(matrix, totals, per_dot))
     return figure
 
 
@@ -104,9 +99,9 @@ def image_grid(
         raise ValueError(f"image grid: {len(images)} images ask for as many captions and marks, got {len(captions)}")
     shown = [rgb(image) for image in images[:MOST_IMAGES]]
     tile = _tile_pixels(shown)
-    fitted = [_fit(image, tile) for image in shown]
+    fitted = [fit(image, tile) for image in shown]
     signs = ["" if marks is None else "✓ " if marks[index] else "✗ " for index in range(len(shown))]
-    wrapped = [_wrap(sign + _clean(caption), 8, tile + 8) for sign, caption in zip(signs, captions, strict=False)]
+    wrapped = [wrap(sign + clean(caption), 8, tile + 8) for sign, caption in zip(signs, captions, strict=False)]
     columns = max(1, min(columns, len(shown)))
     n_rows = -(-len(shown) // columns)
     caption_height = 15 * max((len(lines) for lines in wrapped), default=1) + 6
@@ -114,11 +109,11 @@ def image_grid(
     step_x, step_y = tile + 20, tall + caption_height + 14
     head = 50 if title or len(images) > MOST_IMAGES or not shown else MARGIN
     width, height = max(2 * MARGIN + columns * step_x - 20, 320), head + n_rows * step_y + 8
-    with _style():
+    with style():
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         FigureCanvasAgg(figure)
         note = f"   the first {MOST_IMAGES} of {len(images)}" if len(images) > MOST_IMAGES else ""
-        heading = _cut(_clean(title), 11, width - 2 * MARGIN - _text_pixels(note, 11)) + note
+        heading = cut(clean(title), 11, width - 2 * MARGIN - text_pixels(note, 11)) + note
         figure.text(MARGIN / width, 1 - 27 / height, heading or ("" if shown else "no images"), size=11, va="center")
         for index, (image, lines) in enumerate(zip(fitted, wrapped, strict=True)):
             x = MARGIN + index % columns * step_x
@@ -134,13 +129,13 @@ def curves(series: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str, xlabel
     """
     lines = {name: (np.asarray(x, np.float64), np.asarray(y, np.float64)) for name, (x, y) in series.items()}
     labels = [_line_label(name, x, y) for name, (x, y) in lines.items()]
-    legend_width = max((_text_pixels(label, 8.5) for label in labels), default=-64) + 64
-    with _style():
-        figure, axes = _canvas(82, 58, 640, max(360, 23 * len(labels)), above=56, right=MARGIN + legend_width)
+    legend_width = max((text_pixels(label, 8.5) for label in labels), default=-64) + 64
+    with style():
+        figure, axes = canvas(82, 58, 640, max(360, 23 * len(labels)), above=56, right=MARGIN + legend_width)
         for index, (label, (x, y)) in enumerate(zip(labels, lines.values(), strict=True)):
             _draw_line(axes, label, x, y, index)
-        axes.set_xlabel(_clean(xlabel), size=9, labelpad=7)
-        axes.set_ylabel(_clean(ylabel), size=9, labelpad=7)
+        axes.set_xlabel(clean(xlabel), size=9, labelpad=7)
+        axes.set_ylabel(clean(ylabel), size=9, labelpad=7)
         axes.tick_params(labelsize=8.5, length=0, pad=6)
         axes.grid(color=RULE, linewidth=0.7, axis="y")
         axes.set_axisbelow(True)
@@ -149,94 +144,16 @@ def curves(series: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str, xlabel
         axes.margins(x=0.02, y=0.06)
         axes.ticklabel_format(axis="y", scilimits=(-4, 5))
         _place_ticks(axes, [x[np.isfinite(y)] for x, y in lines.values()])
-        _headline(figure, title)
+        headline(figure, title)
         if labels:  # beside the axes, where it never hides a line
             axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=8.5)
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """The picture as a PNG file; equal figures give equal bytes with one version of Matplotlib."""
-    file = BytesIO()
-    with _style():
-        figure.savefig(file, format="png", dpi=figure.dpi, metadata={"Software": None})
-    return file.getvalue()
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """The settings that all figures share, whatever a user's matplotlibrc says; put back afterwards."""
-    defaults = matplotlib.rcParamsDefault.items()
-    settings: Any = {**{key: value for key, value in defaults if not key.startswith("backend")}, **STYLE}
-    with matplotlib.rc_context(settings):
-        yield
-
-
-def _canvas(left: int, below: int, width: int, height: int, above: int, right: int) -> tuple[Figure, Axes]:
-    """A figure whose axes cover exactly `width` by `height` pixels inside the four margins."""
-    total_width, total_height = left + width + right, below + height + above
-    figure = Figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI)
-    FigureCanvasAgg(figure)
-    box = (left / total_width, below / total_height, width / total_width, height / total_height)
-    return figure, figure.add_axes(box)
-
-
-def _headline(figure: Figure, title: str, subtitle: str = "") -> None:
-    width, height = figure.get_size_inches() * DPI
-    room = width - 2 * MARGIN
-    figure.text(MARGIN / width, 1 - 26 / height, _cut(_clean(title), 11, room), size=11, va="center")
-    figure.text(MARGIN / width, 1 - 48 / height, _cut(subtitle, 8.5, room), size=8.5, color=GREY, va="center")
-
-
-@cache
-def _font() -> Any:
-    return FT2Font(findfont(FontProperties(family="DejaVu Sans")))
-
-
-def _text_pixels(text: str, size: float) -> int:
-    """The width of a line of text of `size` points."""
-    font = _font()
-    font.set_size(size, DPI)
-    font.set_text(text, 0.0)
-    return int(font.get_width_height()[0] / 64) + 1
-
-
-def _clean(text: str) -> str:
-    """One line that the bundled font can draw: white space becomes a blank, a missing character U+FFFD."""
-    known = _known_characters()
-    return "".join(char if ord(char) in known else "\ufffd" for char in " ".join(str(text).split()))
-
-
-@cache
-def _known_characters() -> frozenset[int]:
-    return frozenset(_font().get_charmap())
-
-
-def _cut(text: str, size: float, room: float) -> str:
-    """The text, or as much of its beginning as fits in `room` pixels with an ellipsis."""
-    if _text_pixels(text, size) <= room:
-        return text
-    while text and _text_pixels(text + "…", size) > room:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-def _wrap(text: str, size: float, room: float) -> list[str]:
-    """At most two lines of `room` pixels."""
-    if _text_pixels(text, size) <= room:
-        return [text]
-    words = text.split(" ")
-    n_first = 1
-    while n_first < len(words) and _text_pixels(" ".join(words[: n_first + 1]), size) <= room:
-        n_first += 1
-    lines = [" ".join(words[:n_first]), " ".join(words[n_first:])]
-    return [_cut(line, size, room) for line in lines if line]
-
-
 def _cell_pixels(n_classes: int, largest_count: int) -> int:
     """The side of a cell: room for the largest count where counts are written, and never less than a pixel."""
     if n_classes <= MOST_ANNOTATED_CLASSES:
-        return max(30 if n_classes > 12 else 46, _text_pixels(str(largest_count), 8.5) + 10)
+        return max(30 if n_classes > 12 else 46, text_pixels(str(largest_count), 8.5) + 10)
     return 18 if n_classes <= MOST_NAMED_CLASSES else max(1, MOST_MATRIX_PIXELS // n_classes)
 
 
@@ -314,16 +231,6 @@ def _tile_pixels(images: Sequence[NDArray[np.uint8]]) -> int:
     return min(max(longest, 120), 200)
 
 
-def _fit(image: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
-    """The image enlarged by the greatest whole factor, or shrunk, until it fits into the tile."""
-    longest = max(image.shape[:2])
-    if longest <= tile:
-        factor = tile // longest
-        return image.repeat(factor, axis=0).repeat(factor, axis=1)
-    height, width = (max(1, round(length * tile / longest)) for length in image.shape[:2])
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-
-
 def _draw_tile(
     figure: Figure, image: NDArray[np.uint8], place: tuple[int, int], size: tuple[int, int], lines: list[str],
     mark: bool | None,
@@ -347,7 +254,7 @@ def _line_label(name: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> st
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"curves: {name} has x of shape {x.shape} and y of shape {y.shape}, expected (N,) and (N,)")
     n_missing = int((~np.isfinite(y)).sum())
-    return _cut(_clean(name), 8.5, 220) + (f" ({n_missing:,} not finite)" if n_missing else "")
+    return cut(clean(name), 8.5, 220) + (f" ({n_missing:,} not finite)" if n_missing else "")
 
 
 def _draw_line(axes: Axes, label: str, x: NDArray[np.float64], y: NDArray[np.float64], index: int) -> None:

@@ -11,21 +11,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from diva.report.figures import (
-    DPI,
-    GREEN,
-    GREY,
-    INK,
-    MARGIN,
-    RED,
-    RULE,
-    _clean,
-    _cut,
-    _style,
-    _text_pixels,
-    _wrap,
-)
 from diva.report.pictures import rgb
+from diva.report.style import DPI, GREEN, GREY, INK, MARGIN, RED, RULE, clean, cut, style, text_pixels, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,11 +59,11 @@ def neighbour_sheet(rows: Sequence[RankedRow], title: str = "") -> Figure:
     step_x, step_y = tile[0] + _GAP, tile[1] + 48
     left, head = MARGIN + tile[0] + 2 * _GAP, 70
     width, height = max(left + columns * step_x + MARGIN, 360), head + len(shown) * step_y + 4
-    with _style():
+    with style():
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         FigureCanvasAgg(figure)
         note = f"   the first {MOST_ROWS} of {len(rows)}" if len(rows) > MOST_ROWS else ""
-        heading = _cut(_clean(title), 11, width - 2 * MARGIN - _text_pixels(note, 11)) + note
+        heading = cut(clean(title), 11, width - 2 * MARGIN - text_pixels(note, 11)) + note
         _write(figure, MARGIN, height - 24, heading or ("" if shown else "no queries"), 11, INK, "left")
         if shown:
             _write(figure, MARGIN, height - 52, "query", 8.5, GREY, "left")
@@ -84,7 +71,7 @@ def neighbour_sheet(rows: Sequence[RankedRow], title: str = "") -> Figure:
         for number, (row, query, images) in enumerate(zip(shown, queries, pictures, strict=True)):
             y = height - head - number * step_y - tile[1]
             if query is None:
-                text = _cut(_clean(row.caption), 11, tile[0])
+                text = cut(clean(row.caption), 11, tile[0])
                 _write(figure, MARGIN + tile[0] / 2, y + tile[1] / 2, text, 11, INK, "center")
             else:
                 _draw(figure, query, (MARGIN, y), tile, row.caption, None)
@@ -101,7 +88,7 @@ def _tile(images: Sequence[NDArray[np.uint8]]) -> tuple[int, int]:
     return round((_AREA * ratio) ** 0.5), round((_AREA / ratio) ** 0.5)
 
 
-def _fit(image: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
+def fit(image: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
     """The image enlarged by the greatest whole factor, or shrunk, until it fits into the tile."""
     height, width = image.shape[:2]
     factor = min(tile[0] // width, tile[1] // height)
@@ -122,7 +109,7 @@ def _draw(
 ) -> None:
     """An image in the middle of its tile, framed, its caption below; place: left and bottom in pixels."""
     colour, thickness = (RULE, 1) if right is None else (GREEN if right else RED, 3)
-    fitted = _fit(image, tile)
+    fitted = fit(image, tile)
     height, width = (length + 2 * thickness for length in fitted.shape[:2])
     framed = np.empty((height, width, 3), np.uint8)
     framed[:] = [round(255 * part) for part in to_rgb(colour)]
@@ -130,7 +117,7 @@ def _draw(
     x, y = place
     figure.figimage(framed, x + (tile[0] - width) // 2, y + (tile[1] - height) // 2, origin="upper")
     sign = "" if right is None else "✓ " if right else "✗ "
-    for number, line in enumerate(_wrap(sign + _clean(caption), 8, tile[0] + _GAP - 4)):
+    for number, line in enumerate(wrap(sign + clean(caption), 8, tile[0] + _GAP - 4)):
         _write(figure, x + tile[0] / 2, y - 14 - 15 * number, line, 8, INK if right is None else colour, "center")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 
-from diva.report.figures import GREY, LINES, MARGIN, _canvas, _clean, _cut, _headline, _style, _text_pixels
+from diva.report.style import GREY, LINES, MARGIN, canvas, clean, cut, headline, style, text_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,11 +78,11 @@ def plane(points: NDArray[np.float64], labels: Sequence[str], title: str, note: 
     """Points (n, 2) with a colour and a mark per label, up to 21 of them in the order of their first letters; others are grey."""
     names = sorted(set(labels))
     numbers = np.array([names.index(label) for label in labels])
-    shown = [_cut(_clean(name or "no label"), 8.5, 160) for name in names[:NAMED_CLASSES]]
+    shown = [cut(clean(name or "no label"), 8.5, 160) for name in names[:NAMED_CLASSES]]
     more = [f"{len(names) - NAMED_CLASSES} more"] if len(names) > NAMED_CLASSES else []
-    legend = max((_text_pixels(name, 8.5) for name in [*shown, *more]), default=0) + 40
-    with _style():
-        figure, axes = _canvas(MARGIN, MARGIN, 560, 560, above=64, right=MARGIN + (legend if len(names) > 1 else 0))
+    legend = max((text_pixels(name, 8.5) for name in [*shown, *more]), default=0) + 40
+    with style():
+        figure, axes = canvas(MARGIN, MARGIN, 560, 560, above=64, right=MARGIN + (legend if len(names) > 1 else 0))
         for index in range(len(names)):
             known = index < NAMED_CLASSES
             chosen = points[numbers == index]
@@ -94,7 +94,7 @@ def plane(points: NDArray[np.float64], labels: Sequence[str], title: str, note: 
         axes.set(xticks=[], yticks=[])
         axes.margins(0.04)
         axes.set_aspect("equal", adjustable="datalim")  # distances mean something, directions do not
-        _headline(figure, title, note)
+        headline(figure, title, note)
         if len(names) > 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=8.5)
     return figure

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from diva.report.activation_figures import MOST_LINES, MOST_ROWS, activation_curves, activation_sheet, spread
-from diva.report.figures import png
+from diva.report.style import png
 
 DARKEST = (8, 38, 77)
 

@@ -12,8 +12,8 @@ from PIL import Image, ImageSequence
 
 from diva.report.animation import LAST_SHOWN, MOST_FRAMES, STRIP, epoch_frames
 from diva.report.boundary import FAINTEST, STRONGEST, decision_boundary
-from diva.report.figures import LINES
 from diva.report.pictures import gif_of, png_of
+from diva.report.style import LINES
 
 
 def drawn(probabilities: np.ndarray, labels: list[int], said: list[int]) -> Figure:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diva.report.curve_figures import class_scores, precision_recall_figure, roc_figure
-from diva.report.figures import png
+from diva.report.style import png
 
 STEEP = (np.array([0, 0.0, 1]), np.array([0, 1.0, 1]))
 FLAT = (np.array([0, 0.5, 1]), np.array([0, 0.5, 1]))

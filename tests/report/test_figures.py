@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diva.report.figures import ABSENT, GREEN, RED, confusion_matrix, curves, image_grid, png
+from diva.report.figures import confusion_matrix, curves, image_grid
+from diva.report.style import ABSENT, GREEN, RED, png
 
 
 def _pixels(figure) -> np.ndarray:
@@ -47,7 +48,7 @@ def test_another_process_with_other_user_settings_draws_the_same_bytes(tmp_path)
     settings = "figure.facecolor: black\nfont.size: 30\nlines.linewidth: 9\nsavefig.dpi: 30\ntext.usetex: True\n"
     (tmp_path / "matplotlibrc").write_text(settings + "axes.grid: True\nsavefig.bbox: tight\nfont.family: monospace\n")
     program = (
-        "import sys, hashlib\nfrom diva.report.figures import curves, png\n"
+        "import sys, hashlib\nfrom diva.report.figures import curves\nfrom diva.report.style import png\n"
         "picture = png(curves({'train/loss': ([1, 2, 3], [2.0, 1.0, 0.5])}, 'Loss', 'epoch', 'nats'))\n"
         "sys.stdout.write(picture.hex())\nassert 'matplotlib.pyplot' not in sys.modules\n"
     )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diva.report.figures import GREEN, RED, png
 from diva.report.neighbours import MOST_ROWS, RankedRow, neighbour_sheet
+from diva.report.style import GREEN, RED, png
 
 DARK = np.full((8, 8), 40, np.uint8)
 WORD = np.full((24, 96, 3), 200, np.uint8)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diva.report.figures import png
 from diva.report.projections import LEAST, PROJECTIONS, Projection, plane, project
+from diva.report.style import png
 
 
 @pytest.mark.parametrize("how", PROJECTIONS)

@@ -19,7 +19,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_ndarray
 
 from diva.report import tensorboard
-from diva.report.figures import curves, png
+from diva.report.figures import curves
+from diva.report.style import png
 from diva.report.tensorboard import TensorBoardWriter, frames
 
 torch.set_num_threads(1)
@@ -216,7 +217,8 @@ import random, sys
 import numpy, torch
 before = random.getstate(), numpy.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()
 from pathlib import Path
-from diva.report.figures import image_grid, png
+from diva.report.figures import image_grid
+from diva.report.style import png
 from diva.report.tensorboard import TensorBoardWriter
 with TensorBoardWriter(Path(sys.argv[1])) as writer:
     writer.scalars({"loss": 1.0}, 1)

@@ -20,7 +20,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diva.report.figures import confusion_matrix, png
+from diva.report.figures import confusion_matrix
+from diva.report.style import png
 from diva.report.tensorboard import TensorBoardWriter
 
 pytestmark = pytest.mark.xdist_group("tensorboard server")
