@@ -47,6 +47,10 @@ def find_points(folder: Path, columns: Sequence[str]) -> FoundPoints:
     Raises DataError when the table or a column is missing, and for a cell of these columns that is no finite number.
     """
     table = folder / TABLE
+    if not table.is_file():
+        raise DataError(
+            f"{folder}: has no {TABLE}; the run was trained on points, the columns {', '.join(columns)[:200]}"
+        )
     header, rows = read_table(table)
     missing = [column for column in columns if column not in header]
     if missing:

@@ -143,6 +143,9 @@ def _ask(
     seeds, device = Seeds(manifest.seed), torch.device(options.device)
     data = Data(_NotHere(), _NotHere(), _NotHere(), manifest.facts)
     model, epoch = best_model(run, task, data, seeds)
+    if run.result() is None:
+        what = "that learnt nothing yet" if epoch == 0 else f"of epoch {epoch}, the best so far"
+        console.warn(f"run {run.id} has not finished: these are weights {what}; diva resume continues it")
     model.to(device)
     data = replace(data, constants={name: value.to(device) for name, value in _calibration(run).items()})
     stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things

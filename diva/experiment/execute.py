@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diva.errors import DivaError, RecordError
+from diva.errors import DivaError, RecordError, UsageError
 from diva.experiment.activations import ActivationWriter
 from diva.experiment.assemble import OVERFIT_LOSS
 from diva.experiment.writers import (
@@ -132,6 +132,13 @@ def _train(
         tested, scores, chosen = _test_best(run, learner, progress, writers)
         if options.overfit and last is not None and not _has_learnt(last):
             raise _not_learnt(last)
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "batch norm has only one value per channel to learn from: the last batch of an epoch, or every one, has a single sample. "
+            "Use --drop-last, or another --batch-size"
+        ) from error
     finally:
         for writer in writers:
             writer.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from diva.errors import UsageError
+from diva.errors import DataError, UsageError
 from diva.learning.task import Data, DataFolder, Task, Unseen
 
 if TYPE_CHECKING:
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
     import numpy
 
+Labels = Literal["one", "several", "any"]
+_HAVE = {
+    "several": "images have any number of labels each (images/ and labels.csv), which --task multi_label learns",
+    "none": "images lie in no class folders, so they have no labels",
+}
+_WANTED = {"one": "train|val|test/<class>/<image>", "several": "images/ and labels.csv in train/, val/ and test/"}
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
@@ -40,18 +46,21 @@ class ImageTask(Task, ABC):
     rand_augment: int = Field(0, ge=0, description="augmentation: RandAugment with so many operations")
     erasing: float = Field(0.0, ge=0, le=1, description="augmentation: probability that a rectangle is erased")
 
-    def load_images(self, folder: DataFolder, *, rgb: bool = False, balanced: bool = False) -> Data:
+    def load_images(
+        self, folder: DataFolder, *, labels: Labels = "one", rgb: bool = False, balanced: bool = False
+    ) -> Data:
         """Read `train|val|test/<class>/<image>`, or images in one of the other layouts; statistics come from the training split alone.
 
-        rgb: grey images become (3, H, W), as torchvision's models want them. balanced: an epoch reads every class equally often.
-        Each split is an `Images`. The facts: `classes` ([""] without labels), `class_counts`, `channels`, `input_size` [H, W], `mode`
-        and `statistics` of the pixels.
+        labels: how many an image must have; with "any", class folders, several labels and none are taken, and DataError is raised for
+        other data. rgb: grey images become (3, H, W), as torchvision's models want them. balanced: an epoch reads every class equally
+        often. Each split is an `Images`. The facts: `classes` ([""] without labels), `class_counts`, `channels`, `input_size` [H, W],
+        `mode` and `normalisation`, and what `image_statistics` found.
         """
         from diva.data.augmentation import NOTHING, build_augmentation
         from diva.data.image_set import Images
         from diva.data.images import image_statistics
 
-        splits = _read(folder)
+        splits = _read(folder.path, labels)
         facts = image_statistics(splits, folder.path, folder.digest, folder.statistics_file)
         size = [self.image_size, self.image_size] if self.image_size else facts["size"]
         if size is None:
@@ -92,13 +101,18 @@ class ImageTask(Task, ABC):
         return Unseen(images, found.names, found.labels)
 
 
-def _read(folder: DataFolder) -> Mapping[str, Any]:
+def _read(folder: Path, labels: Labels) -> Mapping[str, Any]:
     """The images of each split: of class folders, of several labels each, or without labels."""
     from diva.data.layouts import layout_of, read_splits
     from diva.data.layouts.class_folders import read_image_folders
 
-    layout = layout_of(folder.path)
-    return read_splits(folder.path, layout) if layout in ("multi label", "images") else read_image_folders(folder.path)
+    layout = layout_of(folder)
+    if layout not in ("multi label", "images"):
+        return read_image_folders(folder)
+    found = "several" if layout == "multi label" else "none"
+    if labels not in ("any", found):
+        raise DataError(f"{folder}: {_HAVE[found]}; this task takes {_WANTED[labels]}")
+    return read_splits(folder, layout)
 
 
 def _labels(found: Any) -> Any:

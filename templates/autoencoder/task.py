@@ -46,7 +46,7 @@ class AutoEncoding(ImageTask):
         from .sheets import mean_image
 
         assert folder is not None
-        data = self.load_images(folder)
+        data = self.load_images(folder, labels="any")
         constants = {"mean_image": mean_image(data.train), "drawn_codes": torch.randn(32, self.bottleneck)}
         return replace(data, constants=constants)
 

@@ -64,7 +64,8 @@ class ImageClassification(ImageTask):
         if self.pretext != "none" and (self.class_weights or self.balance != "none"):
             raise UsageError("--pretext has as many images of each class; leave out --class-weights and --balance")
         any_channels = self.model in MODELS or self.model in own_models()
-        data = self.load_images(folder, rgb=not any_channels, balanced=self.balance == "oversample")
+        labels: Any = "one" if self.pretext == "none" else "any"
+        data = self.load_images(folder, labels=labels, rgb=not any_channels, balanced=self.balance == "oversample")
         data = turned(data) if self.pretext == "rotation" else data
         counts = torch.tensor(data.facts["class_counts"]["train"], dtype=torch.float64)
         n_present = int((counts > 0).sum())

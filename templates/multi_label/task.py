@@ -50,7 +50,8 @@ class MultiLabel(ImageTask):
         from .models import MODELS
 
         assert folder is not None
-        data = self.load_images(folder, rgb=self.model not in MODELS and self.model not in own_models())
+        rgb = self.model not in MODELS and self.model not in own_models()
+        data = self.load_images(folder, labels="any", rgb=rgb)
         if numpy.ndim(data.train.labels) != 2:  # type: ignore[attr-defined]
             raise DataError(
                 f"{folder.path}: images have one label each; expected images/ and labels.csv in train/, val/ and test/. "

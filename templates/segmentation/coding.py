@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Kind = Literal["index", "colour", "divahisdb"]
+LOOKED_AT = 10  # masks; one of them may hold a code that is a mistake, which is to be named
 IGNORED = 255  # in place of a class number: a pixel that nothing is learnt from and that is not counted
 
 
@@ -49,7 +50,7 @@ class Coding:
 
 
 def find_kind(root: Path, masks: Sequence[Path], asked: str) -> Kind | None:
-    """How masks are coded: as asked, else in colours where `dataset.yaml` names them, as DIVA-HisDB where the first mask looks it.
+    """How masks are coded: as asked, else in colours where `dataset.yaml` names them, as DIVA-HisDB where one of the first masks is so.
 
     None: indices where masks have one channel, else colours without names.
     """
@@ -58,7 +59,7 @@ def find_kind(root: Path, masks: Sequence[Path], asked: str) -> Kind | None:
         return found[asked]
     if describe(root).colours:
         return "colour"
-    return "divahisdb" if looks_like_hisdb(masks[0]) else None
+    return "divahisdb" if any(map(looks_like_hisdb, masks[:LOOKED_AT])) else None
 
 
 def build_coding(root: Path, kind: Kind | None, found: Mapping[str, Sequence[Any]], ignored: Sequence[int]) -> Coding:

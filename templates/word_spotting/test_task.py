@@ -152,6 +152,7 @@ def test_words_keep_their_proportions_and_the_table_goes_before_the_folder(words
         ("image,text\none.png,a\n", "has no column word; expected the header image,word"),
         ("image,word\ntwo.png,a\n", "has no word for the image one.png"),
         ("image,word\none.png\n", "has no word for the image one.png"),
+        ("image,word\none.png,a\ntwo.png,b\n", "there is no image two.png"),
     ],
 )
 def test_an_image_of_which_nothing_says_what_it_is_is_refused(tmp_path: Path, table: str | None, said: str) -> None:

@@ -40,6 +40,9 @@ def read_words(folder: Path, paths: Sequence[Path]) -> list[str]:
     for name in names:
         if not written.get(name):
             raise DataError(f"{table}: has no word for the image {name}; add a row, or remove the image")
+    strange = sorted(written.keys() - set(names))
+    if strange:
+        raise DataError(f"{table}: there is no image {strange[0]}; mend the name, or remove the row")
     return [written[name] for name in names]
 
 

@@ -64,6 +64,8 @@ def test_points_without_a_column_or_a_number_are_refused(tmp_path: Path) -> None
         find_points(tmp_path, ["x", "z"])
     with pytest.raises(DataError, match=r"row 3 has a cell that is no finite number: 1,nan"):
         find_points(tmp_path, ["y"])
+    with pytest.raises(DataError, match=r"has no points.csv; the run was trained on points, the columns x, z"):
+        find_points(tmp_path.parent, ["x", "z"])
     assert find_points(tmp_path, ["x"]).features == ((1.0,), (1.0,))
 
 

@@ -274,6 +274,14 @@ def test_who_computes_is_who_computed_the_run_where_that_is_possible(monkeypatch
     assert found.backend == "exact" and found.threads != 999  # of this machine, not of that one
 
 
+def test_a_run_that_has_not_finished_is_applied_with_a_warning(applying: Applying, lab: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(lab / "run", tmp_path / "run"))
+    (run / "result.json").unlink()
+    applying.run = open_run(run)
+    applying()
+    assert "has not finished: these are weights of epoch" in applying.said.getvalue()
+
+
 def test_altered_weights_are_refused(applying: Applying, lab: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(lab / "run", tmp_path / "run"))
     weights = run / "checkpoints" / best_weights(RunFolder(run))

@@ -290,6 +290,13 @@ def test_a_mistake_in_the_users_task_shows_its_line(diva: Diva, data: Path, tmp_
     assert made_runs(tmp_path) == []
 
 
+def test_a_batch_of_one_under_batch_norm_is_told_in_a_line(diva: Diva, data: Path) -> None:
+    done = diva("run", "--task", "image_classification", "--data", "shades", "--seed", 1, "--model", "babyresnet18",
+                "--image-size", 8, "--batch-size", 1)  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "Use --drop-last, or another --batch-size" in done.stderr
+
+
 def test_a_folder_is_not_littered(diva: Diva, data: Path, tmp_path: Path) -> None:
     assert diva("init", "image_classification", "own").returncode == 0
     before = sorted(path.name for path in (tmp_path / "own").iterdir())

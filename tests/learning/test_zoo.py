@@ -90,7 +90,7 @@ def test_auxiliary_outputs_take_part_in_training_alone(name, size, weights):
 
 
 def test_a_model_without_auxiliary_outputs_has_none():
-    model = build_zoo_model("small_cnn", 5, auxiliary=True)
+    model = build_zoo_model("small_cnn", 5)
     logits, others = logits_and_auxiliary(model(images := torch.rand(2, 3, 8, 8)))
     assert logits.shape == (2, 5) and others == [] and len(images) == 2
 
@@ -129,6 +129,12 @@ def test_the_task_adds_the_losses_of_auxiliary_outputs_in_training_alone():
         model.eval()
         plain = torch.nn.functional.cross_entropy(model(part.tensors[0]), part.tensors[1])
         assert torch.equal(task.training_step(model, part.tensors, data).loss, plain)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18"])
+def test_auxiliary_outputs_that_a_model_has_not_are_refused(name):
+    with pytest.raises(UsageError, match=f"{name} has no auxiliary outputs; models that have some: googlenet"):
+        build_zoo_model(name, 2, auxiliary=True)
 
 
 def test_sizes_are_those_of_the_usual_input_without_auxiliary_outputs():

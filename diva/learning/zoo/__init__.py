@@ -44,6 +44,8 @@ def build_zoo_model(
     torchvision's take 3 channels. auxiliary: GoogLeNet and Inception v3 get their auxiliary classifiers, whose outputs they return in
     training mode (see `logits_and_auxiliary`); other models have none.
     """
+    if auxiliary and name not in AUXILIARY:
+        raise UsageError(f"{name} has no auxiliary outputs; models that have some: {', '.join(AUXILIARY)}")
     if name in OWN:
         return OWN[name](channels, size[0], size[1], n_classes)
     torchvision = import_torchvision()
