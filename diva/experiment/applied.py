@@ -106,11 +106,12 @@ def measure(applied: Applied) -> tuple[dict[str, float], str]:
     metrics: dict[str, float] = {}
     told = ""
     labels, predicted = applied.labels, applied.predicted
-    if "chosen" in applied.outputs and applied.unseen.labels and predicted is not None:
+    known = {name for label in labels for name in label.split(SEVERAL)} & set(applied.classes)
+    if "chosen" in applied.outputs and known and predicted is not None:
         n_right = sum(one == other for one, other in zip(labels, predicted, strict=True))
         metrics["exact_match"] = n_right / len(labels)
         told = f"all classes right: {metrics['exact_match']:.4f} ({n_right:,} of {len(labels):,})"
-    elif (found := confusion(applied)) is not None:
+    elif "chosen" not in applied.outputs and (found := confusion(applied)) is not None:
         names, counts = found
         n_right, n = int(counts.trace()), int(counts.sum())
         metrics |= {"accuracy": n_right / n, "macro_f1": macro_f1(counts)}

@@ -47,6 +47,7 @@ def test_several_classes_are_joined_and_all_must_be_right(tmp_path: Path) -> Non
         ["c", "dog", "cat"],
     ]
     assert record["metrics"] == {"exact_match": 2 / 3}
+    assert write(tmp_path / "strange", outputs, labels=["owl|ant", "owl", ""])["metrics"] == {}
 
 
 def test_of_equal_probabilities_the_first_class_is_predicted(tmp_path: Path) -> None:
