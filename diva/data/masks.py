@@ -27,14 +27,19 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 BOUNDARY = 0x80
 HISDB_BITS = {0x1: "background", 0x2: "comment", 0x4: "decoration", 0x8: "main text"}
 _SMALL = 1 << 16  # codes below are looked up in a table, not sorted
+_LOSSY = ("JPEG", "MPO")  # MPO: several JPEGs in a file
 _COLOUR = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
+
+
+class _Lossy(Exception):
+    """A file that does not hold the pixels that were saved."""
 
 
 def read_mask(path: Path, codes: Mapping[int, int], kind: Kind | None = None) -> NDArray[numpy.int64]:
     """Class numbers of a mask's pixels, (H, W).
 
     codes: the class number of each code. kind: None is index for masks of one channel, else colour.
-    Raises DataError for a code that is not in `codes`, with the file, and for a file that is no mask.
+    Raises DataError for a code that is not in `codes`, with the file, and for a file that is no mask; a JPEG is none.
     """
     return read_mask_and_boundary(path, codes, kind)[0]
 
@@ -49,7 +54,7 @@ def read_mask_and_boundary(
     if unknown:
         known = some_of([shown(code, kind) for code in sorted(codes)])
         n = int(numpy.isin(found, unknown).sum())
-        lossy = "; JPEG alters colours: masks must be PNG" if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else ""
+        lossy = "; WebP may have altered colours: save masks as PNG" if path.suffix.lower() == ".webp" else ""
         raise DataError(
             f"{path}: {n:,} pixels have a code that no class has, the first {shown(unknown[0], kind)}; known are {known}{lossy}"
         )
@@ -145,6 +150,8 @@ def _pixels(path: Path, kind: Kind | None) -> tuple[NDArray[Any], Kind]:
     """The pixels of a mask, (H, W) for indices, else (H, W, 3); the indices of a palette are not its colours."""
     try:
         with opened(path) as image:
+            if image.format in _LOSSY:
+                raise _Lossy
             one_channel = image.mode in ("1", "L", "P", "LA", "I") or image.mode.startswith("I;16")
             kind = kind or ("index" if one_channel else "colour")
             if kind != "index":
@@ -152,6 +159,10 @@ def _pixels(path: Path, kind: Kind | None) -> tuple[NDArray[Any], Kind]:
             if one_channel:
                 return numpy.asarray(image.convert("L") if image.mode == "LA" else image), kind
             mode = image.mode
+    except _Lossy:
+        raise DataError(
+            f"{path}: is a JPEG, which alters pixels at every edge, and so what they mean; masks must be without loss: save it as PNG"
+        ) from None
     except Exception as error:  # Pillow's decoders raise a dozen kinds
         raise DataError(f"{path}: cannot be read as an image ({error}); mend or remove it") from None
     raise DataError(

@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch.utils.data import Dataset
 
-from diva import DataError, ImageFolder, Seeds, open_image
+from diva import DataError, ImageFolder, Seeds, find_images, open_image
 
 from .coding import IGNORED, Coding
 
@@ -169,6 +169,21 @@ class WholePages(Dataset[Page]):
     def collate(pages: Sequence[Page]) -> list[Page]:
         """A batch: the pages, which differ in size."""
         return list(pages)
+
+
+class UnseenPages(WholePages):
+    """Pages without masks, of which one that cannot be read is told when it is asked for."""
+
+    def __getitem__(self, index: int) -> Page:
+        self.pages[index].pixels()
+        return self.pages[index]
+
+
+def find_pages(folder: Path) -> tuple[list[Path], list[str]]:
+    """The images of a folder, of its `data/` where it holds pairs, and their names within it, in the order of the names' bytes."""
+    inside = "data/" if (folder / "data").is_dir() and (folder / "gt").is_dir() else ""
+    found = find_images(folder / inside)
+    return list(found.paths), [inside + name for name in found.names]
 
 
 def image_folders(pairs: Mapping[str, Any]) -> dict[str, ImageFolder]:

@@ -61,11 +61,23 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_") or "class"
 
 
+def slugs(names: Sequence[str]) -> list[str]:
+    """The slug of each class, all different: where names differ in signs only, with the number of the class, as in `text_a_2`."""
+    plain = [slug(name) for name in names]
+    found: list[str] = []
+    for i, own in enumerate(plain):
+        key = own if plain.count(own) == 1 else f"{own}_{i}"
+        while key != own and (key in plain or key in found):
+            key += "_"
+        found.append(key)
+    return found
+
+
 def class_ious(ious: Sequence[float], names: Sequence[str]) -> dict[str, float]:
     """`iou/<class>` for each class that occurs; nothing where there are very many classes."""
     if len(names) > MOST_CLASSES:
         return {}
-    return {f"iou/{slug(name)}": float(iou) for name, iou in zip(names, ious, strict=True) if iou == iou}
+    return {f"iou/{key}": float(iou) for key, iou in zip(slugs(names), ious, strict=True) if iou == iou}
 
 
 def pixel_report(table: numpy.ndarray, names: Sequence[str]) -> str:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
-    from diva import Drawing
+    from diva import Drawing, Unseen
 
 
 class Segmentation(Task):
@@ -134,6 +136,28 @@ class Segmentation(Task):
         logits = model(images)  # (B, C, S, S)
         confusions = count_confusions(labels, logits.argmax(1), boundary, n_classes)
         return Step(loss_of(logits, labels, boundary), {"confusions": confusions})
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Pages for `diva apply`, read and normalised as those of the run; they need no masks, which are not looked at."""
+        from diva import Unseen
+
+        from .coding import Coding
+        from .pages import Page, Reader, UnseenPages, find_pages
+
+        facts = data.facts
+        coding = Coding(None, tuple(facts["codes"]), tuple(facts["classes"]), facts["background"])
+        reader = Reader(facts["mode"], tuple(facts["mean"]), tuple(facts["std"]), coding)
+        paths, names = find_pages(folder)
+        return Unseen(UnseenPages([Page(path, None, reader) for path in paths]), names)
+
+    def predict(self, model: nn.Module, batch: Any, data: Data) -> Outputs:
+        """`area_<class>`, the share of each page that is taken for each class; `diva apply` writes no masks."""
+        from .scores import slugs
+        from .windows import class_areas
+
+        names = data.facts["classes"]
+        areas = class_areas(model, batch, self.window or self.crop_size, self.overlap, len(names))
+        return {f"area_{key}": areas[:, i] for i, key in enumerate(slugs(names))}
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Mean and per-class intersection over union, accuracy of pixels, mean F1; for DIVA-HisDB its own evaluation too."""

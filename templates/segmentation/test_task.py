@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,36 @@ def test_errors_have_the_colours_of_the_layout_analysis_evaluator() -> None:
     )
     picture = overlays.error_map(truth, answers, boundary, 0)
     assert [tuple(pixel) for pixel in picture[0].tolist()] == [black, red, green, yellow, blue, black, grey]
+
+
+def test_classes_whose_names_differ_in_signs_only_have_each_their_own_score() -> None:
+    ious = part("scores").class_ious
+    assert ious([0.1, 0.2, 0.3], ["text (a)", "text a", "ink"]) == {
+        "iou/text_a_0": 0.1,
+        "iou/text_a_1": 0.2,
+        "iou/ink": 0.3,
+    }
+    assert len(ious([0.1] * 4, ["a b", "a-b", "a_b_0", "a_b_1"])) == 4
+
+
+def test_a_run_is_applied_to_pages_of_any_size_without_masks(pages: Path) -> None:
+    task = diva.load_task(HERE).model_validate(SMALL)
+    facts = json.loads(json.dumps(load(pages).facts))
+    data = diva.Data(torch.utils.data.Dataset(), torch.utils.data.Dataset(), torch.utils.data.Dataset(), facts)
+    for folder, names in [(pages / "test", ["data/0.png", "data/1.png"]), (pages / "test/data", ["0.png", "1.png"])]:
+        unseen: Any = task.read_unseen(folder, data)
+        assert unseen.names[:2] == names and not unseen.labels
+        found = task.predict(Brightness(), unseen.samples.collate([unseen.samples[0], unseen.samples[1]]), data)
+        dark = [float((page.pixels() / 255 < data.facts["mean"][0]).mean()) for page in unseen.samples.pages[:2]]
+        assert found["area_class_1"].tolist() == pytest.approx(dark)
+        assert found["area_class_0"].tolist() == pytest.approx([1 - share for share in dark])
+
+
+def test_a_page_that_cannot_be_read_is_told_before_it_is_segmented(pages: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+    unseen: Any = diva.load_task(HERE).model_validate(SMALL).read_unseen(tmp_path, load(pages))
+    with pytest.raises(diva.DataError, match=r"broken\.png"):
+        unseen.samples[0]
 
 
 @pytest.fixture

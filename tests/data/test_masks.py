@@ -102,9 +102,17 @@ def test_an_unknown_code_is_named_with_its_file(tmp_path: Path) -> None:
     path = saved(tmp_path, rgb([0xFF0000, 0x0000FF]), "colours.png")
     with pytest.raises(DataError, match=r"1 pixels .* #0000ff; known are #ff0000$"):
         read_mask(path, {0xFF0000: 0})
-    path = saved(tmp_path, rgb([0xFF0000, 0x0000FF]), "mask.jpg")
-    with pytest.raises(DataError, match="JPEG alters colours"):
-        read_mask(path, {0xFF0000: 0, 0x0000FF: 1})
+    path = saved(tmp_path, rgb([0xFF0000, 0x0000FF]), "mask.webp")
+    with pytest.raises(DataError, match="WebP may have altered colours"):
+        read_mask(path, {0xFF0000: 0})
+
+
+@pytest.mark.parametrize("name", ["mask.jpg", "mask.png"])
+def test_a_jpeg_is_no_mask_whatever_it_is_called_and_holds(tmp_path: Path, name: str) -> None:
+    Image.fromarray(TRIMAP).save(tmp_path / name, "JPEG")
+    for read in (mask_codes, looks_like_hisdb, lambda path: read_mask(path, dict.fromkeys(range(256), 0))):
+        with pytest.raises(DataError, match=rf"{name}: is a JPEG.*save it as PNG"):
+            read(tmp_path / name)
 
 
 def test_what_is_no_such_mask_is_refused(tmp_path: Path) -> None:
