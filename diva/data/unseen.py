@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-SEVERAL = "|"  # between the names of several labels
-
 
 class Found(NamedTuple):
-    """Images in the order of their names' bytes; labels: the names of their classes, () without labels."""
+    """Images in the order of their names' bytes; labels: the names of their classes, of several to an image all, () without labels."""
 
     paths: tuple[Path, ...]
     names: tuple[str, ...]
-    labels: tuple[str, ...]
+    labels: tuple[str | tuple[str, ...], ...]
 
 
 class FoundPoints(NamedTuple):
@@ -76,7 +74,7 @@ def find_images(folder: Path) -> Found:
 
     `<class>/**/<image>` is labelled by the class's folder; when an image lies in no folder, or `dataset.yaml` says `layout: images`, none
     is labelled.
-    Of `images/` and `labels.csv` an image has the names of all its classes, joined by "|".
+    Of `images/` and `labels.csv` an image has the names of all its classes, in the order of the table's header.
     """
     said = describe(folder).layout or (describe(folder.parent).layout if folder.name in SPLITS else None)
     layout = said or detect(folder)
@@ -105,7 +103,7 @@ def _several_labels(folder: Path) -> Found:
     return Found(
         tuple(samples.files(i)[0] for i in order),
         tuple(samples.name(i) for i in order),
-        tuple(SEVERAL.join(samples.classes[label] for label in samples.targets(i)) for i in order),
+        tuple(tuple(samples.classes[label] for label in samples.targets(i)) for i in order),
     )
 
 

@@ -35,11 +35,11 @@ def test_the_description_says_that_folders_are_no_classes(tmp_path: Path) -> Non
     assert find_images(tmp_path).labels == ()
 
 
-def test_several_labels_are_joined(tmp_path: Path) -> None:
+def test_several_labels_of_an_image_are_all_found(tmp_path: Path) -> None:
     put(tmp_path / "images", "1.png", "2.png")
     (tmp_path / "labels.csv").write_text("image,cat,dog\n2.png,1,1\n1.png,0,0\n")
     found = find_images(tmp_path)
-    assert found.names == ("images/1.png", "images/2.png") and found.labels == ("", "cat|dog")
+    assert found.names == ("images/1.png", "images/2.png") and found.labels == ((), ("cat", "dog"))
 
 
 @pytest.mark.parametrize(

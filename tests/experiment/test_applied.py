@@ -40,14 +40,22 @@ def test_several_classes_are_joined_and_all_must_be_right(tmp_path: Path) -> Non
         "probabilities": [[0.9, 0.8], [0.1, 0.2], [0.75, 0.25]],
         "chosen": [[True, True], [False, False], [True, False]],
     }
-    record = write(tmp_path / "out", outputs, labels=["cat|dog", "", "dog"])
+    record = write(tmp_path / "out", outputs, labels=[("dog", "cat"), (), ("dog",)])
     assert [row[:3] for row in rows(tmp_path / "out" / "predictions.csv")[1:]] == [
         ["a", "cat|dog", "cat|dog"],
         ["b", "", ""],
         ["c", "dog", "cat"],
     ]
     assert record["metrics"] == {"exact_match": 2 / 3}
-    assert write(tmp_path / "strange", outputs, labels=["owl|ant", "owl", ""])["metrics"] == {}
+    assert write(tmp_path / "strange", outputs, labels=[("owl", "ant"), ("owl",), ()])["metrics"] == {}
+
+
+def test_several_labels_are_compared_as_sets_whatever_the_columns_order_and_the_names(tmp_path: Path) -> None:
+    outputs = {"chosen": [[True, True, False], [False, False, True], [True, False, False]]}
+    labels = [("b", "a"), ("a", "b"), ("a",)]  # as a labels.csv with another order of columns has them
+    record = write(tmp_path / "out", outputs, labels=labels, classes=("a", "b", "a|b"))
+    assert record["metrics"] == {"exact_match": 2 / 3}  # of the second, the class "a|b" is no pair of "a" and "b"
+    assert [row[1] for row in rows(tmp_path / "out" / "predictions.csv")[1:]] == ["a|b", "a|b", "a"]
 
 
 def test_of_equal_probabilities_the_first_class_is_predicted(tmp_path: Path) -> None:
