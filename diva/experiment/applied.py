@@ -17,7 +17,7 @@ from diva.learning.metrics import class_report, confusion_counts, macro_f1
 from diva.records.files import printable, sha256_file, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SEVERAL = "|"  # between the names of several classes
+OWN = ("file", "label", "labels", "names", "classes", "predicted")  # arrays and columns that are no outputs of a task
 MOST_PROJECTED = 10_000  # points that TensorBoard's projector moves without a jerk
 THUMBNAIL = 64  # pixels
 
@@ -90,8 +91,18 @@ def check_embeddings(embed: Sequence[str]) -> None:
             raise UsageError(f"--embed {name}: not known; {nearest(name, [*PROJECTIONS, 'none'])}")
 
 
+def check_outputs(outputs: Iterable[str], classes: Sequence[str]) -> None:
+    """UsageError for a task's output whose name is that of an array or a column that is written anyway."""
+    taken = {*OWN, *(f"p_{printable(name)}" for name in classes)}
+    if names := sorted(taken.intersection(outputs)):
+        raise UsageError(
+            f"predict: gives {', '.join(names)}, a name that the tables have for something else ({', '.join(OWN)}, p_<class>); rename it"
+        )
+
+
 def write_applied(applied: Applied, embed: Sequence[str], seeds: Seeds, console: Console) -> dict[str, Any]:
     """Write the folder, which appears whole or not at all; returns what `apply.json` in it says."""
+    check_outputs(applied.outputs, applied.classes)
     metrics, told = measure(applied)
     if told:
         console.say(told)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from diva.errors import UsageError
 from diva.experiment.applied import Applied, write_applied
 from diva.experiment.apply import _calibration
 from diva.learning.task import Unseen
@@ -73,6 +75,13 @@ def test_numbers_of_a_sample_are_a_column_and_larger_outputs_are_in_the_arrays(t
     ]
     assert numpy.load(tmp_path / "out" / "predictions.npz")["mask"].shape == (3, 1, 2)
     assert list(record["files"]) == ["predictions.csv", "predictions.npz"] and record["metrics"] == {}
+
+
+@pytest.mark.parametrize("name", ["file", "label", "labels", "names", "classes", "predicted", "p_dog"])
+def test_an_output_named_as_an_array_or_column_of_divas_own_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"predict: gives {name}, a name that"):
+        write(tmp_path / "out", {name: [5, 6, 7]}, labels=["cat", "dog", "cat"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_task_that_gives_features_alone_leaves_their_tables(tmp_path: Path) -> None:
