@@ -185,7 +185,7 @@ def _classes(facts: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> tuple[s
 
 
 def _calibration(run: RunFolder) -> dict[str, Tensor]:
-    """The constants that the run's task chose on its val split, float64 or int64; none of a run that has not finished."""
+    """The constants that the run's task chose on its val split, float64, int64 or bool; none of a run that has not finished."""
     chosen = (run.result() or {}).get("calibration", {})
     arrays = {name: numpy.array(value) for name, value in chosen.items()}
     return {  # JSON has texts for what is not finite, and then numpy makes texts of all
