@@ -166,7 +166,7 @@ def _score(
             raise ValueError(f"retrieval: {len(own)} and {len(others)} labels do not fit distances {block.shape}")
         if among_themselves:
             kept = numpy.arange(len(others)) != (start + numpy.arange(len(block)))[:, None]
-            shape = len(block), len(others) - 1
+            shape = len(block), max(0, len(others) - 1)
             block, relevant = block[kept].reshape(shape), relevant[kept].reshape(shape)
         parts.append(_score_block(block, relevant, k, recall_at))
     names = parts[0] if parts else {}

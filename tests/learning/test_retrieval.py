@@ -73,6 +73,12 @@ def test_scores_of_many_queries_are_scikit_learns():
     assert math.isnan(found.class_means(8)[7]) and "| 7 | | | 0 |" in found.class_report([str(c) for c in range(8)])
 
 
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_few_items_to_find_each_other_give_no_score(n):
+    found = score_retrieval(numpy.zeros((n, 3)), numpy.zeros(n, int))
+    assert found.n_queries == 0 and all(math.isnan(value) for value in found.metrics().values())
+
+
 def test_a_score_computed_by_hand():
     found = score_distances([[0.1, 0.2, 0.3, 0.4]], [1], [0, 1, 0, 1], k=2, recall_at=(1, 2))
     assert found.metrics() == {
