@@ -40,11 +40,6 @@ def micro_f1(counts: numpy.ndarray) -> float:
     return float(multi_label_f1(counts.sum(0, keepdims=True))[0])
 
 
-def hamming_loss(counts: numpy.ndarray) -> float:
-    """Share of labels, over all samples and classes, that are wrong; NaN without samples. counts: (C, 2, 2)."""
-    return float(_ratio(counts[:, 0, 1].sum() + counts[:, 1, 0].sum(), counts.sum()))
-
-
 def sample_jaccard(predicted: Tensor, truth: Tensor) -> float:
     """Mean over samples of labels right / labels present or predicted, its sum rounded once; NaN without samples.
 

@@ -1,4 +1,4 @@
-"""How well areas overlap, from confusion counts of pixels: intersection over union, Dice, accuracies.
+"""How well areas overlap, from confusion counts of pixels: intersection over union, Dice, accuracy.
 
 Counts are int64 (C, C), rows true and columns predicted, from `confusion_counts`; those of several images are added up, so that
 no image need stay in memory. Each ratio is one division of whole numbers, each mean over classes a sum rounded once.
@@ -37,22 +37,10 @@ def mean_dice(counts: numpy.ndarray) -> float:
     return mean_over_classes(dice_per_class(counts))
 
 
-def weighted_iou(counts: numpy.ndarray) -> float:
-    """Mean of `iou_per_class`, each class weighing as many as its true pixels. NaN without pixels."""
-    total = int(counts.sum())
-    terms = [value * int(n) for value, n in zip(iou_per_class(counts), counts.sum(1), strict=True) if n]
-    return math.fsum(terms) / total if total else math.nan
-
-
 def pixel_accuracy(counts: numpy.ndarray) -> float:
     """Share of pixels whose class is right; NaN without pixels."""
     total = int(counts.sum())
     return int(numpy.trace(counts)) / total if total else math.nan
-
-
-def mean_accuracy(counts: numpy.ndarray) -> float:
-    """Mean over the classes that are present of the share of their pixels that is right (balanced accuracy); NaN without pixels."""
-    return mean_over_classes(_ratio(numpy.diag(counts), counts.sum(1)))
 
 
 def _ratio(part: numpy.ndarray, whole: numpy.ndarray) -> numpy.ndarray:

@@ -55,10 +55,6 @@ class Retrieval:
             **{f"recall_at_{k}": _mean(values) for k, values in self.hits.items()},
         }
 
-    def class_means(self, n_classes: int) -> numpy.ndarray:
-        """Mean average precision of the queries of each class, float64 (C,); NaN for a class without a query."""
-        return numpy.array([_mean(self.average_precision[self.labels == label]) for label in range(n_classes)])
-
     def class_report(self, class_names: Sequence[str]) -> str:
         """A Markdown table of the mean average precision and precision at 1 per class, and over all queries."""
         scored = ~numpy.isnan(self.average_precision)
@@ -128,23 +124,6 @@ def score_retrieval(
     whether any of the K nearest is.
     """
     return _score(_blocks(queries, gallery, distance), labels, gallery_labels, gallery is None, k, recall_at)
-
-
-def score_distances(
-    distances: ArrayLike,
-    labels: ArrayLike,
-    gallery_labels: ArrayLike | None = None,
-    *,
-    k: int = 10,
-    recall_at: Sequence[int] = (1, 5, 10),
-) -> Retrieval:
-    """As `score_retrieval`, from distances (Q, N); `gallery_labels` None: they are square, and a query is not its own neighbour."""
-    matrix = numpy.asarray(distances, numpy.float64)
-    if matrix.ndim != 2 or (gallery_labels is None and matrix.shape[0] != matrix.shape[1]):
-        raise ValueError(f"distances: expected (Q, N), square without gallery labels, got {matrix.shape}")
-    rows = max(1, _ENTRIES // max(1, matrix.shape[1]))
-    blocks = ((start, matrix[start : start + rows].copy()) for start in range(0, len(matrix), rows))
-    return _score(blocks, labels, gallery_labels, gallery_labels is None, k, recall_at)
 
 
 def _score(
