@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from diva.errors import UsageError
+from diva.errors import DataError, UsageError
 from diva.experiment.applied import Applied, write_applied
-from diva.experiment.apply import _calibration
-from diva.learning.task import Unseen
+from diva.experiment.apply import calibration, read_samples
+from diva.learning.task import Data, Unseen
 from diva.records.run_folder import RunFolder
 from diva.report.console import Console
 from diva.seeding import Seeds
+from tests.experiment.calibrated_task import Calibrated
 
 
 def write(place: Path, outputs: dict[str, Any], **given: Any) -> dict[str, Any]:
@@ -102,10 +103,26 @@ def test_names_with_commas_and_line_feeds_stay_one_row(tmp_path: Path) -> None:
     assert numpy.load(tmp_path / "out" / "predictions.npz")["names"].tolist() == ["a,b", "c\\nd", "\\udcff"]
 
 
+class Table(Calibrated):
+    """Reads all rows at once."""
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Finds one that is broken."""
+        raise DataError("points.csv: row 3 has a cell that is no finite number: nan")
+
+
+def test_what_is_read_at_once_is_refused_whole_and_says_so(tmp_path: Path) -> None:
+    data: Any = None
+    with pytest.raises(DataError, match=r"row 3 .*: nan$"):
+        read_samples(Table(), tmp_path, data, skip_broken=False)
+    with pytest.raises(DataError, match=r"row 3 .*: nan\. --skip-broken leaves out samples that are read one by one"):
+        read_samples(Table(), tmp_path, data, skip_broken=True)
+
+
 def test_what_a_run_chose_on_val_comes_back_with_its_values(tmp_path: Path) -> None:
     chosen = {"thresholds": [0.1, "NaN", 0.5], "places": [[1, 2]]}
     (tmp_path / "result.json").write_text(json.dumps({"calibration": chosen}))
-    found = _calibration(RunFolder(tmp_path))
+    found = calibration(RunFolder(tmp_path))
     assert (
         found["thresholds"].dtype == torch.float64 and found["thresholds"][0] == 0.1 and found["thresholds"][1].isnan()
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 import diva
-from diva.experiment.apply import _calibration
+from diva.experiment.apply import calibration
 
 TASK = Path(__file__).parent / "calibrated_task.py"
 
@@ -29,7 +29,7 @@ def test_constants_have_the_types_with_which_they_come_back(tmp_path: Path) -> N
     task = task.replace("        return {} if level", f"        {said}\n        return {{}} if level")
     (tmp_path / "task.py").write_text(task, encoding="utf-8")
     run = diva.run(tmp_path / "task.py", {"seed": 1, "output": tmp_path})
-    kinds = {name: value.dtype for name, value in _calibration(run).items()}
+    kinds = {name: value.dtype for name, value in calibration(run).items()}
     assert kinds == {"level": torch.float64, "few": torch.int64, "yes": torch.bool}
 
 
