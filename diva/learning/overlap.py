@@ -10,7 +10,7 @@ import math
 
 import numpy
 
-from diva.learning.ranking import mean_over_classes
+from diva.learning.ranking import mean_over_classes, ratios
 
 
 def iou_per_class(counts: numpy.ndarray) -> numpy.ndarray:
@@ -19,12 +19,12 @@ def iou_per_class(counts: numpy.ndarray) -> numpy.ndarray:
     Source: Everingham et al. 2010, "The PASCAL Visual Object Classes Challenge", eq. 3.
     """
     hits, either = numpy.diag(counts), counts.sum(0) + counts.sum(1) - numpy.diag(counts)
-    return _ratio(hits, either)
+    return ratios(hits, either)
 
 
 def dice_per_class(counts: numpy.ndarray) -> numpy.ndarray:
     """Dice coefficient, which is F1, float64 (C,); NaN for a class that is neither present nor predicted."""
-    return _ratio(2 * numpy.diag(counts), counts.sum(0) + counts.sum(1))
+    return ratios(2 * numpy.diag(counts), counts.sum(0) + counts.sum(1))
 
 
 def mean_iou(counts: numpy.ndarray) -> float:
@@ -41,7 +41,3 @@ def pixel_accuracy(counts: numpy.ndarray) -> float:
     """Share of pixels whose class is right; NaN without pixels."""
     total = int(counts.sum())
     return int(numpy.trace(counts)) / total if total else math.nan
-
-
-def _ratio(part: numpy.ndarray, whole: numpy.ndarray) -> numpy.ndarray:
-    return numpy.where(whole > 0, part / numpy.maximum(whole, 1), numpy.nan)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 
+from diva.learning.ranking import mean_over_classes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -49,10 +51,10 @@ class Retrieval:
     def metrics(self) -> dict[str, float]:
         """Means over the queries: `mAP`, `mAP_at_<k>`, `precision_at_1`, `recall_at_<K>`; NaN without any query."""
         return {
-            "mAP": _mean(self.average_precision),
-            f"mAP_at_{self.k}": _mean(self.average_precision_at_k),
-            "precision_at_1": _mean(self.precision_at_1),
-            **{f"recall_at_{k}": _mean(values) for k, values in self.hits.items()},
+            "mAP": mean_over_classes(self.average_precision),
+            f"mAP_at_{self.k}": mean_over_classes(self.average_precision_at_k),
+            "precision_at_1": mean_over_classes(self.precision_at_1),
+            **{f"recall_at_{k}": mean_over_classes(values) for k, values in self.hits.items()},
         }
 
     def class_report(self, class_names: Sequence[str]) -> str:
@@ -63,7 +65,7 @@ class Retrieval:
             *((name, self.labels == label) for label, name in enumerate(class_names)),
             ("all", numpy.ones(len(self.labels), bool)),
         ]:
-            ap, first = (_mean(values[chosen]) for values in (self.average_precision, self.precision_at_1))
+            ap, first = (mean_over_classes(values[chosen]) for values in (self.average_precision, self.precision_at_1))
             n_queries = int((chosen & scored).sum())
             lines.append(
                 f"| {str(name).replace('|', chr(92) + '|')} | {ap:.4f} | {first:.4f} | {n_queries} |"
@@ -315,9 +317,3 @@ def _bray_curtis(left: numpy.ndarray, right: numpy.ndarray) -> Callable[[slice],
         return shares
 
     return between
-
-
-def _mean(values: numpy.ndarray) -> float:
-    """Of the values that are numbers, their sum exactly rounded; NaN when there is none."""
-    known = values[~numpy.isnan(values)]
-    return math.fsum(known.tolist()) / len(known) if len(known) else math.nan
