@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     )
     from diva.learning.multi_label import (
         exact_match,
-        hamming_loss,
         micro_f1,
         multi_label_counts,
         multi_label_f1,
@@ -59,15 +58,7 @@ if TYPE_CHECKING:
         multi_label_report,
         sample_jaccard,
     )
-    from diva.learning.overlap import (
-        dice_per_class,
-        iou_per_class,
-        mean_accuracy,
-        mean_dice,
-        mean_iou,
-        pixel_accuracy,
-        weighted_iou,
-    )
+    from diva.learning.overlap import dice_per_class, iou_per_class, mean_dice, mean_iou, pixel_accuracy
     from diva.learning.ranking import (
         RankingCounts,
         average_precision,
@@ -82,13 +73,7 @@ if TYPE_CHECKING:
         roc_curve,
         roc_curves,
     )
-    from diva.learning.retrieval import (
-        Retrieval,
-        nearest_neighbours,
-        pairwise_distances,
-        score_distances,
-        score_retrieval,
-    )
+    from diva.learning.retrieval import Retrieval, nearest_neighbours, pairwise_distances, score_retrieval
     from diva.learning.sizes import count_macs
     from diva.learning.task import Change, Data, DataFolder, Outputs, Split, Step, Task, Unseen
     from diva.learning.weights import start_from
@@ -151,7 +136,6 @@ _HOMES = {
     "surest_mistakes": "diva.learning.metrics",
     "top_k_accuracy": "diva.learning.metrics",
     "exact_match": "diva.learning.multi_label",
-    "hamming_loss": "diva.learning.multi_label",
     "micro_f1": "diva.learning.multi_label",
     "multi_label_counts": "diva.learning.multi_label",
     "multi_label_f1": "diva.learning.multi_label",
@@ -160,11 +144,9 @@ _HOMES = {
     "sample_jaccard": "diva.learning.multi_label",
     "dice_per_class": "diva.learning.overlap",
     "iou_per_class": "diva.learning.overlap",
-    "mean_accuracy": "diva.learning.overlap",
     "mean_dice": "diva.learning.overlap",
     "mean_iou": "diva.learning.overlap",
     "pixel_accuracy": "diva.learning.overlap",
-    "weighted_iou": "diva.learning.overlap",
     "RankingCounts": "diva.learning.ranking",
     "average_precision": "diva.learning.ranking",
     "average_precisions": "diva.learning.ranking",
@@ -180,7 +162,6 @@ _HOMES = {
     "Retrieval": "diva.learning.retrieval",
     "nearest_neighbours": "diva.learning.retrieval",
     "pairwise_distances": "diva.learning.retrieval",
-    "score_distances": "diva.learning.retrieval",
     "score_retrieval": "diva.learning.retrieval",
     "count_macs": "diva.learning.sizes",
     "Change": "diva.learning.task",

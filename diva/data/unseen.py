@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,15 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-SEVERAL = "|"  # between the names of several labels
-
 
 class Found(NamedTuple):
-    """Images in the order of their names' bytes; labels: the names of their classes, () without labels."""
+    """Images in the order of their names' bytes; labels: the names of their classes, of several to an image all, () without labels."""
 
     paths: tuple[Path, ...]
     names: tuple[str, ...]
-    labels: tuple[str, ...]
+    labels: tuple[str | tuple[str, ...], ...]
 
 
 class FoundPoints(NamedTuple):
@@ -58,9 +57,16 @@ def find_points(folder: Path, columns: Sequence[str]) -> FoundPoints:
             f"{table}: has no column {', '.join(missing[:5])}; the run was trained on {', '.join(columns)[:200]}"
         )
     places = [header.index(column) for column in columns]
-    features = (finite_numbers(table, k, row, places) for k, row in enumerate(rows, 2))
+    numbers = _row_numbers(table)
+    features = (finite_numbers(table, k, row, places) for k, row in zip(numbers, rows, strict=True))
     labels = tuple(row[header.index("label")] for row in rows) if "label" in header else ()
-    return FoundPoints(tuple(features), tuple(f"{TABLE}:{k}" for k in range(2, len(rows) + 2)), labels)
+    return FoundPoints(tuple(features), tuple(f"{TABLE}:{k}" for k in numbers), labels)
+
+
+def _row_numbers(table: Path) -> list[int]:
+    """The number of each row below the header, as a spreadsheet counts them: blank ones too, one of several lines once."""
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        return [number for number, row in enumerate(csv.reader(file, strict=True), 1) if row][1:]
 
 
 class FoundClips(NamedTuple):
@@ -76,7 +82,7 @@ def find_images(folder: Path) -> Found:
 
     `<class>/**/<image>` is labelled by the class's folder; when an image lies in no folder, or `dataset.yaml` says `layout: images`, none
     is labelled.
-    Of `images/` and `labels.csv` an image has the names of all its classes, joined by "|".
+    Of `images/` and `labels.csv` an image has the names of all its classes, in the order of the table's header.
     """
     said = describe(folder).layout or (describe(folder.parent).layout if folder.name in SPLITS else None)
     layout = said or detect(folder)
@@ -105,7 +111,7 @@ def _several_labels(folder: Path) -> Found:
     return Found(
         tuple(samples.files(i)[0] for i in order),
         tuple(samples.name(i) for i in order),
-        tuple(SEVERAL.join(samples.classes[label] for label in samples.targets(i)) for i in order),
+        tuple(tuple(samples.classes[label] for label in samples.targets(i)) for i in order),
     )
 
 
@@ -121,7 +127,8 @@ def find_texts(folder: Path) -> FoundTexts:
             raise DataError(
                 f"{folder / texts.TABLE}: the header must be text,label or text, it is {','.join(header)[:60]}"
             )
-        found = [(f"{texts.TABLE}:{number}", row[0], row[-1]) for number, row in enumerate(rows, 2)]
+        numbers = _row_numbers(folder / texts.TABLE)
+        found = [(f"{texts.TABLE}:{k}", row[0], row[-1]) for k, row in zip(numbers, rows, strict=True)]
         labelled = len(header) == 2
     else:
         paths = files_under(folder, texts.SUFFIXES)

@@ -13,7 +13,7 @@ from diva.errors import UsageError
 from diva.experiment.describe import one_sample
 from diva.experiment.writers import is_drawn
 from diva.learning.activations import Activation, capture
-from diva.learning.events import EpochEnded, Event
+from diva.learning.events import EpochEnded, Evaluated, Event
 from diva.learning.loop import mixed_precision
 from diva.records.files import read_json, write_atomic
 from diva.report.activation_figures import activation_curves, activation_sheet
@@ -54,8 +54,14 @@ class ActivationWriter:
 
     def write(self, event: Event, numbers: Mapping[str, float] | None) -> None:
         """Study the model when an epoch is whole; a layer that cannot be studied costs a warning, no run."""
-        if not isinstance(event, EpochEnded) or not is_drawn(event.epoch, self._learner.task.epochs):
-            return
+        if isinstance(event, EpochEnded) and is_drawn(event.epoch, self._learner.task.epochs):
+            self._try(event)
+
+    def draw_last(self, event: Evaluated) -> None:
+        """Study the model of the last epoch, where `write` did not know that it was the last."""
+        self._try(event)
+
+    def _try(self, event: EpochEnded | Evaluated) -> None:
         try:
             self._study(event)
         except OSError:
@@ -65,7 +71,7 @@ class ActivationWriter:
                 f"activations after epoch {event.epoch} were not recorded: {type(error).__name__}: {error}"
             )
 
-    def _study(self, event: EpochEnded) -> None:
+    def _study(self, event: EpochEnded | Evaluated) -> None:
         found = [self._activations(index) for index in self._samples]
         self._run.activations.mkdir(exist_ok=True)
         record = describe(event.epoch, event.step, self._samples, [self._name(i) for i in self._samples], found)
@@ -83,7 +89,7 @@ class ActivationWriter:
         with mixed_precision(learner.task, learner.device):
             return capture(learner.model, forward)
 
-    def _draw(self, event: EpochEnded, found: list[list[Activation]]) -> None:
+    def _draw(self, event: EpochEnded | Evaluated, found: list[list[Activation]]) -> None:
         assert self._board is not None
         self._run.figures.mkdir(exist_ok=True)
         for index, activations in list(zip(self._samples, found, strict=True))[:MOST_SHEETS]:

@@ -17,7 +17,7 @@ from diva.learning.metrics import class_report, confusion_counts, macro_f1
 from diva.records.files import printable, sha256_file, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SEVERAL = "|"  # between the names of several classes
+OWN = ("file", "label", "labels", "names", "classes", "predicted")  # arrays and columns that are no outputs of a task
 MOST_PROJECTED = 10_000  # points that TensorBoard's projector moves without a jerk
 THUMBNAIL = 64  # pixels
 
@@ -52,15 +53,30 @@ class Applied:
 
     @cached_property
     def labels(self) -> list[str]:
-        """The label of each sample, "" where there is none."""
-        return [printable(label) for label in self.unseen.labels] or [""] * len(self.unseen.names)
+        """The label of each sample, "" where there is none; of several their names joined by "|", those of the run first, in its order."""
+        place = {name: i for i, name in enumerate(self.classes)}
+        ordered = [sorted(names, key=lambda name: (place.get(name, len(place)), name)) for names in self.label_sets]
+        return [printable(SEVERAL.join(names)) for names in ordered]
+
+    @cached_property
+    def label_sets(self) -> list[frozenset[str]]:
+        """The names of all classes of each sample; none where there is no label."""
+        given = self.unseen.labels or [""] * len(self.unseen.names)
+        return [frozenset([label] if label else []) if isinstance(label, str) else frozenset(label) for label in given]
+
+    @cached_property
+    def chosen(self) -> list[list[str]] | None:
+        """The names of the classes that were predicted of each sample, where there can be several."""
+        if "chosen" not in self.outputs:
+            return None
+        rows = self.outputs["chosen"].numpy().astype(bool)
+        return [[self.classes[i] for i in numpy.flatnonzero(row)] for row in rows]
 
     @cached_property
     def predicted(self) -> list[str] | None:
         """The name of the most probable class of each sample, of equally probable ones the first; of `chosen` ones all, joined by "|"."""
-        if "chosen" in self.outputs:
-            rows = self.outputs["chosen"].numpy().astype(bool)
-            return [SEVERAL.join(self.classes[i] for i in numpy.flatnonzero(row)) for row in rows]
+        if (rows := self.chosen) is not None:
+            return [SEVERAL.join(row) for row in rows]
         if "probabilities" in self.outputs:
             return [self.classes[i] for i in self.outputs["probabilities"].numpy().argmax(1)]
         return None
@@ -75,8 +91,18 @@ def check_embeddings(embed: Sequence[str]) -> None:
             raise UsageError(f"--embed {name}: not known; {nearest(name, [*PROJECTIONS, 'none'])}")
 
 
+def check_outputs(outputs: Iterable[str], classes: Sequence[str]) -> None:
+    """UsageError for a task's output whose name is that of an array or a column that is written anyway."""
+    taken = {*OWN, *(f"p_{printable(name)}" for name in classes)}
+    if names := sorted(taken.intersection(outputs)):
+        raise UsageError(
+            f"predict: gives {', '.join(names)}, a name that the tables have for something else ({', '.join(OWN)}, p_<class>); rename it"
+        )
+
+
 def write_applied(applied: Applied, embed: Sequence[str], seeds: Seeds, console: Console) -> dict[str, Any]:
     """Write the folder, which appears whole or not at all; returns what `apply.json` in it says."""
+    check_outputs(applied.outputs, applied.classes)
     metrics, told = measure(applied)
     if told:
         console.say(told)
@@ -105,13 +131,12 @@ def measure(applied: Applied) -> tuple[dict[str, float], str]:
     """Metrics over all labelled samples, and a line that tells them, "" where nothing can be measured."""
     metrics: dict[str, float] = {}
     told = ""
-    labels, predicted = applied.labels, applied.predicted
-    known = {name for label in labels for name in label.split(SEVERAL)} & set(applied.classes)
-    if "chosen" in applied.outputs and known and predicted is not None:
-        n_right = sum(one == other for one, other in zip(labels, predicted, strict=True))
+    labels, sets, chosen = applied.labels, applied.label_sets, applied.chosen
+    if chosen is not None and frozenset().union(*sets) & set(applied.classes):
+        n_right = sum(one == set(other) for one, other in zip(sets, chosen, strict=True))
         metrics["exact_match"] = n_right / len(labels)
         told = f"all classes right: {metrics['exact_match']:.4f} ({n_right:,} of {len(labels):,})"
-    elif "chosen" not in applied.outputs and (found := confusion(applied)) is not None:
+    elif chosen is None and (found := confusion(applied)) is not None:
         names, counts = found
         n_right, n = int(counts.trace()), int(counts.sum())
         metrics |= {"accuracy": n_right / n, "macro_f1": macro_f1(counts)}
@@ -119,10 +144,10 @@ def measure(applied: Applied) -> tuple[dict[str, float], str]:
         if strange := names[len(applied.classes) :]:
             n_strange = int(counts[len(applied.classes) :].sum())
             told += f"; {n_strange:,} are of classes that the run does not know and count as wrong: {_few(strange)}"
-    elif any(labels) and predicted is not None:
+    elif any(sets) and applied.predicted is not None:
         told = f"none of the labels is a class of the run, so nothing is measured; its classes: {_few(applied.classes)}"
-    if applied.nearest is not None and any(labels):
-        pairs = [(label, labels[row[0]]) for label, row in zip(labels, applied.nearest[0], strict=True) if label]
+    if applied.nearest is not None and any(sets):
+        pairs = [(names, sets[row[0]]) for names, row in zip(sets, applied.nearest[0], strict=True) if names]
         metrics["precision_at_1"] = sum(one == other for one, other in pairs) / len(pairs)
         told += f"{'; ' if told else ''}nearest neighbour of the same label: {metrics['precision_at_1']:.4f}"
     return metrics, told

@@ -88,8 +88,10 @@ def apply(run: RunFolder, wanted: Wanted, console: Console) -> tuple[Applied, di
     stock.prepare_process()
     if not wanted.data:
         raise UsageError("--data: is empty; give a folder or the name of a data set")
+    if wanted.ablate and wanted.features == "none":
+        raise UsageError("--ablate: keeps the features alone, and --features none asks for none; leave one of them out")
     manifest = verify_record(run)
-    options = _computer(recorded_options(manifest), wanted, console)
+    options = computer(recorded_options(manifest), wanted, console)
     name, root = locate(wanted.data, wanted.data_root)
     split, folder = _part_of(root, wanted.split, console)
     out = _place(run, wanted.to, f"{name}-{split}" if split else name)
@@ -147,10 +149,10 @@ def _ask(
         what = "that learnt nothing yet" if epoch == 0 else f"of epoch {epoch}, the best so far"
         console.warn(f"run {run.id} has not finished: these are weights {what}; diva resume continues it")
     model.to(device)
-    data = replace(data, constants={name: value.to(device) for name, value in _calibration(run).items()})
+    data = replace(data, constants={name: value.to(device) for name, value in calibration(run).items()})
     stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
     seeds.reseed("apply", "read")
-    unseen, skipped = task.read_unseen(folder, data), dict[str, str]()
+    unseen, skipped = read_samples(task, folder, data, skip_broken=wanted.skip_broken), dict[str, str]()
     if wanted.skip_broken:
         unseen, skipped = _without_broken(unseen, folder, console)
     names, views = zip(*_views(unseen, wanted.crops), strict=True)
@@ -177,6 +179,17 @@ def _ask(
     return _Answer(unseen, skipped, outputs, _classes(manifest.facts, outputs), nearest, facts)
 
 
+def read_samples(task: Task, folder: Path, data: Data, *, skip_broken: bool) -> Unseen:
+    """The samples of a folder; the DataError of what is read at once, such as texts and tables, says that nothing of it is left out."""
+    try:
+        return task.read_unseen(folder, data)
+    except DataError as error:
+        if not skip_broken:
+            raise
+        why = "--skip-broken leaves out samples that are read one by one, as images are, not texts or rows of a table; mend or remove it"
+        raise DataError(f"{error}. {why}") from None
+
+
 def _classes(facts: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> tuple[str, ...]:
     """The names of the classes; numbers where the task told none."""
     n_classes = outputs["probabilities"].shape[1] if "probabilities" in outputs else 0
@@ -184,8 +197,8 @@ def _classes(facts: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> tuple[s
     return named if named and len(named) == (n_classes or len(named)) else tuple(map(str, range(n_classes)))
 
 
-def _calibration(run: RunFolder) -> dict[str, Tensor]:
-    """The constants that the run's task chose on its val split, float64 or int64; none of a run that has not finished."""
+def calibration(run: RunFolder) -> dict[str, Tensor]:
+    """The constants that the run's task chose on its val split, float64, int64 or bool; none of a run that has not finished."""
     chosen = (run.result() or {}).get("calibration", {})
     arrays = {name: numpy.array(value) for name, value in chosen.items()}
     return {  # JSON has texts for what is not finite, and then numpy makes texts of all
@@ -216,7 +229,7 @@ def _absent(what: str) -> UsageError:
     )
 
 
-def _computer(recorded: RunOptions, wanted: Wanted, console: Console) -> RunOptions:
+def computer(recorded: RunOptions, wanted: Wanted, console: Console) -> RunOptions:
     """The recorded options with who computes now: the recorded backend, on its device where there is one such."""
     backend = wanted.backend or recorded.backend
     if wanted.device is not None:

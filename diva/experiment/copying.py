@@ -17,7 +17,9 @@ def copy_template(task: str, folder: Path) -> list[Path]:
     """Copy the template `task` into `folder`, which must not exist or be empty; returns the files made, or leaves nothing."""
     if task not in template_names():
         raise UsageError(f"no template is called {task!r}; {nearest(task, template_names())}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; name a new folder")
+    if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: exists and is not empty; name a new folder")
     existed = folder.exists()
     try:

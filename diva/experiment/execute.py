@@ -21,6 +21,7 @@ from diva.experiment.writers import (
     TraceWriter,
     Writer,
     diverged,
+    is_drawn,
     step_numbers,
 )
 from diva.kernels import stock
@@ -128,6 +129,7 @@ def _train(
                 last = event
                 if _has_stopped(learner, progress) or (options.overfit and _has_learnt(event)):
                     break
+        _draw_last(learner, progress, writers)
         last_weights = digest_model(learner.model)
         tested, scores, chosen = _test_best(run, learner, progress, writers)
         if options.overfit and last is not None and not _has_learnt(last):
@@ -163,6 +165,18 @@ def _train(
     }
     write_json(run.result_file, result)
     return result
+
+
+def _draw_last(learner: Learner, progress: Progress, writers: list[Writer]) -> None:
+    """Draw what is drawn after the last epoch where nobody knew that it was the last: training ended before `epochs` were over.
+
+    `val` is evaluated once more, so that a run that was interrupted right before this draws the same.
+    """
+    drawing = [writer for writer in writers if isinstance(writer, (BoardWriter, ActivationWriter))]
+    if drawing and not is_drawn(progress.epoch, learner.task.epochs):
+        validated = evaluate(learner, "val", progress.epoch, progress.step)
+        for writer in drawing:
+            writer.draw_last(validated)
 
 
 def _test_best(

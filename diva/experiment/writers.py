@@ -155,6 +155,12 @@ class BoardWriter:
                 self._board.flush()
                 self._since = time.perf_counter()
 
+    def draw_last(self, event: Evaluated) -> None:
+        """Figures and histograms of the last epoch, where `write` did not know that it was the last."""
+        if not self._learner.task.draws_every_epoch:
+            self.draw(event.split, event.epoch, event.step, event.outputs)
+            self._histograms(event)
+
     def follow(self, learner: Learner) -> None:
         """Draw with the constants of this learner from now on."""
         self._learner = learner
@@ -215,7 +221,7 @@ class BoardWriter:
                 self._board.animation(f"val/{name}_by_epoch", gif, event.step)
                 (self._run.figures / f"val_{name}.gif").write_bytes(gif)
 
-    def _histograms(self, event: EpochEnded) -> None:
+    def _histograms(self, event: EpochEnded | Evaluated) -> None:
         for name, parameter in self._learner.model.named_parameters():
             self._board.histogram(f"weights/{name}", parameter.detach(), event.step)
             if parameter.grad is not None:

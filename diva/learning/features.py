@@ -60,11 +60,15 @@ class FeatureTap:
         if not isinstance(seen, Tensor) or seen.ndim == 0 or len(seen) != n_samples or not seen.is_floating_point():
             if not required:
                 return None
-            what = "is not used when it predicts" if seen is None else f"gives {_told(seen)}"
-            raise UsageError(
-                f"--features {self.layer}: this layer {what}, not numbers for each of {n_samples} samples; name another layer"
-            )
+            raise UsageError(f"--features {self.layer}: {self._why_not(seen, n_samples)}")
         return seen.detach().float().flatten(1) if seen.ndim > 1 else seen.detach().float()[:, None]
+
+    def _why_not(self, seen: Any, n_samples: int) -> str:
+        if seen is not None:
+            return f"this layer gives {_told(seen)}, not numbers for each of {n_samples} samples; name another layer"
+        inside = [name for name in self._layers if name.startswith(f"{self.layer}.")]
+        others = f"one of those in it, such as {', '.join(inside[-3:])}" if inside else "another layer"
+        return f"the model does not call this layer when it predicts; name {others}"
 
     def _input_of(self, name: str) -> Any:
         def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:

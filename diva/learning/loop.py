@@ -159,11 +159,18 @@ def _evaluate(learner: Learner, batches: Batches, epoch: int, keys: Sequence[int
 
 
 def calibrate(learner: Learner, outputs: Outputs) -> tuple[Learner, Mapping[str, Tensor]]:
-    """The learner with the constants that its task chooses on these outputs of val, and the constants alone, on the CPU."""
+    """The learner with the constants that its task chooses on these outputs of val, and the constants alone.
+
+    They are float64, int64 or bool, whatever the task gave, as they come back from `result.json` when the run is applied.
+    """
     learner.seeds.reseed("calibrate")
-    chosen = learner.task.calibrate(outputs, learner.data)
+    chosen = {name: _widened(value) for name, value in learner.task.calibrate(outputs, learner.data).items()}
     constants = {**learner.data.constants, **{name: value.to(learner.device) for name, value in chosen.items()}}
     return replace(learner, data=replace(learner.data, constants=constants)), chosen
+
+
+def _widened(value: Tensor) -> Tensor:
+    return value if value.dtype == torch.bool else value.double() if value.is_floating_point() else value.long()
 
 
 def mixed_precision(task: Task, device: torch.device) -> AbstractContextManager[Any]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy
 
+from diva.learning.ranking import ratios
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,23 +28,18 @@ def multi_label_counts(predicted: Tensor, truth: Tensor) -> numpy.ndarray:
 def multi_label_f1(counts: numpy.ndarray) -> numpy.ndarray:
     """F1 per class, float64 (C,), of counts (C, 2, 2): 2 TP / (2 TP + FP + FN); NaN for a class neither present nor predicted."""
     hits, wrong = counts[:, 1, 1], counts[:, 0, 1] + counts[:, 1, 0]
-    return _ratio(2 * hits, 2 * hits + wrong)
+    return ratios(2 * hits, 2 * hits + wrong)
 
 
 def multi_label_jaccard(counts: numpy.ndarray) -> numpy.ndarray:
     """Jaccard index per class, float64 (C,), of counts (C, 2, 2): TP / (TP + FP + FN); NaN for a class neither present nor predicted."""
     hits, wrong = counts[:, 1, 1], counts[:, 0, 1] + counts[:, 1, 0]
-    return _ratio(hits, hits + wrong)
+    return ratios(hits, hits + wrong)
 
 
 def micro_f1(counts: numpy.ndarray) -> float:
     """F1 of all labels of all samples taken together; NaN when none is present or predicted. counts: (C, 2, 2)."""
     return float(multi_label_f1(counts.sum(0, keepdims=True))[0])
-
-
-def hamming_loss(counts: numpy.ndarray) -> float:
-    """Share of labels, over all samples and classes, that are wrong; NaN without samples. counts: (C, 2, 2)."""
-    return float(_ratio(counts[:, 0, 1].sum() + counts[:, 1, 0].sum(), counts.sum()))
 
 
 def sample_jaccard(predicted: Tensor, truth: Tensor) -> float:
@@ -71,8 +68,8 @@ def multi_label_report(
     """
     hits = counts[:, 1, 1]
     columns = {
-        "precision": _ratio(hits, counts[:, :, 1].sum(1)),
-        "recall": _ratio(hits, counts[:, 1].sum(1)),
+        "precision": ratios(hits, counts[:, :, 1].sum(1)),
+        "recall": ratios(hits, counts[:, 1].sum(1)),
         "F1": multi_label_f1(counts),
         "Jaccard": multi_label_jaccard(counts),
         **(further or {}),
@@ -90,7 +87,3 @@ def _pairs(predicted: Tensor, truth: Tensor) -> tuple[numpy.ndarray, numpy.ndarr
     if yes.ndim != 2 or yes.shape != true.shape:
         raise ValueError(f"several labels: predicted and truth are (n, C) both, got {yes.shape} and {true.shape}")
     return yes, true
-
-
-def _ratio(part: numpy.ndarray, whole: numpy.ndarray) -> numpy.ndarray:
-    return numpy.where(whole > 0, part / numpy.maximum(whole, 1), numpy.nan)

@@ -1,4 +1,4 @@
-"""How well areas overlap, from confusion counts of pixels: intersection over union, Dice, accuracies.
+"""How well areas overlap, from confusion counts of pixels: intersection over union, Dice, accuracy.
 
 Counts are int64 (C, C), rows true and columns predicted, from `confusion_counts`; those of several images are added up, so that
 no image need stay in memory. Each ratio is one division of whole numbers, each mean over classes a sum rounded once.
@@ -10,7 +10,7 @@ import math
 
 import numpy
 
-from diva.learning.ranking import mean_over_classes
+from diva.learning.ranking import mean_over_classes, ratios
 
 
 def iou_per_class(counts: numpy.ndarray) -> numpy.ndarray:
@@ -19,12 +19,12 @@ def iou_per_class(counts: numpy.ndarray) -> numpy.ndarray:
     Source: Everingham et al. 2010, "The PASCAL Visual Object Classes Challenge", eq. 3.
     """
     hits, either = numpy.diag(counts), counts.sum(0) + counts.sum(1) - numpy.diag(counts)
-    return _ratio(hits, either)
+    return ratios(hits, either)
 
 
 def dice_per_class(counts: numpy.ndarray) -> numpy.ndarray:
     """Dice coefficient, which is F1, float64 (C,); NaN for a class that is neither present nor predicted."""
-    return _ratio(2 * numpy.diag(counts), counts.sum(0) + counts.sum(1))
+    return ratios(2 * numpy.diag(counts), counts.sum(0) + counts.sum(1))
 
 
 def mean_iou(counts: numpy.ndarray) -> float:
@@ -37,23 +37,7 @@ def mean_dice(counts: numpy.ndarray) -> float:
     return mean_over_classes(dice_per_class(counts))
 
 
-def weighted_iou(counts: numpy.ndarray) -> float:
-    """Mean of `iou_per_class`, each class weighing as many as its true pixels. NaN without pixels."""
-    total = int(counts.sum())
-    terms = [value * int(n) for value, n in zip(iou_per_class(counts), counts.sum(1), strict=True) if n]
-    return math.fsum(terms) / total if total else math.nan
-
-
 def pixel_accuracy(counts: numpy.ndarray) -> float:
     """Share of pixels whose class is right; NaN without pixels."""
     total = int(counts.sum())
     return int(numpy.trace(counts)) / total if total else math.nan
-
-
-def mean_accuracy(counts: numpy.ndarray) -> float:
-    """Mean over the classes that are present of the share of their pixels that is right (balanced accuracy); NaN without pixels."""
-    return mean_over_classes(_ratio(numpy.diag(counts), counts.sum(1)))
-
-
-def _ratio(part: numpy.ndarray, whole: numpy.ndarray) -> numpy.ndarray:
-    return numpy.where(whole > 0, part / numpy.maximum(whole, 1), numpy.nan)

@@ -153,6 +153,11 @@ def best_thresholds(
     return numpy.array(chosen, numpy.float64)
 
 
+def ratios(part: numpy.ndarray, whole: numpy.ndarray) -> numpy.ndarray:
+    """part / whole of counts, float64 of their shape, one division each; NaN where there is nothing to divide by."""
+    return numpy.where(whole > 0, part / numpy.maximum(whole, 1), numpy.nan)
+
+
 def mean_over_classes(values: ArrayLike) -> float:
     """Mean of those that are not NaN, its sum rounded once: classes that are absent are left out. NaN when all are."""
     present = [value for value in numpy.asarray(values, numpy.float64).tolist() if value == value]

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 
+from diva.learning.ranking import mean_over_classes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -49,15 +51,11 @@ class Retrieval:
     def metrics(self) -> dict[str, float]:
         """Means over the queries: `mAP`, `mAP_at_<k>`, `precision_at_1`, `recall_at_<K>`; NaN without any query."""
         return {
-            "mAP": _mean(self.average_precision),
-            f"mAP_at_{self.k}": _mean(self.average_precision_at_k),
-            "precision_at_1": _mean(self.precision_at_1),
-            **{f"recall_at_{k}": _mean(values) for k, values in self.hits.items()},
+            "mAP": mean_over_classes(self.average_precision),
+            f"mAP_at_{self.k}": mean_over_classes(self.average_precision_at_k),
+            "precision_at_1": mean_over_classes(self.precision_at_1),
+            **{f"recall_at_{k}": mean_over_classes(values) for k, values in self.hits.items()},
         }
-
-    def class_means(self, n_classes: int) -> numpy.ndarray:
-        """Mean average precision of the queries of each class, float64 (C,); NaN for a class without a query."""
-        return numpy.array([_mean(self.average_precision[self.labels == label]) for label in range(n_classes)])
 
     def class_report(self, class_names: Sequence[str]) -> str:
         """A Markdown table of the mean average precision and precision at 1 per class, and over all queries."""
@@ -67,7 +65,7 @@ class Retrieval:
             *((name, self.labels == label) for label, name in enumerate(class_names)),
             ("all", numpy.ones(len(self.labels), bool)),
         ]:
-            ap, first = (_mean(values[chosen]) for values in (self.average_precision, self.precision_at_1))
+            ap, first = (mean_over_classes(values[chosen]) for values in (self.average_precision, self.precision_at_1))
             n_queries = int((chosen & scored).sum())
             lines.append(
                 f"| {str(name).replace('|', chr(92) + '|')} | {ap:.4f} | {first:.4f} | {n_queries} |"
@@ -130,23 +128,6 @@ def score_retrieval(
     return _score(_blocks(queries, gallery, distance), labels, gallery_labels, gallery is None, k, recall_at)
 
 
-def score_distances(
-    distances: ArrayLike,
-    labels: ArrayLike,
-    gallery_labels: ArrayLike | None = None,
-    *,
-    k: int = 10,
-    recall_at: Sequence[int] = (1, 5, 10),
-) -> Retrieval:
-    """As `score_retrieval`, from distances (Q, N); `gallery_labels` None: they are square, and a query is not its own neighbour."""
-    matrix = numpy.asarray(distances, numpy.float64)
-    if matrix.ndim != 2 or (gallery_labels is None and matrix.shape[0] != matrix.shape[1]):
-        raise ValueError(f"distances: expected (Q, N), square without gallery labels, got {matrix.shape}")
-    rows = max(1, _ENTRIES // max(1, matrix.shape[1]))
-    blocks = ((start, matrix[start : start + rows].copy()) for start in range(0, len(matrix), rows))
-    return _score(blocks, labels, gallery_labels, gallery_labels is None, k, recall_at)
-
-
 def _score(
     blocks: Iterator[tuple[int, numpy.ndarray]],
     labels: ArrayLike,
@@ -166,7 +147,7 @@ def _score(
             raise ValueError(f"retrieval: {len(own)} and {len(others)} labels do not fit distances {block.shape}")
         if among_themselves:
             kept = numpy.arange(len(others)) != (start + numpy.arange(len(block)))[:, None]
-            shape = len(block), len(others) - 1
+            shape = len(block), max(0, len(others) - 1)
             block, relevant = block[kept].reshape(shape), relevant[kept].reshape(shape)
         parts.append(_score_block(block, relevant, k, recall_at))
     names = parts[0] if parts else {}
@@ -336,9 +317,3 @@ def _bray_curtis(left: numpy.ndarray, right: numpy.ndarray) -> Callable[[slice],
         return shares
 
     return between
-
-
-def _mean(values: numpy.ndarray) -> float:
-    """Of the values that are numbers, their sum exactly rounded; NaN when there is none."""
-    known = values[~numpy.isnan(values)]
-    return math.fsum(known.tolist()) / len(known) if len(known) else math.nan

@@ -63,13 +63,14 @@ class Unseen:
     """Samples that a finished run is applied to, in the order of their names' bytes: what `read_unseen` returns.
 
     samples: gives the batches that `predict` takes. names: of each sample, a POSIX path within the folder. labels: the name of the class
-    of each sample, "" where it is not known; () where none is. What else `samples` may have: `views(n)`, the (name, data set) of each of
-    n views of the same samples, for `--crops`; `picture(i)`, uint8 (H, W) or (H, W, 3), for people to look at.
+    of each sample, "" where it is not known, a tuple of names where there can be several; () where none is. What else `samples` may
+    have: `views(n)`, the (name, data set) of each of n views of the same samples, for `--crops`; `picture(i)`, uint8 (H, W) or
+    (H, W, 3), for people to look at.
     """
 
     samples: Dataset[Any]
     names: Sequence[str]
-    labels: Sequence[str] = ()
+    labels: Sequence[str | tuple[str, ...]] = ()
 
 
 class Step(NamedTuple):

@@ -35,11 +35,11 @@ def test_the_description_says_that_folders_are_no_classes(tmp_path: Path) -> Non
     assert find_images(tmp_path).labels == ()
 
 
-def test_several_labels_are_joined(tmp_path: Path) -> None:
+def test_several_labels_of_an_image_are_all_found(tmp_path: Path) -> None:
     put(tmp_path / "images", "1.png", "2.png")
     (tmp_path / "labels.csv").write_text("image,cat,dog\n2.png,1,1\n1.png,0,0\n")
     found = find_images(tmp_path)
-    assert found.names == ("images/1.png", "images/2.png") and found.labels == ("", "cat|dog")
+    assert found.names == ("images/1.png", "images/2.png") and found.labels == ((), ("cat", "dog"))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,10 @@ def test_points_without_a_column_or_a_number_are_refused(tmp_path: Path) -> None
         find_points(tmp_path, ["x", "z"])
     with pytest.raises(DataError, match=r"row 3 has a cell that is no finite number: 1,nan"):
         find_points(tmp_path, ["y"])
+    (tmp_path / "points.csv").write_text("x,y\n1,2\n\n1,nan\n")
+    with pytest.raises(DataError, match=r"row 4 has a cell that is no finite number: 1,nan"):
+        find_points(tmp_path, ["y"])
+    assert find_points(tmp_path, ["x"]).names == ("points.csv:2", "points.csv:4")
     with pytest.raises(DataError, match=r"has no points.csv; the run was trained on points, the columns x, z"):
         find_points(tmp_path.parent, ["x", "z"])
     assert find_points(tmp_path, ["x"]).features == ((1.0,), (1.0,))
@@ -75,6 +79,8 @@ def test_texts_are_rows_or_files_with_or_without_labels(tmp_path: Path) -> None:
     assert find_texts(tmp_path) == (("first", "second, long"), ("texts.csv:2", "texts.csv:3"), ())
     table.write_text("text,label\nfirst,a\n")
     assert find_texts(tmp_path) == (("first",), ("texts.csv:2",), ("a",))
+    table.write_text('text\nfirst\n\n"second,\n\nlong"\nthird\n')
+    assert find_texts(tmp_path).names == ("texts.csv:2", "texts.csv:4", "texts.csv:5")  # as a spreadsheet counts rows
     table.unlink()
     for name in ("b/2.txt", "b/x/1.txt", "a/3.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

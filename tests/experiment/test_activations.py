@@ -1,15 +1,19 @@
 """The activation study: files and figures that say what they show, and a run whose bits are those of one without it."""
 
 import base64
+import io
 import json
 
 import numpy
 import pytest
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 import diva
 from diva.errors import UsageError
 from diva.experiment.activations import describe, strengths_over_epochs
+from diva.experiment.resume import resume
 from diva.learning.activations import Activation
+from diva.report.console import Console
 
 DRAWS = '''
 """Image classification with a dropout and a layer that draws numbers even in evaluation mode."""
@@ -68,6 +72,26 @@ def test_epochs_0_1_2_and_the_last_are_recorded_and_drawn(data, tmp_path, task):
     figures = {path.name for path in run.figures.glob("val_activations*")}
     assert {"val_activations_epoch0003.png", "val_activations_0004_epoch0003.png"} <= figures and len(figures) == 4 * 4
     assert run.manifest().options["activations"] == 3
+
+
+def test_the_last_epoch_is_studied_and_drawn_where_training_ends_early_also_of_a_resumed_run(data, tmp_path, task):
+    early = {"epochs": 9, "patience": 3, "optimizer": "sgd", "lr": 1e-30}
+    run = diva.run(task, values(data, tmp_path / "runs", activations=1, **early))
+    last = {run.activations / "epoch-0003.json", *run.figures.glob("val_*_epoch0003.*")}
+    others = {path.name.replace("0003", "0002") for path in last}
+    assert {"epoch-0002.json", "val_confusion_matrix_epoch0002.png", "val_activations_epoch0002.png"} <= others
+    board = EventAccumulator(str(run.tensorboard), size_guidance={"tensors": 0}).Reload()
+    assert [event.step for event in board.Tensors("weights/head.weight")] == [0, 3, 6, 9]
+
+    before, result = {path: path.read_bytes() for path in last}, run.result() or {}
+    for path in (run.result_file, *last):
+        path.unlink()
+    again = resume(run, None, tmp_path, Console(io.StringIO(), io.StringIO()))
+    assert {path: path.read_bytes() for path in last} == before
+    assert again["trace_digest"] == result["trace_digest"]
+    plain = diva.run(task, values(data, tmp_path / "plain", tensorboard=False, **early)).result() or {}
+    for name in ("trace_digest", "test_outputs_digest", "metrics"):
+        assert result[name] == plain[name]
 
 
 def test_two_runs_write_the_same_files(data, tmp_path, task):

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from diva.errors import DataError, UsageError
 from diva.experiment.applied import Applied, write_applied
-from diva.experiment.apply import _calibration
-from diva.learning.task import Unseen
+from diva.experiment.apply import calibration, read_samples
+from diva.learning.task import Data, Unseen
 from diva.records.run_folder import RunFolder
 from diva.report.console import Console
 from diva.seeding import Seeds
+from tests.experiment.calibrated_task import Calibrated
 
 
 def write(place: Path, outputs: dict[str, Any], **given: Any) -> dict[str, Any]:
@@ -40,14 +43,22 @@ def test_several_classes_are_joined_and_all_must_be_right(tmp_path: Path) -> Non
         "probabilities": [[0.9, 0.8], [0.1, 0.2], [0.75, 0.25]],
         "chosen": [[True, True], [False, False], [True, False]],
     }
-    record = write(tmp_path / "out", outputs, labels=["cat|dog", "", "dog"])
+    record = write(tmp_path / "out", outputs, labels=[("dog", "cat"), (), ("dog",)])
     assert [row[:3] for row in rows(tmp_path / "out" / "predictions.csv")[1:]] == [
         ["a", "cat|dog", "cat|dog"],
         ["b", "", ""],
         ["c", "dog", "cat"],
     ]
     assert record["metrics"] == {"exact_match": 2 / 3}
-    assert write(tmp_path / "strange", outputs, labels=["owl|ant", "owl", ""])["metrics"] == {}
+    assert write(tmp_path / "strange", outputs, labels=[("owl", "ant"), ("owl",), ()])["metrics"] == {}
+
+
+def test_several_labels_are_compared_as_sets_whatever_the_columns_order_and_the_names(tmp_path: Path) -> None:
+    outputs = {"chosen": [[True, True, False], [False, False, True], [True, False, False]]}
+    labels = [("b", "a"), ("a", "b"), ("a",)]  # as a labels.csv with another order of columns has them
+    record = write(tmp_path / "out", outputs, labels=labels, classes=("a", "b", "a|b"))
+    assert record["metrics"] == {"exact_match": 2 / 3}  # of the second, the class "a|b" is no pair of "a" and "b"
+    assert [row[1] for row in rows(tmp_path / "out" / "predictions.csv")[1:]] == ["a|b", "a|b", "a"]
 
 
 def test_of_equal_probabilities_the_first_class_is_predicted(tmp_path: Path) -> None:
@@ -65,6 +76,13 @@ def test_numbers_of_a_sample_are_a_column_and_larger_outputs_are_in_the_arrays(t
     ]
     assert numpy.load(tmp_path / "out" / "predictions.npz")["mask"].shape == (3, 1, 2)
     assert list(record["files"]) == ["predictions.csv", "predictions.npz"] and record["metrics"] == {}
+
+
+@pytest.mark.parametrize("name", ["file", "label", "labels", "names", "classes", "predicted", "p_dog"])
+def test_an_output_named_as_an_array_or_column_of_divas_own_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"predict: gives {name}, a name that"):
+        write(tmp_path / "out", {name: [5, 6, 7]}, labels=["cat", "dog", "cat"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_task_that_gives_features_alone_leaves_their_tables(tmp_path: Path) -> None:
@@ -85,10 +103,26 @@ def test_names_with_commas_and_line_feeds_stay_one_row(tmp_path: Path) -> None:
     assert numpy.load(tmp_path / "out" / "predictions.npz")["names"].tolist() == ["a,b", "c\\nd", "\\udcff"]
 
 
+class Table(Calibrated):
+    """Reads all rows at once."""
+
+    def read_unseen(self, folder: Path, data: Data) -> Unseen:
+        """Finds one that is broken."""
+        raise DataError("points.csv: row 3 has a cell that is no finite number: nan")
+
+
+def test_what_is_read_at_once_is_refused_whole_and_says_so(tmp_path: Path) -> None:
+    data: Any = None
+    with pytest.raises(DataError, match=r"row 3 .*: nan$"):
+        read_samples(Table(), tmp_path, data, skip_broken=False)
+    with pytest.raises(DataError, match=r"row 3 .*: nan\. --skip-broken leaves out samples that are read one by one"):
+        read_samples(Table(), tmp_path, data, skip_broken=True)
+
+
 def test_what_a_run_chose_on_val_comes_back_with_its_values(tmp_path: Path) -> None:
     chosen = {"thresholds": [0.1, "NaN", 0.5], "places": [[1, 2]]}
     (tmp_path / "result.json").write_text(json.dumps({"calibration": chosen}))
-    found = _calibration(RunFolder(tmp_path))
+    found = calibration(RunFolder(tmp_path))
     assert (
         found["thresholds"].dtype == torch.float64 and found["thresholds"][0] == 0.1 and found["thresholds"][1].isnan()
     )

@@ -20,7 +20,7 @@ from PIL import Image
 
 import diva
 from diva.errors import DataError, RecordError, UsageError
-from diva.experiment.apply import Wanted, _computer, apply, hand_over
+from diva.experiment.apply import Wanted, apply, computer, hand_over
 from diva.experiment.execute import best_weights
 from diva.experiment.options import RunOptions
 from diva.records.run_folder import RunFolder, open_run
@@ -195,7 +195,7 @@ def test_ablation_leaves_features_alone(applying: Applying) -> None:
     rows = table(folder / "features.csv")
     features = numpy.load(folder / "features.npz")["features"]
     assert numpy.float32(rows[7]["feature_5"]) == features[7, 5]
-    with pytest.raises(UsageError, match="--ablate"):
+    with pytest.raises(UsageError, match="--ablate: keeps the features alone, and --features none"):
         applying(to="none", ablate=True, features="none")
 
 
@@ -267,10 +267,10 @@ def test_who_computes_is_who_computed_the_run_where_that_is_possible(monkeypatch
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     torch_run = replace(RunOptions(), backend="torch", device="cuda:0", threads=3)
     asked = Wanted("data"), Console(io.StringIO(), said)
-    found = _computer(torch_run, *asked)
+    found = computer(torch_run, *asked)
     assert (found.backend, found.device, found.threads) == ("torch", "cpu", 3)
     assert "there is no cuda:0 here" in said.getvalue()
-    found = _computer(replace(RunOptions(), backend="exact", device="cpu", threads=999), *asked)
+    found = computer(replace(RunOptions(), backend="exact", device="cpu", threads=999), *asked)
     assert found.backend == "exact" and found.threads != 999  # of this machine, not of that one
 
 

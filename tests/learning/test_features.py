@@ -19,6 +19,7 @@ class Net(nn.Module):
         self.body = nn.Conv2d(1, 3, 1)
         self.spare = nn.Linear(3, 3)
         self.mean = nn.AdaptiveAvgPool2d(1)
+        self.parts = nn.ModuleDict({"mean": nn.Identity()})
 
     def forward(self, images: Tensor) -> Tensor:
         answer: Tensor = self.head(self.mean(self.body(images)).flatten(1))
@@ -50,7 +51,8 @@ def test_a_model_without_linear_layers_has_no_penultimate_features() -> None:
 
 @pytest.mark.parametrize(("layer", "told"), [
     ("hed", r"no such layer; did you mean head\?"),
-    ("spare", "is not used when it predicts"),
+    ("spare", "the model does not call this layer when it predicts; name another layer"),
+    ("parts", r"does not call this layer when it predicts; name one of those in it, such as parts\.mean"),
     ("mean", r"gives a tensor \(4, 3, 1, 1\), not numbers for each of 5 samples"),
 ])  # fmt: skip
 def test_a_layer_that_gives_no_features_is_refused(layer: str, told: str) -> None:
