@@ -131,7 +131,7 @@ class MultiLabel(ImageTask):
     def _predicted(self, scores: Tensor, data: Data) -> Tensor:
         """Which labels are given, bool (n, C): at the chosen thresholds, or at 0.5 as long as none is chosen."""
         thresholds = data.constants.get("thresholds")
-        return scores >= 0.5 if thresholds is None else scores.double() >= thresholds.cpu()
+        return scores >= 0.5 if thresholds is None else scores.double() >= thresholds.to(scores.device)
 
     def _scores_of(self, predicted: Tensor, truth: Tensor) -> dict[str, float]:
         from diva import exact_match, mean_over_classes, micro_f1, multi_label_counts, multi_label_f1, sample_jaccard

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 
 import diva
@@ -60,6 +62,16 @@ def test_a_class_weighs_as_many_times_more_as_images_lack_it(marks: Path) -> Non
     folder = diva.DataFolder("marks", marks, "sha256:0", marks.parent / "marks.statistics.json")
     weights = diva.load_task(HERE).model_validate({}).load_data(folder).constants["positive_weights"]
     assert weights.tolist() == [1, 1, 1]  # 8 of 16 each; nothing can make up for a class that never occurs
+
+
+def test_labels_are_chosen_where_the_scores_are(marks: Path) -> None:
+    folder = diva.DataFolder("marks", marks, "sha256:0", marks.parent / "marks.statistics.json")
+    task = diva.load_task(HERE).model_validate({})
+    data = task.load_data(folder)
+    data = replace(data, constants={**data.constants, "thresholds": torch.full((3,), 0.5, dtype=torch.float64)})
+    images = torch.zeros(2, 1, 12, 12, device="meta")  # a device that every machine has, and that is not the processor
+    outputs = task.predict(task.build_model(data).to("meta"), (images, None), data)
+    assert outputs["chosen"].device == outputs["probabilities"].device == images.device
 
 
 def test_class_folders_are_refused(tmp_path: Path) -> None:
