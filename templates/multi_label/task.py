@@ -57,6 +57,11 @@ class MultiLabel(ImageTask):
                 f"{folder.path}: images have one label each; expected images/ and labels.csv in train/, val/ and test/. "
                 "For class folders there is --task image_classification"
             )
+        if not sum(data.facts["class_counts"]["val"]):
+            raise DataError(
+                f"{folder.path / 'val'}: no image has a label, so nothing could tell which epoch is the best; give some images of val "
+                "labels in labels.csv, or split anew: diva split"
+            )
         present = torch.tensor(data.facts["class_counts"]["train"], dtype=torch.float64)
         absent = len(data.train) - present  # type: ignore[arg-type]
         weights = torch.where((present > 0) & (absent > 0), absent / present, 1.0).float()  # (C,)

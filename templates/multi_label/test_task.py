@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,17 @@ def test_labels_are_chosen_where_the_scores_are(marks: Path) -> None:
     images = torch.zeros(2, 1, 12, 12, device="meta")  # a device that every machine has, and that is not the processor
     outputs = task.predict(task.build_model(data).to("meta"), (images, None), data)
     assert outputs["chosen"].device == outputs["probabilities"].device == images.device
+
+
+def test_a_validation_split_without_any_label_is_refused_since_it_could_name_no_best_epoch(
+    marks: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(marks, tmp_path / "own")
+    table = tmp_path / "own" / "val" / "labels.csv"
+    table.write_text("image,lying,standing,never\n" + "".join(f"{i}.png,0,0,0\n" for i in range(16)))
+    folder = diva.DataFolder("own", tmp_path / "own", "sha256:0", tmp_path / "own.statistics.json")
+    with pytest.raises(diva.DataError, match="val: no image has a label"):
+        diva.load_task(HERE).model_validate({}).load_data(folder)
 
 
 def test_class_folders_are_refused(tmp_path: Path) -> None:
