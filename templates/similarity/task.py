@@ -81,7 +81,8 @@ class Similarity(ImageTask):
                 raise DataError(
                     f"{folder.path / name}: no class has two images, so a query has nothing to find; add images, or split anew: diva split"
                 )
-        facts = {**data.facts, "unseen_classes": classes[first_unseen:]}
+        counts = {name: [list(images.labels).count(c) for c in range(len(classes))] for name, images in sets.items()}
+        facts = {**data.facts, "class_counts": counts, "unseen_classes": classes[first_unseen:]}
         return replace(
             data,
             train=ClassBatches(sets["train"], self.images_per_class),
