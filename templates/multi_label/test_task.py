@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,18 @@ def test_a_validation_split_without_any_label_is_refused_since_it_could_name_no_
     folder = diva.DataFolder("own", tmp_path / "own", "sha256:0", tmp_path / "own.statistics.json")
     with pytest.raises(diva.DataError, match="val: no image has a label"):
         diva.load_task(HERE).model_validate({}).load_data(folder)
+
+
+def test_the_surest_mistakes_are_those_farthest_from_the_thresholds() -> None:
+    spec = importlib.util.spec_from_file_location("figures", HERE / "figures.py")
+    assert spec is not None and spec.loader is not None
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    scores = torch.tensor([[0.05, 0.875], [0.25, 0.5], [0.5, 0.125], [0.25, 0.5]])
+    truth = torch.tensor([[True, False], [False, False], [False, False], [False, False]])
+    thresholds = torch.tensor([0.125, 0.75], dtype=torch.float64)
+    # wrong are 0.05 (0.075 below) and 0.875 (0.125 above), 0.25 (0.125 above), 0.5 (0.375 above); from 0.5 the first were the surest
+    assert figures.worst_mistakes(scores, truth, thresholds) == [2, 0, 1, 3]
 
 
 def test_class_folders_are_refused(tmp_path: Path) -> None:
