@@ -112,7 +112,8 @@ class ImageClassification(ImageTask):
         from diva import classification_scores, top_k_accuracy
 
         scores = classification_scores(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
-        return {**scores, f"top{self.top_k}_accuracy": top_k_accuracy(outputs["ranks"], self.top_k)}
+        within = {f"top{self.top_k}_accuracy": top_k_accuracy(outputs["ranks"], self.top_k)}
+        return {"accuracy": scores["accuracy"], **within, "macro_f1": scores["macro_f1"]}
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
