@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import torch
 
-from diva import Embedding, image_grid, point_scatter
+from diva import Embedding, image_grid, point_scatter, sample_sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,9 +41,9 @@ def mean_image(images: Any) -> Tensor:
     return torch.from_numpy(mean.transpose(2, 0, 1).copy()).float()
 
 
-def samples(images: Images, chosen: Sequence[int], data: Data) -> Figure:
+def samples(images: Images, data: Data) -> Figure:
     """Training images as the network is asked to make them."""
-    return image_grid([images.sample(i) for i in chosen], _names(data, images, chosen), title="training images")
+    return sample_sheet(len(images), images.sample, lambda i: _names(data, images, [i])[0], "training images")
 
 
 def reconstructions(

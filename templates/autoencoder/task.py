@@ -113,7 +113,7 @@ class AutoEncoding(ImageTask):
         n_images = len(outputs["squared_error"]) if outputs else len(images)
         chosen = sheets.evenly(n_images, 8)
         if split == "train":
-            yield "samples", sheets.samples(images, sheets.evenly(n_images, 32), data)
+            yield "samples", sheets.samples(images, data)
             return
         yield (
             "reconstructions",

@@ -104,28 +104,24 @@ class Finetune(ImageTask):
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Accuracy, and F1 averaged over the classes."""
-        from diva import confusion_counts, macro_f1
+        from diva import classification_scores
 
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
-        return {"accuracy": float(counts.trace() / counts.sum()), "macro_f1": macro_f1(counts)}
+        return classification_scores(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
         """Before training its images, where the weights come from and what is trained; then confusions and the report per class."""
-        from diva import class_report, confusion_counts, confusion_matrix, image_grid
+        from diva import classification_figures, sample_sheet
 
         from .backbone import origin_of, plan
 
         classes = data.facts["classes"]
         images: Any = data.split(split)
         if split == "train":
-            chosen = range(0, len(images), -(-len(images) // 32))  # up to 32, spread over all classes
-            captions = [classes[int(images.labels[i])] for i in chosen]
-            yield "samples", image_grid([images.sample(i) for i in chosen], captions, title="training images")
+            captions = [classes[int(label)] for label in images.labels]
+            yield "samples", sample_sheet(len(images), images.sample, captions.__getitem__, "training images")
             yield "weights", origin_of(model)
             yield "layers", plan(model, self.lr, self.lr * self.head_lr_factor)
             return
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(classes))
-        yield "confusion_matrix", confusion_matrix(counts, classes, title=f"{split}: rows are true classes")
-        yield "report", class_report(counts, classes)
+        yield from classification_figures(outputs["labels"], outputs["predictions"], classes, split)

@@ -109,14 +109,11 @@ class ImageClassification(ImageTask):
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Accuracy, accuracy within the `top_k` highest answers, and F1 averaged over the classes."""
-        from diva import confusion_counts, macro_f1, top_k_accuracy
+        from diva import classification_scores, top_k_accuracy
 
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
-        return {
-            "accuracy": float(counts.trace() / counts.sum()),
-            f"top{self.top_k}_accuracy": top_k_accuracy(outputs["ranks"], self.top_k),
-            "macro_f1": macro_f1(counts),
-        }
+        scores = classification_scores(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
+        within = {f"top{self.top_k}_accuracy": top_k_accuracy(outputs["ranks"], self.top_k)}
+        return {"accuracy": scores["accuracy"], **within, "macro_f1": scores["macro_f1"]}
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split

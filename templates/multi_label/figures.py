@@ -17,6 +17,7 @@ from diva import (
     roc_areas,
     roc_curves,
     roc_figure,
+    sample_sheet,
 )
 
 if TYPE_CHECKING:
@@ -32,14 +33,17 @@ MOST_IMAGES = 32
 def samples(data: Data) -> Drawing:
     """Training images, augmented, with their labels."""
     images: Any = data.train
-    chosen = range(0, len(images), -(-len(images) // MOST_IMAGES))
-    captions = [_names(images.labels[i] > 0.5, data.facts["classes"]) for i in chosen]
-    return image_grid([images.sample(i) for i in chosen], captions, title="training images, as the network sees them")
+
+    def caption(i: int) -> str:
+        return _names(images.labels[i] > 0.5, data.facts["classes"])
+
+    return sample_sheet(len(images), images.sample, caption, "training images, as the network sees them")
 
 
-def of_split(outputs: Outputs, predicted: Tensor, data: Data, split: Split) -> Iterator[tuple[str, Drawing]]:
-    """Figures of an evaluated split, the curves of test alone. predicted: which labels are given, bool (n, C)."""
+def of_split(outputs: Outputs, thresholds: Tensor, data: Data, split: Split) -> Iterator[tuple[str, Drawing]]:
+    """Figures of an evaluated split, the curves of test alone. thresholds: from which score a label is given, float64 (C,)."""
     scores, truth, classes = outputs["scores"], outputs["truth"], data.facts["classes"]
+    predicted = scores.double() >= thresholds  # (n, C)
     counts, precisions = multi_label_counts(predicted, truth), average_precisions(scores, truth)
     if split == "test":
         yield "roc", roc_figure(roc_curves(scores, truth), roc_areas(scores, truth), classes, "test: ROC")
@@ -48,17 +52,20 @@ def of_split(outputs: Outputs, predicted: Tensor, data: Data, split: Split) -> I
     per_class = {"F1": multi_label_f1(counts), "average precision": precisions, "Jaccard": multi_label_jaccard(counts)}
     yield "classes", class_scores(per_class, classes, f"{split}: scores per class")
     yield "report", multi_label_report(counts, classes, {"average precision": precisions})
-    wrong = predicted != truth  # (n, C)
-    surest = ((scores - 0.5).abs() * wrong).amax(1)  # how sure the network is of its worst mistake
-    worst = [i for i in surest.argsort(descending=True, stable=True).tolist() if wrong[i].any()][:MOST_IMAGES]
+    worst = worst_mistakes(scores, truth, thresholds)
     if worst:
         captions = [_caption(predicted[i], truth[i], classes) for i in worst]
         title = f"{split}: most confident mistakes (- missed, + made up)"
         pictures: Any = data.split(split)
-        yield (
-            "mistakes",
-            image_grid([pictures.picture(i) for i in worst], captions, title),
-        )
+        yield "mistakes", image_grid([pictures.picture(i) for i in worst], captions, title)
+
+
+def worst_mistakes(scores: Tensor, truth: Tensor, thresholds: Tensor) -> list[int]:
+    """Up to `MOST_IMAGES` images with a wrong label, those first whose wrong score is farthest from its threshold; ties in their order."""
+    distances = scores.double() - thresholds  # (n, C)
+    wrong = (distances >= 0) != truth
+    surest = (distances.abs() * wrong).amax(1)
+    return [i for i in surest.argsort(descending=True, stable=True).tolist() if wrong[i].any()][:MOST_IMAGES]
 
 
 def _caption(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> str:

@@ -57,6 +57,11 @@ class MultiLabel(ImageTask):
                 f"{folder.path}: images have one label each; expected images/ and labels.csv in train/, val/ and test/. "
                 "For class folders there is --task image_classification"
             )
+        if not sum(data.facts["class_counts"]["val"]):
+            raise DataError(
+                f"{folder.path / 'val'}: no image has a label, so nothing could tell which epoch is the best; give some images of val "
+                "labels in labels.csv, or split anew: diva split"
+            )
         present = torch.tensor(data.facts["class_counts"]["train"], dtype=torch.float64)
         absent = len(data.train) - present  # type: ignore[arg-type]
         weights = torch.where((present > 0) & (absent > 0), absent / present, 1.0).float()  # (C,)
@@ -126,12 +131,16 @@ class MultiLabel(ImageTask):
         if split == "train":
             yield "samples", figures.samples(data)
         else:
-            yield from figures.of_split(outputs, self._predicted(outputs["scores"], data), data, split)
+            yield from figures.of_split(outputs, self._thresholds(outputs["scores"], data), data, split)
 
     def _predicted(self, scores: Tensor, data: Data) -> Tensor:
-        """Which labels are given, bool (n, C): at the chosen thresholds, or at 0.5 as long as none is chosen."""
+        """Which labels are given, bool (n, C)."""
+        return scores.double() >= self._thresholds(scores, data)
+
+    def _thresholds(self, scores: Tensor, data: Data) -> Tensor:
+        """The chosen thresholds, or 0.5 as long as none is chosen, float64 (C,), on the device of the scores."""
         thresholds = data.constants.get("thresholds")
-        return scores >= 0.5 if thresholds is None else scores.double() >= thresholds.cpu()
+        return scores.new_full(scores.shape[1:], 0.5).double() if thresholds is None else thresholds.to(scores.device)
 
     def _scores_of(self, predicted: Tensor, truth: Tensor) -> dict[str, float]:
         from diva import exact_match, mean_over_classes, micro_f1, multi_label_counts, multi_label_f1, sample_jaccard

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 
 import diva
@@ -60,6 +64,39 @@ def test_a_class_weighs_as_many_times_more_as_images_lack_it(marks: Path) -> Non
     folder = diva.DataFolder("marks", marks, "sha256:0", marks.parent / "marks.statistics.json")
     weights = diva.load_task(HERE).model_validate({}).load_data(folder).constants["positive_weights"]
     assert weights.tolist() == [1, 1, 1]  # 8 of 16 each; nothing can make up for a class that never occurs
+
+
+def test_labels_are_chosen_where_the_scores_are(marks: Path) -> None:
+    folder = diva.DataFolder("marks", marks, "sha256:0", marks.parent / "marks.statistics.json")
+    task = diva.load_task(HERE).model_validate({})
+    data = task.load_data(folder)
+    data = replace(data, constants={**data.constants, "thresholds": torch.full((3,), 0.5, dtype=torch.float64)})
+    images = torch.zeros(2, 1, 12, 12, device="meta")  # a device that every machine has, and that is not the processor
+    outputs = task.predict(task.build_model(data).to("meta"), (images, None), data)
+    assert outputs["chosen"].device == outputs["probabilities"].device == images.device
+
+
+def test_a_validation_split_without_any_label_is_refused_since_it_could_name_no_best_epoch(
+    marks: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(marks, tmp_path / "own")
+    table = tmp_path / "own" / "val" / "labels.csv"
+    table.write_text("image,lying,standing,never\n" + "".join(f"{i}.png,0,0,0\n" for i in range(16)))
+    folder = diva.DataFolder("own", tmp_path / "own", "sha256:0", tmp_path / "own.statistics.json")
+    with pytest.raises(diva.DataError, match="val: no image has a label"):
+        diva.load_task(HERE).model_validate({}).load_data(folder)
+
+
+def test_the_surest_mistakes_are_those_farthest_from_the_thresholds() -> None:
+    spec = importlib.util.spec_from_file_location("figures", HERE / "figures.py")
+    assert spec is not None and spec.loader is not None
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    scores = torch.tensor([[0.05, 0.875], [0.25, 0.5], [0.5, 0.125], [0.25, 0.5]])
+    truth = torch.tensor([[True, False], [False, False], [False, False], [False, False]])
+    thresholds = torch.tensor([0.125, 0.75], dtype=torch.float64)
+    # wrong are 0.05 (0.075 below) and 0.875 (0.125 above), 0.25 (0.125 above), 0.5 (0.375 above); from 0.5 the first were the surest
+    assert figures.worst_mistakes(scores, truth, thresholds) == [2, 0, 1, 3]
 
 
 def test_class_folders_are_refused(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ class Similarity(ImageTask):
                 raise DataError(
                     f"{folder.path / name}: no class has two images, so a query has nothing to find; add images, or split anew: diva split"
                 )
-        facts = {**data.facts, "unseen_classes": classes[first_unseen:]}
+        counts = {name: [list(images.labels).count(c) for c in range(len(classes))] for name, images in sets.items()}
+        facts = {**data.facts, "class_counts": counts, "unseen_classes": classes[first_unseen:]}
         return replace(
             data,
             train=ClassBatches(sets["train"], self.images_per_class),
@@ -131,16 +132,14 @@ class Similarity(ImageTask):
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
-        """A batch of training images; then neighbours of queries of all classes, those of the worst ones, scores, and the projector."""
-        from diva import Embedding, image_grid
+        """Training images; then neighbours of queries of all classes, those of the worst ones, scores, and the projector."""
+        from diva import Embedding, sample_sheet
 
         classes, images = data.facts["classes"], data.split(split)
         if split == "train":
             images = images.images  # type: ignore[attr-defined]
-            chosen = range(0, len(images), -(-len(images) // 32))
-            captions = [classes[images.labels[i]] for i in chosen]
-            title = "training images, as the network sees them"
-            yield "samples", image_grid([images.sample(i) for i in chosen], captions, title)
+            captions, title = [classes[label] for label in images.labels], "training images, as the network sees them"
+            yield "samples", sample_sheet(len(images), images.sample, captions.__getitem__, title)
             return
         found = self._search(outputs)
         n = len(found.labels)

@@ -73,6 +73,7 @@ def test_unseen_classes_are_in_validation_and_test_alone(shades: Path) -> None:
     train, val, test = ({int(label) for label in images.labels} for images in sets)
     assert (train, val, test) == ({0, 1}, {2, 3}, {2, 3})
     assert data.facts["unseen_classes"] == ["middle", "pale"]
+    assert data.facts["class_counts"] == {"train": [6, 6, 0, 0], "val": [0, 0, 6, 6], "test": [0, 0, 6, 6]}
 
 
 def test_an_epoch_reads_every_image_in_runs_of_a_class(shades: Path) -> None:

@@ -148,14 +148,13 @@ class WordSpotting(Task):
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
         """The training images as the network sees them; then what was found for some queries, by example and by string."""
-        from diva import image_grid, nearest_neighbours, neighbour_sheet
+        from diva import nearest_neighbours, neighbour_sheet, sample_sheet
 
         images: Any = data.split(split)
         if split == "train":
-            chosen = range(0, len(images), -(-len(images) // 24))
-            captions = [data.facts["words"][images.labels[i]] for i in chosen]
+            captions = [data.facts["words"][label] for label in images.labels]
             title = "training images, as the network sees them"
-            yield "samples", image_grid([images.sample(i) for i in chosen], captions, title, columns=6)
+            yield "samples", sample_sheet(len(images), images.sample, captions.__getitem__, title)
             return
         attributes, words = outputs["attributes"].numpy(), outputs["words"].numpy()
         typed, phocs = _typed(outputs, data)

@@ -153,6 +153,8 @@ def test_words_keep_their_proportions_and_the_table_goes_before_the_folder(words
         ("image,word\ntwo.png,a\n", "has no word for the image one.png"),
         ("image,word\none.png\n", "has no word for the image one.png"),
         ("image,word\none.png,a\ntwo.png,b\n", "there is no image two.png"),
+        ("image,word\none.png,a\none.png,b\n", "row 3 lists one.png again"),
+        ("word,image\na,one.png\nb\n", "row 3 names no image"),
     ],
 )
 def test_an_image_of_which_nothing_says_what_it_is_is_refused(tmp_path: Path, table: str | None, said: str) -> None:

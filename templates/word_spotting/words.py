@@ -53,7 +53,16 @@ def _read_table(table: Path) -> dict[str, str]:
             missing = {"image", "word"} - set(rows.fieldnames or ())
             if missing:
                 raise DataError(f"{table}: has no column {sorted(missing)[0]}; expected the header image,word")
-            return {row["image"]: (row["word"] or "").strip() for row in rows}
+            written: dict[str, str] = {}
+            for number, row in enumerate(rows, 2):
+                if not row["image"]:
+                    raise DataError(f"{table}: row {number} names no image; write its name, or remove the row")
+                if row["image"] in written:
+                    raise DataError(
+                        f"{table}: row {number} lists {row['image']} again; keep the row with the right word"
+                    )
+                written[row["image"]] = (row["word"] or "").strip()
+            return written
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read as a CSV file in UTF-8 ({error})") from None
 
