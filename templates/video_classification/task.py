@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, Unseen
+from diva import Data, DataError, DataFolder, Field, Outputs, Split, Step, Task, Unseen
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +54,11 @@ class VideoClassification(Task):
             Clips(found.frames, found.labels, self.frames, self.stride, self.image_size, moving=name == "train")
             for name, found in splits.items()
         )
+        if all(len(numbers) == 1 for split in (train, val, test) for numbers in split.numbers):
+            raise DataError(
+                f"{folder.path}: every clip has a single frame, so these are still images; use --task image_classification, "
+                "or put the frames of each clip into a folder of their own"
+            )
         facts = {
             "classes": list(classes),
             "class_counts": {name: [s.labels.count(c) for c in range(len(classes))] for name, s in splits.items()},
