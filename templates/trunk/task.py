@@ -104,9 +104,10 @@ class Trunk(ImageTask):
             return Step(cross_entropy(logits, labels), {"labels": labels, "predictions": logits.argmax(1)})
         if model.training:
             logits, turns = model.learn(images, labels)  # (b, turns), (b,)
-            if len(turns) == 0:  # no image of this node is in the batch: nothing to learn from
-                learning = [p for p in model.parameters() if p.requires_grad]
-                return Step(0.0 * learning[-1].sum(), {"turns": turns})
+            if (
+                len(turns) == 0
+            ):  # no image of this node is in the batch: no parameter has a gradient, no optimizer moves one
+                return Step(images.new_zeros(()).requires_grad_(), {"turns": turns})
             return Step(cross_entropy(logits, turns), {"turns": (logits.argmax(1) == turns).long()})
         found = model.follow(images, labels)
         kept = found._asdict() | {"labels": labels}
