@@ -34,16 +34,19 @@ if TYPE_CHECKING:
     from diva.data.unseen import find_clips, find_images, find_points, find_texts
     from diva.errors import DataError, DivaError, UsageError
     from diva.experiment.api import run
+    from diva.experiment.drawing import classification_figures
     from diva.experiment.find import load_task
     from diva.learning.checkpoints import load_weights
     from diva.learning.drawings import Animation, Drawing, Embedding, Histogram, Picture, Table
     from diva.learning.image_task import ImageTask
     from diva.learning.metrics import (
         class_report,
+        classification_scores,
         confusion_counts,
         label_ranks,
         macro_f1,
         precision_recall_f1,
+        surest_mistakes,
         top_k_accuracy,
     )
     from diva.learning.multi_label import (
@@ -93,7 +96,7 @@ if TYPE_CHECKING:
     from diva.report.boundary import decision_boundary
     from diva.report.curve_figures import class_scores, precision_recall_figure, roc_figure
     from diva.report.data_figures import point_scatter
-    from diva.report.figures import confusion_matrix, curves, image_grid
+    from diva.report.figures import confusion_matrix, curves, image_grid, sample_sheet
     from diva.report.neighbours import RankedRow, neighbour_sheet
     from diva.seeding import Seeds
     from diva.torchvision_shim import import_torchvision
@@ -129,6 +132,7 @@ _HOMES = {
     "DivaError": "diva.errors",
     "UsageError": "diva.errors",
     "run": "diva.experiment.api",
+    "classification_figures": "diva.experiment.drawing",
     "load_task": "diva.experiment.find",
     "load_weights": "diva.learning.checkpoints",
     "Animation": "diva.learning.drawings",
@@ -139,10 +143,12 @@ _HOMES = {
     "Table": "diva.learning.drawings",
     "ImageTask": "diva.learning.image_task",
     "class_report": "diva.learning.metrics",
+    "classification_scores": "diva.learning.metrics",
     "confusion_counts": "diva.learning.metrics",
     "label_ranks": "diva.learning.metrics",
     "macro_f1": "diva.learning.metrics",
     "precision_recall_f1": "diva.learning.metrics",
+    "surest_mistakes": "diva.learning.metrics",
     "top_k_accuracy": "diva.learning.metrics",
     "exact_match": "diva.learning.multi_label",
     "hamming_loss": "diva.learning.multi_label",
@@ -198,6 +204,7 @@ _HOMES = {
     "confusion_matrix": "diva.report.figures",
     "curves": "diva.report.figures",
     "image_grid": "diva.report.figures",
+    "sample_sheet": "diva.report.figures",
     "RankedRow": "diva.report.neighbours",
     "neighbour_sheet": "diva.report.neighbours",
     "Seeds": "diva.seeding",

@@ -65,3 +65,20 @@ def class_report(counts: numpy.ndarray, class_names: Sequence[str]) -> str:
         f"| {str(name).replace('|', chr(92) + '|')} | {p:.4f} | {r:.4f} | {f:.4f} | {n} |" for name, p, r, f, n in rows
     ]
     return "\n".join(lines)
+
+
+def classification_scores(labels: Tensor, predictions: Tensor, n_classes: int) -> dict[str, float]:
+    """`accuracy` and `macro_f1` of one class per sample. labels, predictions: int64 (n,) in [0, n_classes)."""
+    counts = confusion_counts(labels, predictions, n_classes)
+    return {"accuracy": float(counts.trace() / counts.sum()), "macro_f1": macro_f1(counts)}
+
+
+def surest_mistakes(logits: Tensor, labels: Tensor, most: int = 32) -> list[tuple[int, int, float]]:
+    """The wrong answers given with the highest softmax: (sample, class that was said, softmax), ties in the order of the samples.
+
+    logits: float (n, C); labels: int64 (n,).
+    """
+    confidence, said = logits.float().softmax(1).max(1)
+    wrong = (labels != logits.argmax(1)).nonzero().flatten()
+    order = wrong[confidence[wrong].argsort(descending=True, stable=True)][:most].tolist()
+    return [(i, int(said[i]), float(confidence[i])) for i in order]

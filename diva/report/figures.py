@@ -39,7 +39,7 @@ from diva.report.style import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
@@ -49,6 +49,7 @@ MOST_ANNOTATED_CLASSES: Final = 30
 MOST_NAMED_CLASSES: Final = 60
 MOST_MATRIX_PIXELS: Final = 1200
 MOST_IMAGES: Final = 64
+MOST_SAMPLES: Final = 32
 
 
 def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], title: str = "") -> Figure:
@@ -120,6 +121,14 @@ def image_grid(
             y = height - head - index // columns * step_y - tall  # from the bottom, as Matplotlib counts
             _draw_tile(figure, image, (x, y), (tile, tall), lines, None if marks is None else bool(marks[index]))
     return figure
+
+
+def sample_sheet(
+    n: int, picture: Callable[[int], NDArray[np.uint8]], caption: Callable[[int], str], title: str
+) -> Figure:
+    """Up to `MOST_SAMPLES` of `n` samples, evenly spread over them, as `image_grid` draws them; `picture(i)` as there."""
+    chosen = range(0, n, -(-n // MOST_SAMPLES) or 1)
+    return image_grid([picture(i) for i in chosen], [caption(i) for i in chosen], title=title)
 
 
 def curves(series: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str, xlabel: str, ylabel: str) -> Figure:

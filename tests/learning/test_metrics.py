@@ -12,10 +12,12 @@ from sklearn import metrics as sk
 
 from diva.learning.metrics import (
     class_report,
+    classification_scores,
     confusion_counts,
     label_ranks,
     macro_f1,
     precision_recall_f1,
+    surest_mistakes,
     top_k_accuracy,
 )
 
@@ -142,3 +144,19 @@ def test_class_report_is_a_table_whatever_the_names():
     report = class_report(numpy.eye(2, dtype=int), ["a|b", "c"])
     unescaped = [line.replace("\\|", "").count("|") for line in report.split("\n")]
     assert set(unescaped) == {6}
+
+
+def test_scores_are_those_of_the_counts():
+    labels, predictions = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 1])
+    scores = classification_scores(labels, predictions, 4)
+    assert scores["accuracy"] == 0.5
+    assert scores["macro_f1"] == macro_f1(confusion_counts(labels, predictions, 4))
+
+
+def test_mistakes_come_by_falling_confidence_and_ties_by_sample():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 3.0], [0.0, 1.0], [0.0, 3.0], [5.0, 0.0]])
+    labels = torch.tensor([1, 0, 0, 0, 0])
+    found = surest_mistakes(logits, labels)
+    assert [(i, said) for i, said, _ in found] == [(1, 1), (3, 1), (0, 0), (2, 1)]
+    assert found[0][2] == pytest.approx(1 / (1 + numpy.exp(-3)))
+    assert surest_mistakes(logits, labels, most=1) == found[:1]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diva.report.figures import confusion_matrix, curves, image_grid
+from diva.report.figures import confusion_matrix, curves, image_grid, sample_sheet
 from diva.report.style import ABSENT, GREEN, RED, png
 
 
@@ -191,3 +191,9 @@ def test_epochs_have_whole_ticks_even_when_there_is_one():
 def test_curve_of_unequal_lengths_is_refused_by_name():
     with pytest.raises(ValueError, match=r"loss has x of shape \(2,\) and y of shape \(3,\)"):
         curves({"loss": ([1, 2], [1, 2, 3])}, "t", "x", "y")
+
+
+def test_a_sheet_of_samples_spreads_over_all_of_them():
+    figure = sample_sheet(100, lambda i: np.full((4, 4), i, np.uint8), str, "x")
+    assert {str(i) for i in range(0, 100, 4)} <= set(_words(figure)) and "1" not in _words(figure)
+    assert _words(sample_sheet(0, lambda i: np.zeros((1, 1), np.uint8), str, "x")) == ["x"]
