@@ -155,22 +155,22 @@ class Trunk(ImageTask):
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Of the tree, or the baseline: accuracy over all images, F1 averaged over classes. Of the node that learns: its right turns."""
-        from diva import confusion_counts, macro_f1
+        from diva import classification_scores
 
         metrics = {}
         if "turns" in outputs:
             n_right, n_wrong = (int((outputs["turns"] == value).sum()) for value in (1, 0))
             metrics["node_accuracy"] = n_right / max(1, n_right + n_wrong)
         if "predictions" in outputs:
-            counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
-            metrics |= {"accuracy": float(counts.trace() / counts.sum()), "macro_f1": macro_f1(counts)}
+            n_classes = len(data.facts["classes"])
+            metrics |= classification_scores(outputs["labels"], outputs["predictions"], n_classes)
         return metrics
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
         """The training images; confusions over all images; of a tree its picture, its groups, itself as JSON; in the end, costs."""
-        from diva import build_zoo_model, class_report, confusion_counts, confusion_matrix, image_grid
+        from diva import build_zoo_model, classification_figures, confusion_counts, sample_sheet
 
         from .figures import cost_report, tree_drawings
         from .nodes import build_node
@@ -180,15 +180,15 @@ class Trunk(ImageTask):
         images: Any = data.split(split)
         n, channels, size = len(classes), data.facts["channels"], data.facts["input_size"]
         if split == "train":
-            chosen = range(0, len(images), -(-len(images) // 32))  # up to 32, spread over all classes
-            captions = [classes[images.labels[i]] for i in chosen]
-            yield "samples", image_grid([images.sample(i) for i in chosen], captions, title="training images")
+            yield (
+                "samples",
+                sample_sheet(len(images), images.sample, lambda i: classes[images.labels[i]], "training images"),
+            )
             return
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], n)
-        yield "confusion_matrix", confusion_matrix(counts, classes, title=f"{split}: rows are true classes")
-        yield "report", class_report(counts, classes)
+        yield from classification_figures(outputs["labels"], outputs["predictions"], classes, split)
         if not isinstance(model, Tree):
             return
+        counts = confusion_counts(outputs["labels"], outputs["predictions"], n)
         volatilities = {place.name: self._volatility(model, place) for place in model.places}
         yield from tree_drawings(
             model, classes, counts, volatilities, self.pairs, title=f"{split}: recall of each class"

@@ -101,16 +101,15 @@ class VideoClassification(Task):
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """The share of clips that are told right, and F1 averaged over the classes."""
-        from diva import confusion_counts, macro_f1
+        from diva import classification_scores
 
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
-        return {"accuracy": float(counts.trace() / counts.sum()), "macro_f1": macro_f1(counts)}
+        return classification_scores(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
         """Before training a clip of each class; then confusions, the report, and strips of mistakes and of clips that are told right."""
-        from diva import class_report, confusion_counts, confusion_matrix
+        from diva import classification_figures
 
         from .filmstrips import Caption, choose_clips, draw_filmstrips, first_of_each
 
@@ -124,9 +123,7 @@ class VideoClassification(Task):
                 draw_filmstrips([clips.strip(i) for i in chosen], captions, "training clips, the middle of each"),
             )
             return
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(classes))
-        yield "confusion_matrix", confusion_matrix(counts, classes, title=f"{split}: rows are true classes")
-        yield "report", class_report(counts, classes)
+        yield from classification_figures(outputs["labels"], outputs["predictions"], classes, split)
         chosen, captions = choose_clips(outputs, classes)
         title = f"{split}: most confident mistakes, then a clip of each class that was told right"
         yield "filmstrips", draw_filmstrips([clips.strip(i) for i in chosen], captions, title)
