@@ -119,17 +119,17 @@ class Trunk(ImageTask):
 
         if not isinstance(model, Tree):
             return "finished" if epoch >= self.stage_epochs else "go on"
-        change = self._grow(model, evaluate, epoch)
+        change = self._grow(model, evaluate, data, epoch)
         if 0 < epoch == self.epochs - 1 and change != "finished":
             needed = model.epochs_needed(self.stage_epochs, epoch)
             if needed > 1:
                 warnings.warn(f"the tree stays unfinished: it needs {needed - 1} more --epochs at least", stacklevel=1)
         return change
 
-    def _grow(self, model: Tree, evaluate: Callable[[Split], Outputs], epoch: int) -> Change:
+    def _grow(self, model: Tree, evaluate: Callable[[Split], Outputs], data: Data, epoch: int) -> Change:
         from .grouping import averaged_likelihoods, degenerate, group
 
-        place, n = model.learning, len(model.learning.classes)
+        asl, place, n = None, model.learning, len(model.learning.classes)
         if epoch < place.since + self.stage_epochs:
             return "go on"
         if place.stage == "classes" and n > 2:
@@ -139,8 +139,9 @@ class Trunk(ImageTask):
             if 1 < len(groups) < n:
                 model.regroup(place.name, asl, groups, epoch)
                 return "changed"
-            warnings.warn(degenerate(place.name, len(groups)), stacklevel=1)
-        return "changed" if model.build_next(epoch) else "finished"
+            names = [data.facts["classes"][label] for label in place.classes]
+            warnings.warn(degenerate(place.name, names, asl, self.pairs, len(groups)), stacklevel=1)
+        return "changed" if model.build_next(epoch, asl) else "finished"
 
     def _volatility(self, model: Tree, place: Place) -> float:
         return model.nets.volatility_of(place.name) if self.volatility is None else self.volatility
