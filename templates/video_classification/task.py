@@ -19,7 +19,7 @@ class VideoClassification(Task):
 
     default_data: ClassVar[str | None] = "moving_photos"
 
-    epochs: int = Field(15, ge=0, description="passes over the training data")
+    epochs: int = Field(13, ge=0, description="passes over the training data")
     batch_size: int = Field(16, ge=1, description="samples per step")
     lr: float = Field(3e-3, gt=0, description="step size")
     schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
