@@ -283,7 +283,7 @@ def test_an_output_that_cannot_be_written_is_said(diva: Diva, data: Path, tmp_pa
 def test_a_mistake_in_the_users_task_shows_its_line(diva: Diva, data: Path, tmp_path: Path) -> None:
     assert diva("init", "image_classification", "own").returncode == 0
     task = tmp_path / "own" / "task.py"
-    task.write_text(task.read_text().replace("logits = model(images)", "logits = model(imagse)"))
+    task.write_text(task.read_text().replace("model(images)", "model(imagse)"))
     done = diva("run", "--task", "./own", "--data", "shades", "--seed", 1)
     assert done.returncode == 1
     assert "imagse" in done.stderr and "Traceback" in done.stderr
