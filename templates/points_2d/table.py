@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_PROJECTED = 128  # features: the work grows with their cube
 LARGEST = 1e150  # beyond it squares overflow
+NEGLIGIBLE = 1e-12  # of the largest deviation
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,25 @@ def prepare(columns: tuple[str, ...], train: numpy.ndarray, *, project: bool) ->
     if len(columns) < 2:
         raise UsageError("--projection pca needs two columns or more")
     axes = principal_axes(scaled.apply(train))
-    return Preparation(columns, mean, std, axes, moments(coordinates(scaled.apply(train), axes))[1])
+    return Preparation(columns, mean, std, axes, deviations_along(scaled.apply(train), axes))
 
 
 def moments(values: numpy.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each column of (n, columns), from exactly rounded sums; the deviation of a constant is 1."""
-    mean = tuple(math.fsum(column) / len(column) for column in values.T.tolist())
+    """Mean and standard deviation of each column of (n, columns), from exactly rounded sums; the deviation of a constant is 1.
+
+    The mean of a constant is its value: divided by n, the rounded sum of n equal values may be another number.
+    """
+    columns = values.T.tolist()
+    constant = [min(column) == max(column) for column in columns]
+    mean = tuple(c[0] if same else math.fsum(c) / len(c) for c, same in zip(columns, constant, strict=True))
     squares = ((values - numpy.array(mean)) ** 2).T.tolist()
     return mean, tuple(math.sqrt(math.fsum(column) / len(column)) or 1.0 for column in squares)
+
+
+def deviations_along(values: numpy.ndarray, axes: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Standard deviation of rows (n, D) along each axis; 1 where it is nothing but rounding, as across a line of points."""
+    found = moments(coordinates(values, axes))[1]
+    return tuple(1.0 if value < NEGLIGIBLE * max(found) else value for value in found)
 
 
 def coordinates(values: numpy.ndarray, axes: Sequence[Sequence[float]]) -> numpy.ndarray:

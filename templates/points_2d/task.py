@@ -115,25 +115,21 @@ class Points2D(Task):
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Accuracy, and F1 averaged over the classes."""
-        from diva import confusion_counts, macro_f1
+        from diva import classification_scores
 
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
-        return {"accuracy": float(counts.trace() / counts.sum()), "macro_f1": macro_f1(counts)}
+        return classification_scores(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
         """The training points; then the regions of the classes in the plane, with this split's points; at last the report."""
-        from diva import class_report, confusion_counts, confusion_matrix
+        from diva import classification_figures
 
         from .boundary import draw_boundary, draw_points
 
-        classes = data.facts["classes"]
         if split == "train":
             yield "points", draw_points(data)
             return
         yield "boundary", draw_boundary(model, data, split, outputs)
         if split == "test":
-            counts = confusion_counts(outputs["labels"], outputs["predictions"], len(classes))
-            yield "confusion_matrix", confusion_matrix(counts, classes, title="test: rows are true classes")
-            yield "report", class_report(counts, classes)
+            yield from classification_figures(outputs["labels"], outputs["predictions"], data.facts["classes"], split)

@@ -65,12 +65,28 @@ def test_the_same_seed_gives_the_same_bits_and_pictures(blobs: Path, tmp_path: P
 def test_only_the_training_split_is_measured(tmp_path: Path) -> None:
     rows = {"train": ["1,5,a", "3,5,b"], "val": ["900,7,a"], "test": ["-4,5,b"]}
     _, data = load(write_points(tmp_path / "d", rows))
-    assert data.facts["mean"] == [2.0, 5.0] and data.facts["std"] == [
-        1.0,
-        1.0,
-    ]  # a constant column is left as wide as it is
+    assert (data.facts["mean"], data.facts["std"]) == (
+        [2.0, 5.0],
+        [1.0, 1.0],
+    )  # a constant column stays as wide as it is
     assert data.train[:][0].tolist() == [[-1.0, 0.0], [1.0, 0.0]]
     assert data.val[:][0].tolist() == [[898.0, 2.0]]
+
+
+def test_a_constant_column_keeps_its_width_even_where_the_mean_of_equals_is_rounded(tmp_path: Path) -> None:
+    rows = {"train": ["0.1,1,a", "0.1,2,b", "0.1,3,a"], "val": ["0.1,1,a"], "test": ["0.11,1,b"]}
+    _, data = load(write_points(tmp_path / "d", rows))
+    assert (data.facts["mean"][0], data.facts["std"][0]) == (0.1, 1.0)  # 3 times 0.1, divided by 3, is not 0.1
+    assert data.train[:][0][:, 0].tolist() == [0.0, 0.0, 0.0]
+    assert float(data.test[0][0][0]) == pytest.approx(0.01)
+
+
+def test_what_is_across_a_line_of_points_is_not_blown_up(tmp_path: Path) -> None:
+    lines = [f"{x},{3 * x + 0.7},{-0.1 * x},{k % 2}" for k, x in enumerate((0.1, 0.7, 1.3, 2.9))]
+    rows = {"train": lines, "val": lines, "test": ["0.1,2.0,0.3,0"]}
+    _, data = load(write_points(tmp_path / "d", rows, "a,b,c,label"), projection="pca")
+    assert data.facts["axes_std"][1] == 1.0
+    assert float(data.test[0][0].abs().max()) < 100
 
 
 def test_the_projection_is_that_of_principal_component_analysis(tmp_path: Path) -> None:

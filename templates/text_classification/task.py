@@ -124,16 +124,15 @@ class TextClassification(Task):
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Accuracy, and F1 averaged over the classes."""
-        from diva import confusion_counts, macro_f1
+        from diva import classification_scores
 
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
-        return {"accuracy": float(counts.trace() / counts.sum()), "macro_f1": macro_f1(counts)}
+        return classification_scores(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
         """Before training a text of each class as the network reads it; then confusions, the report, mistakes and telling tokens."""
-        from diva import class_report, confusion_counts, confusion_matrix
+        from diva import classification_figures
 
         from .telling import draw_tokens, list_mistakes, list_samples, telling_tokens
         from .words import token_names
@@ -144,10 +143,7 @@ class TextClassification(Task):
         if split == "train":
             yield "samples", list_samples(texts, classes, names)
             return
-        labels, predictions = outputs["labels"], outputs["predictions"]
-        counts = confusion_counts(labels, predictions, len(classes))
-        yield "confusion_matrix", confusion_matrix(counts, classes, title=f"{split}: rows are true classes")
-        yield "report", class_report(counts, classes)
+        yield from classification_figures(outputs["labels"], outputs["predictions"], classes, split)
         yield "mistakes", list_mistakes(texts, outputs, classes)
         told = telling_tokens(model, texts, len(classes))
         yield "telling_tokens", draw_tokens(told, classes, names, title=f"{split}: tokens that speak for a class")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from diva import surest_mistakes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -100,14 +102,11 @@ def draw_tokens(told: Sequence[Sequence[Telling]], classes: Sequence[str], names
 
 def list_mistakes(texts: Texts, outputs: Any, classes: Sequence[str]) -> str:
     """The mistakes the network is surest of, as a Markdown table."""
-    labels, predictions = outputs["labels"], outputs["predictions"]
-    confidence = outputs["logits"].float().softmax(1).amax(1)
-    wrong = (labels != predictions).nonzero().flatten()
-    worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:MOST_MISTAKES].tolist()
+    worst = surest_mistakes(outputs["logits"], outputs["labels"], MOST_MISTAKES)
     lines = ["| text | class | taken for | confidence |", "|---|---|---|---:|"]
     lines += [
-        f"| {_cell(texts.texts[i])} | {_cell(classes[labels[i]])} | {_cell(classes[predictions[i]])} | {confidence[i]:.0%} |"
-        for i in worst
+        f"| {_cell(texts.texts[i])} | {_cell(classes[texts.labels[i]])} | {_cell(classes[said])} | {confidence:.0%} |"
+        for i, said, confidence in worst
     ]
     return "\n".join(lines) if worst else "No mistakes."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Literal
 
@@ -60,9 +61,33 @@ def group(asl: Sequence[Sequence[float]], volatility: float, pairs: Pairs) -> Gr
     return closure(len(asl), similar_pairs(asl, volatility, pairs))
 
 
-def degenerate(name: str, n_groups: int) -> str:
-    """What to say of a node whose classes make one group, or none of several classes."""
+def decisive_pair(asl: Sequence[Sequence[float]], pairs: Pairs, n_groups: int) -> tuple[int, int]:
+    """The pair i < j at which a node that is not divided would be, the first of equals.
+
+    Of one group its weakest link: without it, and those below it, the group falls apart. Of none, the pair that is most alike.
+    """
+    n = len(asl)
+    every = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    ranked = sorted(every, key=lambda pair: -likeness(asl, pair[0], pair[1], pairs))
+    if n_groups > 1:
+        return ranked[0]
+    return ranked[bisect_left(range(len(ranked)), True, key=lambda k: len(closure(n, ranked[: k + 1])) == 1)]
+
+
+def degenerate(name: str, classes: Sequence[str], asl: Sequence[Sequence[float]], pairs: Pairs, n_groups: int) -> str:
+    """What to say of a node whose classes make one group, or none of several classes, and which volatility would change that.
+
+    classes: the names of those of the node; asl: its averaged softmax likelihood (n, n).
+    """
     stays = "the tree is a single network" if name == "root" else "it stays a leaf"
+    i, j = decisive_pair(asl, pairs, n_groups)
+    limit = len(asl) * likeness(asl, i, j, pairs)
     if n_groups == 1:
-        return f"{name}: all its classes are one group, so {stays}; a higher --volatility would split them"
-    return f"{name}: each of its classes is a group of its own, so {stays}; a lower --volatility would join some"
+        return (
+            f"{name}: all its classes are one group, so {stays}; a --volatility above about {limit:.3g} would split them "
+            f"(the weakest link is {classes[i]} and {classes[j]})"
+        )
+    alone = f"{name}: each of its classes is a group of its own, so {stays}"
+    if limit == 0:
+        return f"{alone}; none is ever taken for another"
+    return f"{alone}; a --volatility below about {limit:.3g} would join {classes[i]} and {classes[j]}"

@@ -104,9 +104,10 @@ class Trunk(ImageTask):
             return Step(cross_entropy(logits, labels), {"labels": labels, "predictions": logits.argmax(1)})
         if model.training:
             logits, turns = model.learn(images, labels)  # (b, turns), (b,)
-            if len(turns) == 0:  # no image of this node is in the batch: nothing to learn from
-                learning = [p for p in model.parameters() if p.requires_grad]
-                return Step(0.0 * learning[-1].sum(), {"turns": turns})
+            if (
+                len(turns) == 0
+            ):  # no image of this node is in the batch: no parameter has a gradient, no optimizer moves one
+                return Step(images.new_zeros(()).requires_grad_(), {"turns": turns})
             return Step(cross_entropy(logits, turns), {"turns": (logits.argmax(1) == turns).long()})
         found = model.follow(images, labels)
         kept = found._asdict() | {"labels": labels}
@@ -118,17 +119,17 @@ class Trunk(ImageTask):
 
         if not isinstance(model, Tree):
             return "finished" if epoch >= self.stage_epochs else "go on"
-        change = self._grow(model, evaluate, epoch)
+        change = self._grow(model, evaluate, data, epoch)
         if 0 < epoch == self.epochs - 1 and change != "finished":
             needed = model.epochs_needed(self.stage_epochs, epoch)
             if needed > 1:
                 warnings.warn(f"the tree stays unfinished: it needs {needed - 1} more --epochs at least", stacklevel=1)
         return change
 
-    def _grow(self, model: Tree, evaluate: Callable[[Split], Outputs], epoch: int) -> Change:
+    def _grow(self, model: Tree, evaluate: Callable[[Split], Outputs], data: Data, epoch: int) -> Change:
         from .grouping import averaged_likelihoods, degenerate, group
 
-        place, n = model.learning, len(model.learning.classes)
+        asl, place, n = None, model.learning, len(model.learning.classes)
         if epoch < place.since + self.stage_epochs:
             return "go on"
         if place.stage == "classes" and n > 2:
@@ -138,8 +139,9 @@ class Trunk(ImageTask):
             if 1 < len(groups) < n:
                 model.regroup(place.name, asl, groups, epoch)
                 return "changed"
-            warnings.warn(degenerate(place.name, len(groups)), stacklevel=1)
-        return "changed" if model.build_next(epoch) else "finished"
+            names = [data.facts["classes"][label] for label in place.classes]
+            warnings.warn(degenerate(place.name, names, asl, self.pairs, len(groups)), stacklevel=1)
+        return "changed" if model.build_next(epoch, asl) else "finished"
 
     def _volatility(self, model: Tree, place: Place) -> float:
         return model.nets.volatility_of(place.name) if self.volatility is None else self.volatility
@@ -154,22 +156,22 @@ class Trunk(ImageTask):
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """Of the tree, or the baseline: accuracy over all images, F1 averaged over classes. Of the node that learns: its right turns."""
-        from diva import confusion_counts, macro_f1
+        from diva import classification_scores
 
         metrics = {}
         if "turns" in outputs:
             n_right, n_wrong = (int((outputs["turns"] == value).sum()) for value in (1, 0))
             metrics["node_accuracy"] = n_right / max(1, n_right + n_wrong)
         if "predictions" in outputs:
-            counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
-            metrics |= {"accuracy": float(counts.trace() / counts.sum()), "macro_f1": macro_f1(counts)}
+            n_classes = len(data.facts["classes"])
+            metrics |= classification_scores(outputs["labels"], outputs["predictions"], n_classes)
         return metrics
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
         """The training images; confusions over all images; of a tree its picture, its groups, itself as JSON; in the end, costs."""
-        from diva import build_zoo_model, class_report, confusion_counts, confusion_matrix, image_grid
+        from diva import build_zoo_model, classification_figures, confusion_counts, sample_sheet
 
         from .figures import cost_report, tree_drawings
         from .nodes import build_node
@@ -179,15 +181,15 @@ class Trunk(ImageTask):
         images: Any = data.split(split)
         n, channels, size = len(classes), data.facts["channels"], data.facts["input_size"]
         if split == "train":
-            chosen = range(0, len(images), -(-len(images) // 32))  # up to 32, spread over all classes
-            captions = [classes[images.labels[i]] for i in chosen]
-            yield "samples", image_grid([images.sample(i) for i in chosen], captions, title="training images")
+            yield (
+                "samples",
+                sample_sheet(len(images), images.sample, lambda i: classes[images.labels[i]], "training images"),
+            )
             return
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], n)
-        yield "confusion_matrix", confusion_matrix(counts, classes, title=f"{split}: rows are true classes")
-        yield "report", class_report(counts, classes)
+        yield from classification_figures(outputs["labels"], outputs["predictions"], classes, split)
         if not isinstance(model, Tree):
             return
+        counts = confusion_counts(outputs["labels"], outputs["predictions"], n)
         volatilities = {place.name: self._volatility(model, place) for place in model.places}
         yield from tree_drawings(
             model, classes, counts, volatilities, self.pairs, title=f"{split}: recall of each class"

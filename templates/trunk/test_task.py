@@ -221,6 +221,27 @@ def test_one_node_learns_and_sees_its_own_images_alone() -> None:
     assert {name.split(".")[1] for name, p in tree.named_parameters() if p.requires_grad} == {"sg2"}
 
 
+def test_a_batch_without_an_image_of_the_node_changes_nothing() -> None:
+    """Adam moves whatever has a gradient, be it zero, by the momentum of the steps before."""
+    task: Any = diva.load_task(HERE)()
+    tree = importlib.import_module(f"{type(task).__module__}.tree").Tree(grown().nets, 1, (4, 4), 5)
+    tree.restructure(grown().structure())
+    tree.train()
+    optimizer = task.build_optimizer(tree)
+    for label in (0, 1, 4):
+        images, before = torch.randn(4, 1, 4, 4), [p.detach().clone() for p in tree.parameters()]
+        optimizer.zero_grad()
+        step = task.training_step(
+            tree, (images, torch.tensor([0, 1, 2, 0]) if label < 4 else torch.full((4,), 4)), None
+        )
+        step.loss.backward()
+        torch.nn.utils.clip_grad_norm_(tree.parameters(), 1.0)
+        optimizer.step()
+        same = all(torch.equal(one, other) for one, other in zip(before, tree.parameters(), strict=True))
+        assert same == (label == 4)
+    assert step.loss.item() == 0 and str(step.loss.item()) == "0.0" and len(step.outputs["turns"]) == 0
+
+
 def test_a_tree_is_rebuilt_from_its_structure() -> None:
     tree, other = grown(), trees.Tree(grown().nets, 1, (4, 4), 5)
     other.restructure(json.loads(json.dumps(tree.structure())))
@@ -290,11 +311,39 @@ def test_a_tree_that_is_none_is_said_aloud(shades: Path, tmp_path: Path, capfd: 
     assert result is not None and result["epochs"] == 1
     assert "all its classes are one group, so the tree is a single network" in capfd.readouterr().err
     task: Any = diva.load_task(HERE).model_validate({"volatility": 3})
+    five = diva.Data([], [], [], {"classes": list("abcde")})  # type: ignore[arg-type]
     sure = {"likelihoods": torch.eye(5), "labels": torch.arange(5)}
     module = importlib.import_module(type(task).__module__ + ".tree")
     tree = module.Tree(grown().nets, 1, (4, 4), 5)
     with pytest.warns(UserWarning, match="root: each of its classes is a group of its own"):
-        assert task.end_epoch(tree, lambda split: sure, None, 15) == "finished"
+        assert task.end_epoch(tree, lambda split: sure, five, 15) == "finished"
+
+
+def test_a_node_that_stays_whole_says_which_volatility_would_divide_it() -> None:
+    """0 and 1 are most alike (0.3), 2 and 3 less (0.2); 1 and 2, the weakest link, are taken for each other once in ten times."""
+    asl = [[0.7, 0.3, 0, 0], [0.3, 0.6, 0.1, 0], [0, 0.1, 0.7, 0.2], [0, 0, 0.2, 0.8]]
+    one, none = (grouping.degenerate("sg1", "abcd", asl, "mean", n) for n in (1, 4))
+    assert "it stays a leaf; a --volatility above about 0.4 would split them (the weakest link is b and c)" in one
+    assert "it stays a leaf; a --volatility below about 1.2 would join a and b" in none
+    for volatility, n_groups in [(0.39, 1), (0.41, 2), (1.19, 3), (1.21, 4)]:
+        assert len(grouping.group(asl, volatility, "mean")) == n_groups
+
+
+def test_a_leaf_of_several_classes_keeps_the_likelihoods_that_made_it_one() -> None:
+    task: Any = diva.load_task(HERE).model_validate({"volatility": 5})
+    tree = importlib.import_module(type(task).__module__ + ".tree").Tree(grown().nets, 1, (4, 4), 5)
+    tree.regroup("root", torch.eye(5).tolist(), ((0, 1, 2), (3, 4)), 1)
+    tree.build_next(2)
+    found = {
+        "likelihoods": torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.3, 0.1, 0.6]]),
+        "labels": torch.arange(3),
+    }
+    five = diva.Data([], [], [], {"classes": list("abcde")})  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="sg1: each of its classes"):
+        assert task.end_epoch(tree, lambda split: found, five, 99) == "changed"
+    table = figures.grouping_table(tree, "abcde", {"root": 1.0, "sg1": 1.0, "sg2": 1.0}, "max")
+    assert table.rows[1][4:7] == ["0.3333", "a~b 0.4000", "a~c 0.3000"]
+    assert tree.place("root").likelihoods[0] == (1, 0, 0, 0, 0)
 
 
 def test_epochs_that_leave_the_tree_unfinished_are_said_aloud(

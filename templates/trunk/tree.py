@@ -94,10 +94,15 @@ class Tree(nn.Module):
         self.change(name, stage="classes", since=epoch)
         self._build(name)
 
-    def build_next(self, epoch: int) -> bool:
-        """Go on to the first place that waits; False, and nothing is changed, when there is none."""
+    def build_next(self, epoch: int, likelihoods: Sequence[Sequence[float]] | None = None) -> bool:
+        """Go on to the first place that waits; False, and nothing is changed, when there is none.
+
+        likelihoods: the averaged softmax likelihood (n, n) of the node that learns, where it was measured and led to no groups.
+        """
         waiting = [place.name for place in self.places if place.stage == "waiting"]
         if waiting:
+            if likelihoods is not None:
+                self.change(self.learning.name, likelihoods=tuple(map(tuple, likelihoods)))
             self.change(self.learning.name, stage="trained")
             self.build(waiting[0], epoch)
         return bool(waiting)

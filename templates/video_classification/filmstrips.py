@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from diva import surest_mistakes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,15 +29,14 @@ def choose_clips(outputs: Any, classes: Sequence[str]) -> tuple[list[int], list[
     """The most confident mistakes, then the first clip of each class that was told right; and what to say of each."""
     labels, predictions = outputs["labels"], outputs["predictions"]
     confidence = outputs["logits"].float().softmax(1).amax(1)
-    wrong = (labels != predictions).nonzero().flatten()
-    worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:MOST_MISTAKES].tolist()
+    mistakes = surest_mistakes(outputs["logits"], labels, MOST_MISTAKES)
     right = (labels == predictions).nonzero().flatten().tolist()
     told = [right[k] for k in first_of_each([int(labels[i]) for i in right])]
     captions: list[Caption] = [
-        (f"{classes[labels[i]]}, taken for {classes[predictions[i]]} ({confidence[i]:.0%})", False) for i in worst
+        (f"{classes[labels[i]]}, taken for {classes[said]} ({sure:.0%})", False) for i, said, sure in mistakes
     ]
     captions += [(f"{classes[labels[i]]} ({confidence[i]:.0%})", True) for i in told]
-    return worst + told, captions
+    return [i for i, _, _ in mistakes] + told, captions
 
 
 def draw_filmstrips(strips: Sequence[numpy.ndarray], captions: Sequence[Caption], title: str) -> Figure:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from diva import Data, DataFolder, Field, Outputs, Split, Step, Task, Unseen
+from diva import Data, DataError, DataFolder, Field, Outputs, Split, Step, Task, Unseen
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,7 @@ class VideoClassification(Task):
 
     default_data: ClassVar[str | None] = "moving_photos"
 
-    epochs: int = Field(15, ge=0, description="passes over the training data")
+    epochs: int = Field(13, ge=0, description="passes over the training data")
     batch_size: int = Field(16, ge=1, description="samples per step")
     lr: float = Field(3e-3, gt=0, description="step size")
     schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "plateau"] = Field(
@@ -54,6 +54,11 @@ class VideoClassification(Task):
             Clips(found.frames, found.labels, self.frames, self.stride, self.image_size, moving=name == "train")
             for name, found in splits.items()
         )
+        if all(len(numbers) == 1 for split in (train, val, test) for numbers in split.numbers):
+            raise DataError(
+                f"{folder.path}: every clip has a single frame, so these are still images; use --task image_classification, "
+                "or put the frames of each clip into a folder of their own"
+            )
         facts = {
             "classes": list(classes),
             "class_counts": {name: [s.labels.count(c) for c in range(len(classes))] for name, s in splits.items()},
@@ -96,16 +101,15 @@ class VideoClassification(Task):
 
     def compute_metrics(self, outputs: Outputs, data: Data) -> dict[str, float]:
         """The share of clips that are told right, and F1 averaged over the classes."""
-        from diva import confusion_counts, macro_f1
+        from diva import classification_scores
 
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
-        return {"accuracy": float(counts.trace() / counts.sum()), "macro_f1": macro_f1(counts)}
+        return classification_scores(outputs["labels"], outputs["predictions"], len(data.facts["classes"]))
 
     def draw_figures(
         self, model: nn.Module, outputs: Outputs, data: Data, split: Split
     ) -> Iterator[tuple[str, Drawing]]:
         """Before training a clip of each class; then confusions, the report, and strips of mistakes and of clips that are told right."""
-        from diva import class_report, confusion_counts, confusion_matrix
+        from diva import classification_figures
 
         from .filmstrips import Caption, choose_clips, draw_filmstrips, first_of_each
 
@@ -119,9 +123,7 @@ class VideoClassification(Task):
                 draw_filmstrips([clips.strip(i) for i in chosen], captions, "training clips, the middle of each"),
             )
             return
-        counts = confusion_counts(outputs["labels"], outputs["predictions"], len(classes))
-        yield "confusion_matrix", confusion_matrix(counts, classes, title=f"{split}: rows are true classes")
-        yield "report", class_report(counts, classes)
+        yield from classification_figures(outputs["labels"], outputs["predictions"], classes, split)
         chosen, captions = choose_clips(outputs, classes)
         title = f"{split}: most confident mistakes, then a clip of each class that was told right"
         yield "filmstrips", draw_filmstrips([clips.strip(i) for i in chosen], captions, title)

@@ -99,3 +99,16 @@ def test_a_still_image_where_a_clip_should_be_is_named(dots: Path, tmp_path: Pat
         Image.new("L", (8, 8)).save(tmp_path / split / "a" / "x.jpg")
     with pytest.raises(diva.DataError, match=r"x\.jpg: is a still image, not a clip"):
         loaded(tmp_path)
+
+
+def test_a_folder_of_still_images_is_sent_to_image_classification(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        for name in ("x.png", "y.gif"):
+            Image.new("L", (8, 8)).save(tmp_path / split / "a" / name)
+    with pytest.raises(diva.DataError, match=r"every clip has a single frame.*--task image_classification"):
+        loaded(tmp_path)
+    (tmp_path / "val" / "a" / "z").mkdir()
+    for t in range(2):
+        Image.new("L", (8, 8)).save(tmp_path / "val" / "a" / "z" / f"{t}.png")
+    assert len(loaded(tmp_path)[1].val) == 3
