@@ -144,6 +144,11 @@ def _train(
     finally:
         for writer in writers:
             writer.close()
+    if progress.best_value is not None and math.isnan(progress.best_value):
+        console.warn(
+            f"{learner.task.monitor} was not a number in any epoch, so it names no best one; the epoch tested is {progress.best_epoch}. "
+            "Choose another metric with --monitor, as val/loss"
+        )
     console.say(
         f"best epoch {progress.best_epoch}, tested once:  "
         + "  ".join(f"{name} {value:.4f}" for name, value in tested.metrics.items())

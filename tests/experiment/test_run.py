@@ -297,6 +297,18 @@ def test_a_batch_of_one_under_batch_norm_is_told_in_a_line(diva: Diva, data: Pat
     assert "Use --drop-last, or another --batch-size" in done.stderr
 
 
+def test_a_monitored_metric_that_is_no_number_is_said(diva: Diva, data: Path, tmp_path: Path) -> None:
+    assert diva("init", "finetune", "own").returncode == 0
+    task = tmp_path / "own" / "task.py"
+    code = task.read_text().replace(
+        "        return classification_scores(", '        return {"accuracy": float("nan")} or ('
+    )
+    task.write_text(code.replace("        from diva import classification_scores\n", ""))
+    done = diva("run", "--task", "./own", "--data", "shades", "--seed", 1, "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    assert "val/accuracy was not a number in any epoch" in done.stderr
+
+
 def test_a_folder_is_not_littered(diva: Diva, data: Path, tmp_path: Path) -> None:
     assert diva("init", "image_classification", "own").returncode == 0
     before = sorted(path.name for path in (tmp_path / "own").iterdir())
