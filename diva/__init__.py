@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pydantic import Field
 
-    from diva.data.augmentation import Augmentation, NOTHING
+    from diva.data.augmentation import NOTHING, Augmentation
     from diva.data.image_set import Images
     from diva.data.images import image_statistics, open_image
     from diva.data.layouts import describe, read_splits

@@ -78,7 +78,7 @@ def surest_mistakes(logits: Tensor, labels: Tensor, most: int = 32) -> list[tupl
 
     logits: float (n, C); labels: int64 (n,).
     """
-    confidence, said = logits.float().softmax(1).max(1)
-    wrong = (labels != logits.argmax(1)).nonzero().flatten()
+    confidence, said = logits.float().softmax(1).amax(1), logits.argmax(1)
+    wrong = (labels != said).nonzero().flatten()
     order = wrong[confidence[wrong].argsort(descending=True, stable=True)][:most].tolist()
     return [(i, int(said[i]), float(confidence[i])) for i in order]
