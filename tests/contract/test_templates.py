@@ -47,6 +47,12 @@ def test_the_readme_states_a_result_that_a_script_checks(name: str) -> None:
     assert CHECKED.search(text), "scripts/check_templates wants a line such as <!-- checked: test/accuracy >= 0.98 -->"
 
 
+def test_the_page_of_templates_says_what_was_measured(name: str) -> None:
+    page = (ROOT / "docs/reference/templates.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{name}` \| test/.* \| IDENTICAL \|$", page, re.MULTILINE)
+    assert row, "bring the table up to date: scripts/check_templates --write"
+
+
 def test_a_copy_passes_its_own_test(name: str, tmp_path: Path) -> None:
     """The tests of templates run here, in copies, and nowhere else: a copy is what a user has."""
     copy_template(name, tmp_path / "mine")
