@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,9 @@ _SESSION_FOLDER = "TESTS_SESSION_FOLDER"  # set by the main process, inherited b
 
 
 def _prepare_environment() -> None:
+    # Shells start what runs in the background with SIGINT ignored, which the commands under test would inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = os.environ.get(_SESSION_FOLDER) if "PYTEST_XDIST_WORKER" in os.environ else None
     folder = folder or tempfile.mkdtemp(prefix="diva-tests-")
     for name in [name for name in os.environ if name.startswith("DIVA_")]:
