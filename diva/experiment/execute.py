@@ -135,24 +135,13 @@ def _train(
         if options.overfit and last is not None and not _has_learnt(last):
             raise _not_learnt(last)
     except ValueError as error:
-        if "Expected more than 1 value per channel" not in str(error):
-            raise
-        raise UsageError(
-            "batch norm has only one value per channel to learn from: the last batch of an epoch, or every one, has a single sample. "
-            "Use --drop-last, or another --batch-size"
-        ) from error
+        if "Expected more than 1 value per channel" in str(error):
+            raise _single_sample() from error
+        raise
     finally:
         for writer in writers:
             writer.close()
-    if progress.best_value is not None and math.isnan(progress.best_value):
-        console.warn(
-            f"{learner.task.monitor} was not a number in any epoch, so it names no best one; the epoch tested is {progress.best_epoch}. "
-            "Choose another metric with --monitor, as val/loss"
-        )
-    console.say(
-        f"best epoch {progress.best_epoch}, tested once:  "
-        + "  ".join(f"{name} {value:.4f}" for name, value in tested.metrics.items())
-    )
+    _tell(console, learner, progress, tested)
     result = {
         "status": "finished",
         "metrics": scores,
@@ -170,6 +159,24 @@ def _train(
     }
     write_json(run.result_file, result)
     return result
+
+
+def _single_sample() -> UsageError:
+    return UsageError(
+        "batch norm has only one value per channel to learn from: the last batch of an epoch, or every one, has a single sample. "
+        "Use --drop-last, or another --batch-size"
+    )
+
+
+def _tell(console: Console, learner: Learner, progress: Progress, tested: Evaluated) -> None:
+    """Say which epoch was tested, with which outcome, and warn where no epoch could be called the best."""
+    if progress.best_value is not None and math.isnan(progress.best_value):
+        console.warn(
+            f"{learner.task.monitor} was not a number in any epoch, so it names no best one; the epoch tested is {progress.best_epoch}. "
+            "Choose another metric with --monitor, as val/loss"
+        )
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in tested.metrics.items())
+    console.say(f"best epoch {progress.best_epoch}, tested once:  {scores}")
 
 
 def _draw_last(learner: Learner, progress: Progress, writers: list[Writer]) -> None:
