@@ -1,0 +1,1 @@
+"""Studies: many runs that were planned together, what they have in common, and what moves them."""
