@@ -92,7 +92,7 @@ def _draw(study: StudyFolder, record: StudyRecord, plan: Plan, outcomes: Sequenc
 def show(summary: Mapping[str, Any], console: Console) -> None:
     """Write a study's tables: the members, then what they have in common."""
     monitor, finished = summary["monitor"], [row for row in summary["members"] if row["status"] == "finished"]
-    names = list(dict.fromkeys(name for row in finished for name in (monitor, test_metric(monitor, row["metrics"]))))
+    names = list(dict.fromkeys([monitor, *(name for row in finished for name in row["metrics"] if _is_outcome(name))]))
     rows = [
         [row["name"], row["status"], *(_cell(row["metrics"].get(name)) for name in names)] for row in summary["members"]
     ]
@@ -108,12 +108,16 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
         ]
         for configuration, metrics in summary["statistics"].items()
         for name, found in metrics.items()
-        if name in names or (name.startswith("test/") and name.count("/") == 1)
+        if name in names
     ]
     if rows:
         drop = 0 if len(summary["statistics"]) > 1 else 1
         console.result("")
         console.result(console.table(headers[drop:], [row[drop:] for row in rows]))
+
+
+def _is_outcome(name: str) -> bool:
+    return name.startswith("test/") and name.count("/") == 1  # not the score of each class
 
 
 def _cell(value: Any) -> str:
