@@ -58,8 +58,6 @@ def conduct(
         except BaseException:
             crew.stop()
             raise
-        finally:
-            crew.live.close()
         return sum_up(study, record, crew.plan, [crew.settled[member.name] for member in members], console)
 
 
