@@ -30,9 +30,7 @@ def study_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--launcher", type=click.Choice(LAUNCHERS), default="local", help="where members run  [default: local]"
         ),
-        click.option(
-            "--jobs", type=int, help="members at a time; default: as many as there are cores for, on a GPU one"
-        ),
+        click.option("--jobs", type=int, help="members at a time; default: as many as there are cores for, or GPUs"),
     ):
         function = decorate(function)
     return function
