@@ -117,7 +117,7 @@ def score_figure(metric: str, scores: Mapping[str, Sequence[float]], title: str 
     """
     finite = {name: np.array([v for v in values if math.isfinite(v)], np.float64) for name, values in scores.items()}
     names = _rows(finite)
-    labels = [cut(clean(name), 8.5, LABEL_PIXELS) for name in names]
+    labels = [cut(clean(name or "all"), 8.5, LABEL_PIXELS) for name in names]
     told = [_summed_up(finite[name], len(scores[name])) for name in names]
     left = MARGIN + 14 + max((text_pixels(label, 8.5) for label in labels), default=20)
     right = MARGIN + 16 + max((text_pixels(text, 8.5) for text in told), default=20)
@@ -219,6 +219,8 @@ def plus_minus(mean: float, sd: float) -> str:
     """Mean and sd with as many decimals as give the sd two digits; the mean alone where the sd is NaN."""
     if math.isnan(sd):
         return f"{mean:.4g}"
+    if sd <= 1e-12 * abs(mean):  # all are equal, to the rounding of their mean
+        return f"{mean:.6g} ± 0"
     if not 1e-7 < sd < 1e6 or abs(mean) >= 1e9:
         return f"{mean:.6g} ± {sd:.2g}"
     decimals = max(1 - math.floor(math.log10(sd)), 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 from diva.experiment.study.curves import CurveReader
 from diva.records.files import read_json, write_atomic
 from diva.report.bands import STATISTICS, band_of
-from diva.report.board_layout import band_tag, margin_charts
+from diva.report.board_layout import band_tag, margin_charts, score_columns
 from diva.report.tensorboard import TensorBoardWriter, sessions
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diva.experiment.study.curves import Curve
     from diva.records.run_folder import RunFolder
     from diva.report.bands import Band
+    from diva.report.board_layout import Knob
 
 LIVE_STEPS: Final = 300
 KEPT_EMPTY: Final = 20
@@ -145,26 +146,36 @@ class Aggregation:
         writer.figure(tag, picture, step)
 
     def _write_scores(self) -> None:
-        """A row of the HParams tab for each configuration with a finished run: the knobs that its runs share, the mean and sd of its
-        scores, and how many runs there are."""
-        scores = self.scores()
-        for configuration, runs in self._groups.items():
-            metrics: dict[str, float] = {}
-            n_runs = 0
-            for metric in filter(is_whole, scores):
-                values = [value for value in scores[metric].get(configuration, []) if math.isfinite(value)]
-                n_runs = max(n_runs, len(scores[metric].get(configuration, [])))
-                if values:
-                    metrics[metric] = statistics.fmean(values)
-                if len(values) > 1:
-                    metrics[f"{metric}/sd"] = statistics.stdev(values)
-            if not metrics:
-                continue
-            several = {"configuration": configuration} if len(self._groups) > 1 else {}
-            board = self._board(SCORES, configuration)
-            with session(board) as writer:
-                writer.hyperparameters({**several, **shared_knobs(runs)}, {**metrics, "runs": float(n_runs)})
-            discard_before(board)
+        """The HParams tab: a row for each configuration that has a finished run."""
+        scores = {metric: found for metric, found in self.scores().items() if is_whole(metric)}
+        rows: dict[str, tuple[dict[str, Knob], dict[str, float]]] = {}
+        for name, runs in self._groups.items():
+            several: dict[str, Knob] = {"configuration": name} if len(self._groups) > 1 else {}
+            metrics = score_row({metric: found[name] for metric, found in scores.items() if name in found})
+            if metrics:
+                rows[name] = {**several, **shared_knobs(runs)}, metrics
+        root = self._folder / "tensorboard" / SCORES
+        columns = dict.fromkeys(column for metric in scores for column in (metric, f"{metric}/sd"))
+        for folder in dict.fromkeys([root, *(self._board(SCORES, name) for name in rows)] if rows else []):
+            with session(folder) as writer:
+                if folder == root:
+                    writer.summary(score_columns([knobs for knobs, _ in rows.values()], [*columns, "runs"]), 0)
+                for name, (knobs, metrics) in rows.items():
+                    if self._board(SCORES, name) == folder:
+                        writer.hyperparameters(knobs, metrics)
+            discard_before(folder)
+
+
+def score_row(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Mean and sd of each metric's finite scores, and of how many runs they are: `test/loss`, `test/loss/sd`, `runs`."""
+    row: dict[str, float] = {}
+    for metric, values in scores.items():
+        finite = [value for value in values if math.isfinite(value)]
+        if finite:
+            row[metric] = statistics.fmean(finite)
+        if len(finite) > 1:
+            row[f"{metric}/sd"] = statistics.stdev(finite)
+    return {**row, "runs": float(max(map(len, scores.values())))} if row else {}
 
 
 def is_whole(metric: str) -> bool:
@@ -172,11 +183,11 @@ def is_whole(metric: str) -> bool:
     return metric.count("/") == 1
 
 
-def shared_knobs(runs: Sequence[RunFolder]) -> dict[str, bool | int | float | str | None]:
-    """The knobs, in the order of the first run, that all runs that have a manifest agree on; lists as text."""
+def shared_knobs(runs: Sequence[RunFolder]) -> dict[str, Knob]:
+    """The knobs, in the order of the first run, that all runs that have a manifest agree on; lists as text, as a single run writes them."""
     manifests = [read_json(run.manifest_file)["task"]["knobs"] for run in runs if run.manifest_file.exists()]
     return {
-        name: value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
+        name: str(tuple(value)) if isinstance(value, list) else value
         for name, value in (manifests[0] if manifests else {}).items()
         if all(name in other and other[name] == value for other in manifests)
     }
