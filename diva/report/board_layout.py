@@ -23,6 +23,7 @@ GROUP: Final = "spread"
 # Categories that are open at first, in this order; the others follow as they come, closed.
 OPEN: Final = ("val", "test", "train", "batch")
 CHARTS_PER_PAGE: Final = 12
+CONFIGURATION: Final = "configuration"
 
 
 def band_tag(metric: str, statistic: str) -> str:
@@ -67,11 +68,14 @@ def _chart(metric: str, title: str, lower: str, upper: str) -> Chart:
 
 def score_columns(rows: Sequence[Mapping[str, Knob]], metrics: Iterable[str]) -> Any:
     """The columns of the HParams tab, as a summary: the knobs in which the rows differ, and of the scalars these metrics alone, in
-    their order. Without it the tab has a column for every knob and for every scalar of every run."""
+    their order. Without it the tab has a column for every knob and for every scalar of every run.
+
+    The knob `configuration` is always one: the tab is empty where there is no column of a knob.
+    """
     infos = []
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [row.get(name) for row in rows]
-        if any(value != values[0] for value in values[1:]):
+        if name == CONFIGURATION or any(value != values[0] for value in values[1:]):
             infos.append(_knob_info(name, [value for value in values if value is not None]))
     columns = [MetricInfo(name=MetricName(tag=metric)) for metric in metrics]
     content = HParamsPluginData(experiment=Experiment(hparam_infos=infos, metric_infos=columns))

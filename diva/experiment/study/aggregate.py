@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 from diva.experiment.study.curves import CurveReader
 from diva.records.files import read_json, write_atomic
 from diva.report.bands import STATISTICS, band_of
-from diva.report.board_layout import band_tag, margin_charts, score_columns
+from diva.report.board_layout import CONFIGURATION, band_tag, margin_charts, score_columns
 from diva.report.tensorboard import TensorBoardWriter, sessions
 
 if TYPE_CHECKING:
@@ -150,10 +150,9 @@ class Aggregation:
         scores = {metric: found for metric, found in self.scores().items() if is_whole(metric)}
         rows: dict[str, tuple[dict[str, Knob], dict[str, float]]] = {}
         for name, runs in self._groups.items():
-            several: dict[str, Knob] = {"configuration": name} if len(self._groups) > 1 else {}
             metrics = score_row({metric: found[name] for metric, found in scores.items() if name in found})
             if metrics:
-                rows[name] = {**several, **shared_knobs(runs)}, metrics
+                rows[name] = {CONFIGURATION: name or "all", **shared_knobs(runs)}, metrics
         root = self._folder / "tensorboard" / SCORES
         columns = dict.fromkeys(column for metric in scores for column in (metric, f"{metric}/sd"))
         for folder in dict.fromkeys([root, *(self._board(SCORES, name) for name in rows)] if rows else []):
