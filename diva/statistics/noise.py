@@ -87,6 +87,24 @@ def exceeds_noise(
     return {name: replace(one, p_adjusted=p) for (name, one), p in zip(found.items(), adjusted, strict=True)}
 
 
+def fewest_seeds(n_levels: int, n_factors: int = 1, *, level: float = 0.95) -> int:
+    """How many seeds every level must be run with so that `exceeds_noise` permutes and need not take the noise to be normal.
+
+    n_levels: of the factor that has fewest, with the base. The levels must share these seeds.
+    """
+    if n_levels < 2:
+        raise UsageError(f"{n_levels} level: a factor needs at least 2, the base among them.")
+    n_seeds = 2
+    while _too_few(n_levels, n_seeds, (1 - checked_level(level)) / n_factors):
+        n_seeds += 1
+    return n_seeds
+
+
+def _too_few(n_levels: int, n_seeds: int, alpha: float) -> bool:
+    """Whether permuting within seeds could not even flag a level that is far off all others at every seed."""
+    return n_levels * float(n_levels) ** -n_seeds > alpha * (1 + 1e-9)
+
+
 def _effect(
     name: str,
     levels: Mapping[str, Mapping[Hashable, float]],
@@ -100,7 +118,7 @@ def _effect(
     groups = {
         label: {seed: float(x) for seed, x in runs.items() if math.isfinite(x)} for label, runs in everything.items()
     }
-    groups = {label: runs for label, runs in groups.items() if runs}
+    groups = {label: groups[label] for label in sorted(groups) if groups[label]}
     shared = sorted(set.intersection(*map(set, groups.values())), key=repr) if groups else []
     if len(groups) < 2:
         return _no_effect(groups, level, "one level, nothing to test")
@@ -115,11 +133,12 @@ def _within_seeds(groups: Mapping[str, Runs], shared: Sequence[Hashable], alpha:
     """Levels run with the same seeds: permuted within each seed, or an F test where that has too few rearrangements."""
     n_levels, n_seeds = len(groups), len(shared)
     same = {label: {seed: runs[seed] for seed in shared} for label, runs in groups.items()}
-    if n_levels * float(n_levels) ** -n_seeds > alpha and len(groups.get(BASE, {})) - n_seeds >= 2:
+    too_few = _too_few(n_levels, n_seeds, alpha)
+    if too_few and len(groups.get(BASE, {})) - n_seeds >= 2:
         return _against_yardstick(groups, shared, level)
     table = [[runs[seed] for runs in same.values()] for seed in shared]
     noise = _residual(table)
-    if n_levels * float(n_levels) ** -n_seeds > alpha:
+    if too_few:
         p, method = _f_test(same, noise), f"F test within {n_seeds} seeds, noise taken to be normal"
     else:
         p, exact = _block_p(table)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from diva.statistics.power import fewest_for_permutation
+
 if TYPE_CHECKING:
     from diva.statistics.comparison import Comparison
 
@@ -76,5 +78,10 @@ def _runs(found: Comparison) -> str:
 def _what_next(found: Comparison) -> str:
     if found.more_seeds is None:
         return "no practical number of seeds would settle a difference as small as this"
-    each = "" if found.design == "paired" else " on each side"
-    return f"about {found.more_seeds} more seed{'s' if found.more_seeds > 1 else ''}{each} would, if the true difference is this one"
+    have, paired = min(found.n_a, found.n_b), found.design == "paired"
+    fewest = fewest_for_permutation(paired=paired, alpha=found.alpha / found.n_tests)
+    few = "so few settle nothing, and " if have < fewest else ""
+    more = f"{found.more_seeds} more seed{'s' if found.more_seeds > 1 else ''}" if paired else ""
+    return (
+        f"{few}about {more or f'{have + found.more_seeds} runs on each side'} would, if the true difference is this one"
+    )
