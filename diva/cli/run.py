@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from diva.cli.options import console, given, option_of, print_outcome, shared_options
+from diva.cli.studies import run_study, study_options
 from diva.experiment.options import RunOptions
 from diva.params import Param, knobs_of, options_of
+
+if TYPE_CHECKING:
+    from diva.experiment.request import Request
 
 KNOBS = "diva.knobs"
 EPILOG = "Examples: diva run --task image_classification --seed 42 · diva run --task ./cells --data ./images --epochs 5 --lr 0.01"
@@ -113,21 +117,59 @@ def _complete_data(context: click.Context, parameter: click.Parameter, incomplet
     "--config", multiple=True, type=click.Path(path_type=Path), help="YAML file of options and knobs; flags go over it"
 )
 @click.option("--dry-run", is_flag=True, help="show every value and where it comes from; write nothing")
+@click.option("--runs", type=int, help="a study of so many runs, their seeds derived from --seed")
+@click.option("--seeds", help="a study of a run for each of these seeds, as 1,2,3 or 0:10")
+@study_options
 @shared_options
-def run(config: tuple[Path, ...], dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> None:
-    """Run an experiment and leave a folder from which it can be reproduced."""
-    from diva.experiment.request import resolve, rows
+def run(
+    config: tuple[Path, ...],
+    dry_run: bool,
+    runs: int | None,
+    seeds: str | None,
+    jobs: int | None,
+    launcher: str,
+    launcher_options: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> None:
+    """Run an experiment, or a study of many seeds, and leave a folder from which it can be reproduced."""
+    from diva.experiment.request import resolve, rows, with_seed
 
     argv = ("diva", *sys.argv[1:]) if sys.argv[1:2] == ["run"] else ("diva", "run")
     request = resolve(given(flags), config, argv)
+    if runs is not None:
+        request = with_seed(request)
     say = console(quiet=quiet)
+    many = _seeds_of(request, runs, seeds)
     if dry_run:
-        say.result(say.table(("parameter", "value", "from"), [(n, _text(v), o) for n, v, o in rows(request)]))
+        shown = [(name, _text(value), origin) for name, value, origin in rows(request)]
+        shown += [("seeds", _text(many), "given" if runs is None else "derived from seed")] if many else []
+        say.result(say.table(("parameter", "value", "from"), shown))
         return
+    if many:
+        from diva.experiment.study.multi_run import multi_run
+
+        launching = {"jobs": jobs, "launcher": launcher, "launcher_options": launcher_options}
+        run_study(request, "runs", multi_run(many), len(many), launching, say, as_json=as_json)
+        return
+    if jobs is not None or launcher != "local" or launcher_options:
+        raise click.UsageError("--jobs and --launcher are of studies; give --runs or --seeds too")
     from diva.experiment.run import start
 
     folder, result = start(request, say)
     print_outcome(folder.path, result, as_json=as_json)
+
+
+def _seeds_of(request: Request, runs: int | None, seeds: str | None) -> list[int]:
+    """The seeds of a study: those given, or so many derived from the run's; none when a single run is asked for."""
+    from diva.experiment.study.multi_run import derived_seeds, given_seeds
+
+    if runs is not None and seeds is not None:
+        raise click.UsageError("--runs and --seeds exclude each other; --seeds says how many there are")
+    if seeds is not None:
+        return given_seeds(seeds)
+    return derived_seeds(request.options.seed or 0, runs) if runs is not None else []
 
 
 def _text(value: Any) -> str:
