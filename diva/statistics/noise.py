@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,12 @@ from diva.statistics.numbers import NAN, NO_INTERVAL, Interval, checked_level, d
 from diva.statistics.resampling import EXACT_UP_TO, orders, two_sample_p
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy
 
 BASE = "base"
-Runs = dict["Hashable", float]  # seed -> value
+Runs = Mapping[Any, float]  # seed -> value
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class _Noise:
 
 
 def exceeds_noise(
-    factors: Mapping[str, Mapping[str, Mapping[Hashable, float]]],
-    yardstick: Mapping[Hashable, float] | None = None,
+    factors: Mapping[str, Mapping[str, Runs]],
+    yardstick: Runs | None = None,
     *,
     level: float = 0.95,
 ) -> dict[str, Effect]:
@@ -107,8 +108,8 @@ def _too_few(n_levels: int, n_seeds: int, alpha: float) -> bool:
 
 def _effect(
     name: str,
-    levels: Mapping[str, Mapping[Hashable, float]],
-    yardstick: Mapping[Hashable, float],
+    levels: Mapping[str, Runs],
+    yardstick: Runs,
     alpha: float,
     level: float,
 ) -> Effect:
@@ -129,7 +130,7 @@ def _effect(
     return _between_groups(groups, alpha, level)
 
 
-def _within_seeds(groups: Mapping[str, Runs], shared: Sequence[Hashable], alpha: float, level: float) -> Effect:
+def _within_seeds(groups: Mapping[str, Runs], shared: Sequence[Any], alpha: float, level: float) -> Effect:
     """Levels run with the same seeds: permuted within each seed, or an F test where that has too few rearrangements."""
     n_levels, n_seeds = len(groups), len(shared)
     same = {label: {seed: runs[seed] for seed in shared} for label, runs in groups.items()}
@@ -146,7 +147,7 @@ def _within_seeds(groups: Mapping[str, Runs], shared: Sequence[Hashable], alpha:
     return _described(same, noise, p, method, level)
 
 
-def _against_yardstick(groups: Mapping[str, Runs], shared: Sequence[Hashable], level: float) -> Effect:
+def _against_yardstick(groups: Mapping[str, Runs], shared: Sequence[Any], level: float) -> Effect:
     """Levels at a few common seeds against the spread of the yardstick's other seeds: an F test."""
     same = {label: {seed: runs[seed] for seed in shared} for label, runs in groups.items()}
     others = [value for seed, value in groups.get(BASE, {}).items() if seed not in set(shared)]
