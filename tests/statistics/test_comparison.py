@@ -97,7 +97,7 @@ def test_unequal_lengths_are_no_pairs():
 def test_equal_runs_have_no_difference():
     found = compare_paired(A, A)
     assert (found.difference, found.p_permutation, found.p_rank, found.p_t, found.effect) == (0, 1, 1, 1, 0)
-    assert found.ci_t == found.ci_bootstrap == (0, 0)
+    assert [*found.ci_t, *found.ci_bootstrap] == [0, 0, 0, 0]
     assert not found.settled and found.more_seeds is None
 
 
