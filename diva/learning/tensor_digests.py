@@ -61,8 +61,8 @@ class ForwardRecord:
         self._calls: dict[str, int] = {}
         self._depth = 0
         self._handles = [
-            register_module_forward_pre_hook(self._enter),  # type: ignore[arg-type]
-            register_module_forward_hook(self._leave, always_call=True),  # type: ignore[arg-type]
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
         ]
 
     def take(self) -> dict[str, str]:

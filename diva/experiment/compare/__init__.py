@@ -1,0 +1,1 @@
+"""Comparing runs and studies: what went into them, what came out, and where two runs part."""
