@@ -8,7 +8,9 @@ import click
 
 from diva.cli.options import complete_run
 
-EPILOG = "Examples: diva compare runs/image_classification/* · diva compare STUDY STUDY --metric test/accuracy · diva compare RUN RUN --diff"
+EPILOG = (
+    "Examples: diva compare RUN RUN --diff · diva compare STUDY STUDY --metric test/accuracy · diva compare RUN STUDY"
+)
 
 
 @click.command(epilog=EPILOG)
@@ -30,9 +32,9 @@ def compare(runs: tuple[Path, ...], metrics: tuple[str, ...], everything: bool, 
     Of two runs it names the first epoch, step and tensor at which they part, and what may explain it. Of studies it compares the metrics,
     seed by seed where the seeds are the same, and says in words what is settled; a study of several configurations can stand alone.
     """
-    from diva.experiment.compare.card import compare_runs
+    from diva.experiment.compare import compare as compare_all
     from diva.experiment.compare.subjects import open_subjects
     from diva.report.card import render
 
-    subjects = open_subjects(runs)
-    print(render(compare_runs(subjects, everything=everything, diff=diff), style), end="")  # type: ignore[arg-type]
+    card = compare_all(open_subjects(runs), metrics, everything=everything, diff=diff, figures=style == "html")
+    print(render(card, style), end="")  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Section = dict[str, Any]
 
-MOST_FILES, MOST_NAMES = 20, 5
+MOST_FILES, MOST_NAMES = 20, 4
 NARROW = 3  # up to so many runs have a column each everywhere
 
 
@@ -45,7 +45,7 @@ def compare_runs(subjects: Sequence[Subject], *, everything: bool = False, diff:
         "comparison": {
             "runs": [_run_json(subject) for subject in subjects],
             "against_first": [
-                {"run": subject.label, **_parted_json(one)} for subject, one in zip(subjects[1:], parted, strict=True)
+                {"run": subject.label, **parted_json(one)} for subject, one in zip(subjects[1:], parted, strict=True)
             ],
             "differ": inputs_json(subjects),
         },
@@ -57,7 +57,7 @@ def _status(subjects: Sequence[Subject], parted: Sequence[Parted]) -> str:
         result = subjects[0].first.result
         if parted[0].identical and result is not None:
             return f"IDENTICAL: {result['epochs']} epochs, {result['steps']} steps, weights {result['weights_digest'][:19]}..."
-        return f"DIFFERENT: {_where(parted[0])}" if _differ(parted[0]) else "the same as far as they are recorded"
+        return f"DIFFERENT: {where(parted[0])}" if _differ(parted[0]) else "the same as far as they are recorded"
     same = sum(one.identical for one in parted)
     if same == len(parted):
         return f"IDENTICAL: all {len(subjects)} runs"
@@ -68,7 +68,7 @@ def _differ(parted: Parted) -> bool:
     return parted.parting is not None or bool(parted.outcomes)
 
 
-def _where(parted: Parted) -> str:
+def where(parted: Parted) -> str:
     """Where two runs part, in a line."""
     if parted.identical:
         return "identical"
@@ -82,13 +82,13 @@ def _where(parted: Parted) -> str:
 
 def _parting(runs: Sequence[Run], parted: Parted) -> Section:
     """The rows of two runs."""
-    rows: list[list[Any]] = [["the same until", _until(parted)], ["first difference", _where(parted)]]
+    rows: list[list[Any]] = [["the same until", _until(parted)], ["first difference", where(parted)]]
     if parted.value is not None:
         step, name, one, two = parted.value
         rows.append(["first number", f"{name} at step {step}: {one} and {two}"])
     if parted.tensor is not None:
         rows += [["first tensor", _tensor(parted)], ["tensors that differ then", _few(parted.tensor.names)]]
-        rows += [["of", parted.tensor.of]]
+        rows += [["tensors looked at", parted.tensor.of]]
     if _differ(parted):
         rows.append(["what may explain it", _explained(inputs.explanations(runs))])
     return {"rows": [*rows, *(["note", note] for note in parted.notes)]}
@@ -119,7 +119,7 @@ def _partings(subjects: Sequence[Subject], parted: Sequence[Parted]) -> Section:
     rows = [
         [
             subject.label,
-            _where(one),
+            where(one),
             _tensor(one),
             "-" if one.identical else _explained(inputs.explanations([subjects[0].first, subject.first])),
         ]
@@ -138,7 +138,7 @@ def _runs(subjects: Sequence[Subject]) -> Section:
 
 
 def _metrics(subjects: Sequence[Subject]) -> list[Section]:
-    """Every metric of the runs that have finished; of two runs also by how much the second is higher."""
+    """Every metric of the runs that have finished; of two runs also by how much the first is higher."""
     runs = [subject.first for subject in subjects]
     if all(run.result is None for run in runs):
         return []
@@ -147,7 +147,7 @@ def _metrics(subjects: Sequence[Subject]) -> list[Section]:
     for name in ("best_epoch", "epochs", "steps", "seconds"):
         found = [run.result[name] if run.result else None for run in runs]
         rows.append([name.replace("_", " "), *found, ""])
-    headers = ["metric", *(subject.label for subject in subjects), "B - A" if len(runs) == 2 else "best"]
+    headers = ["metric", *(subject.label for subject in subjects), "A - B" if len(runs) == 2 else "best"]
     return [{"name": "Metrics of the best epoch", "table": {"headers": headers, "rows": rows}}]
 
 
@@ -155,9 +155,9 @@ def _metric_row(name: str, values: Sequence[float | None], subjects: Sequence[Su
     there = [value for value in values if value is not None and value == value]
     shown = [None if value is None else number(value, there) for value in values]
     if len(values) == 2:
-        return [name, *shown, f"{values[1] - values[0]:+.3g}" if len(there) == 2 else ""]  # type: ignore[operator]
-    best = (min if less_is_better(name) else max)(there) if there else None
-    winners = [subject.label for subject, value in zip(subjects, values, strict=True) if value == best is not None]
+        return [name, *shown, f"{there[0] - there[1]:+.3g}" if len(there) == 2 else ""]
+    best = (min if less_is_better(name) else max)(there, default=None)
+    winners = [subject.label for subject, value in zip(subjects, values, strict=True) if there and value == best]
     return [name, *shown, "" if len(winners) == len(values) else ", ".join(winners)]
 
 
@@ -169,13 +169,19 @@ def number(value: float, beside: Sequence[float]) -> str:
     return repr(value)
 
 
-def inputs_sections(subjects: Sequence[Subject], *, everything: bool, diff: bool) -> list[Section]:
-    """What went in: sections of what differs; a first one that says what does not."""
+def inputs_sections(
+    subjects: Sequence[Subject], *, everything: bool, diff: bool, of_groups: bool = False
+) -> list[Section]:
+    """What went in: sections of what differs; a first one that says what does not. Seeds of groups are no difference."""
     runs = [subject.first for subject in subjects]
     labels = [subject.label for subject in subjects]
     tables = [
         ("Knobs", inputs.knobs(runs, shown=everything), False),
-        ("Options", inputs.options(runs, shown=everything), True),
+        (
+            "Options",
+            [row for row in inputs.options(runs, shown=everything) if not of_groups or row.name != "seed"],
+            True,
+        ),
         ("Code", inputs.code(runs), True),
         ("Environment", inputs.surroundings(runs), True),
         ("Data", inputs.data(runs), True),
@@ -297,7 +303,8 @@ def _run_json(subject: Subject) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _parted_json(parted: Parted) -> dict[str, Any]:
+def parted_json(parted: Parted) -> dict[str, Any]:
+    """Where two runs part, for scripts."""
     parting, tensor = parted.parting, parted.tensor
     return {
         "identical": parted.identical,

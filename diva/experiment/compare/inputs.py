@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from diva.records.source_diff import FileChange
 
 # What tells where things are, who waits for whom, and what is written down; every other option can change bits.
-CHANGES_NO_BITS: Final = frozenset(
-    "activations cache code data data_root log_every output tensorboard trace verify workers workers_per_run".split()
-)
+CHANGES_NO_BITS: Final = frozenset({
+    "activations", "cache", "code", "data", "data_root", "log_every", "output", "tensorboard", "trace", "verify", "workers",
+    "workers_per_run",
+})  # fmt: skip
 
 
 @final

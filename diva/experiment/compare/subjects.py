@@ -113,8 +113,7 @@ def _label(place: int) -> str:
 
 def _of_run(path: Path) -> tuple[str, tuple[Run, ...], tuple[str, ...], None]:
     run = Run(open_run(path))
-    inside = path.parent.name == "members" and is_study(path.parent.parent)
-    return (f"{path.parent.parent.name}/{path.name}" if inside else path.name), (run,), (), None
+    return run.folder.id, (run,), (), None
 
 
 def _of_study(study: StudyFolder) -> list[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]]:
@@ -122,7 +121,7 @@ def _of_study(study: StudyFolder) -> list[tuple[str, tuple[Run, ...], tuple[str,
     groups: dict[str, list[Any]] = {}
     for member in study.known_members():
         groups.setdefault(member.configuration, []).append(study.outcome(member))
-    named = []
+    named: list[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]] = []
     for configuration, outcomes in groups.items():
         started = [o for o in outcomes if study.member(o.member.name).manifest_file.is_file()]
         counted = [o for o in started if o.status in ("finished", "waiting")]
