@@ -58,8 +58,6 @@ def conduct(
         except BaseException:
             crew.stop()
             raise
-        finally:
-            crew.live.close()
         return sum_up(study, record, crew.plan, [crew.settled[member.name] for member in members], console)
 
 
@@ -129,7 +127,7 @@ class Crew:
 
     def _launch(self, member: Member) -> Job:
         here = str(Path(diva.__file__).resolve().parent.parent)
-        command = [sys.executable, "-c", BOOT, here, "resume", str(self.study.path), "--member", member.name, "--quiet"]
+        command = [sys.executable, "-c", BOOT, here, "resume", str(self.study.path), "--member", member.name]
         return self.launcher.start(member.name, command, {}, self.study.log_of(member.name))
 
     def wait(self) -> None:
