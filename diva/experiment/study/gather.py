@@ -123,7 +123,7 @@ def _make(folder: Path | None, output: Path) -> Path:
 
 def _record(aggregation: Aggregation, groups: Mapping[str, Sequence[RunFolder]], folder: Path) -> dict[str, Any]:
     scores = {metric: found for metric, found in aggregation.scores().items() if is_whole(metric)}
-    names = folder_names(list(groups))
+    names = dict(zip(groups, folder_names(list(groups)), strict=True))
     return {
         "schema_version": SCHEMA,
         "configurations": {
