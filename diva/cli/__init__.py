@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from diva import __version__
+from diva.cli.aggregate import aggregate
 from diva.cli.analyze import analyze
 from diva.cli.apply import apply
 from diva.cli.compare import compare
@@ -44,6 +45,7 @@ for command in (
     run,
     resume,
     reproduce,
+    aggregate,
     apply,
     compare,
     list_,
