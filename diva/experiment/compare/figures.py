@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from diva.experiment.compare.groups import chosen_metrics, paired_seeds, compare_pairs
+from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds
 from diva.experiment.compare.parting import part
 from diva.report.comparison import Gap, curves_figure, gaps_figure, groups_figure
 from diva.report.style import png

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diva.experiment.compare.card import inputs_json, inputs_sections, number, parted_json, where
-from diva.experiment.compare.groups import chosen_metrics, paired_seeds, shown_metrics, compare_pairs
+from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds, shown_metrics
 from diva.experiment.compare.parting import part
 from diva.statistics.summary import summarise
 

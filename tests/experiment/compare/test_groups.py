@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from diva.errors import UsageError
-from diva.experiment.compare.groups import chosen_metrics, paired_seeds, compare_pairs
+from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds
 from diva.experiment.compare.subjects import open_subjects
 from diva.statistics import holm
 
