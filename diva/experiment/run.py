@@ -31,7 +31,7 @@ from diva.records import environment, footprint
 from diva.records.files import hide_home, write_atomic, write_json
 from diva.records.manifest import DataRecord, LoadedRecord, Manifest, TaskRecord, manifest_digest
 from diva.records.run_folder import RunFolder, create_run_folder, discard, open_run
-from diva.seeding import MAX_SEED, Seeds, draw_seed, preserved_generators
+from diva.seeding import MAX_SEED, draw_seed, other_seeds, preserved_generators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,6 +61,7 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     """Run an experiment to its end; returns its folder and result. What fails before the seal leaves nothing behind."""
     stock.prepare_process()
     options = check_options(request.options)
+    other_seeds(options.stream, type(request.task).streams)
     device = stock.choose_device(options.device)
     options = with_computer(options, device)
     located = locate_data(request.task.default_data if options.data is None else options.data, options, console)
@@ -165,7 +166,7 @@ def prepare(
     assert isinstance(task, Task) and options.seed is not None
     weights = _keep_weights(run, request, options)
     learner, matched = assemble(
-        task, located.folder if located else None, Seeds(options.seed), options, device, weights, console.say
+        task, located.folder if located else None, options.seeds(task_class), options, device, weights, console.say
     )
     stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
     if matched:
