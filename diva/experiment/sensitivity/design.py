@@ -52,7 +52,9 @@ def design(factors: Sequence[Factor], seed: int, *, grid: bool = False, runs: in
     """
     seeds = [int(level.values["seed"]) for level in factors[0].levels]
     if runs is not None and not 1 <= runs <= len(seeds):
-        raise UsageError(f"--runs {runs}: allowed are 1 to {len(seeds)}, the number of seeds; vary more with --vary seed=0:{runs}")
+        raise UsageError(
+            f"--runs {runs}: allowed are 1 to {len(seeds)}, the number of seeds; vary more with --vary seed=0:{runs}"
+        )
     rows = _grid(factors, seeds, seed, runs) if grid else _one_at_a_time(factors, seeds, seed, runs)
     members: dict[str, Member] = {}
     cells: dict[Cell, None] = {}
@@ -86,11 +88,12 @@ def _grid(factors: Sequence[Factor], seeds: Sequence[int], seed: int, runs: int 
     if not others:
         return
     blocks = seeds[:runs] if runs is not None or not all(factor.is_random for factor in others) else [seed]
+    varies_all = not any(factor.is_random for factor in others)  # a seed beside a stream of its own moves only the rest
     for combination in itertools.product(*(factor.levels for factor in others)):
         chosen = list(zip(others, combination, strict=True))
         settled = ",".join(f"{factor.name}={level.label}" for factor, level in chosen)
         for own in blocks:
-            places = [] if _is_base(chosen) else [("seed", str(own), settled)]
+            places = [("seed", str(own), settled)] if varies_all and not _is_base(chosen) else []
             for factor, level in chosen:
                 rest = [f"{other.name}={value.label}" for other, value in chosen if other is not factor]
                 places.append((factor.name, level.label, ",".join([*rest, str(own)])))
@@ -133,7 +136,7 @@ def _streams(moved: Sequence[tuple[Factor, Level]]) -> list[str]:
 
 
 def _by_root(streams: Sequence[str]) -> Mapping[str, str]:
-    return dict((root, seed) for root, _, seed in (text.partition("=") for text in streams))
+    return {root: seed for root, _, seed in (text.partition("=") for text in streams)}
 
 
 def _safe(name: str) -> str:

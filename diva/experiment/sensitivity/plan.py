@@ -38,7 +38,11 @@ class Sensitivity(Plan):
         record = study.record()
         metrics = {outcome.member.name: outcome.metrics for outcome in outcomes if outcome.status == "finished"}
         shown = self._shown(metrics, record.monitor, console)
-        found: dict[str, Any] = {"metric": shown, "grid": self.grid, **analyse(self.factors, self.design, metrics, grid=self.grid)}
+        found: dict[str, Any] = {
+            "metric": shown,
+            "grid": self.grid,
+            **analyse(self.factors, self.design, metrics, grid=self.grid),
+        }
         trees = {name: tree for name in metrics if (tree := tree_of(study.member(name))) is not None}
         if trees:
             found["trees"] = trees_apart(self.factors, self.design, trees)
