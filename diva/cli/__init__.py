@@ -21,6 +21,7 @@ from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
 from diva.cli.resume import resume
 from diva.cli.run import run
+from diva.cli.sensitivity import sensitivity
 from diva.cli.split import split
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
@@ -43,6 +44,7 @@ for command in (
     run,
     resume,
     reproduce,
+    sensitivity,
     apply,
     list_,
     show,
@@ -116,7 +118,7 @@ def _drop_output() -> None:
 def _way_on(argv: list[str] | None) -> str:
     """What to do after an interruption: commands that train are resumed, all others are given again."""
     command = (sys.argv[1:] if argv is None else argv)[:1]
-    trains = command in (["run"], ["resume"], ["reproduce"])
+    trains = command in (["run"], ["resume"], ["reproduce"], ["sweep"], ["sensitivity"])
     return "; diva resume RUN continues a run at its last whole epoch" if trains else "; give the command again"
 
 

@@ -63,15 +63,18 @@ def continue_study(
     """Bring a study to its end, show it, and fail when a member failed."""
     from diva.experiment.launch import open_launcher
     from diva.experiment.study.conduct import conduct, report_failures
-    from diva.experiment.study.summary import show
+    from diva.experiment.study.plan import read_plan
 
     jobs = launching["jobs"] or study.record().jobs
     with open_launcher(launching["launcher"], jobs, launcher_options(launching)) as launcher:
         summary = conduct(study, launcher, console, jobs=jobs, retry=retry)
     if not as_json:
-        show(summary, console)
+        read_plan(study.record()).show(summary, console)
     report_failures(study, summary)
-    status = {"study": str(study.path), "status": "finished", "statistics": summary["statistics"]}
+    found = {
+        name: value for name, value in summary.items() if name not in ("schema_version", "kind", "monitor", "members")
+    }
+    status = {"study": str(study.path), "status": "finished", **found}
     print(json.dumps(status, sort_keys=True) if as_json else study.path)
 
 

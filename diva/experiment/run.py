@@ -23,6 +23,7 @@ from diva.experiment.describe import describe_model
 from diva.experiment.execute import best_weights, train
 from diva.experiment.find import project_root, unrecorded_modules
 from diva.experiment.recorded import find_data
+from diva.experiment.request import with_seed
 from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_weights, save_tensors
 from diva.learning.digests import digest_tensors
@@ -32,7 +33,7 @@ from diva.records import environment, footprint
 from diva.records.files import hide_home, write_atomic, write_json
 from diva.records.manifest import DataRecord, LoadedRecord, Manifest, TaskRecord, manifest_digest
 from diva.records.run_folder import RunFolder, create_run_folder, discard, open_run
-from diva.seeding import MAX_SEED, draw_seed, other_seeds, preserved_generators
+from diva.seeding import MAX_SEED, other_seeds, preserved_generators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,12 +70,11 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     located = locate_data(_wanted_data(request, options), options, console)
     if request.place is not None:
         _check_same_data(request.place, located)
-    origins = dict(request.origins)
+    request = with_seed(replace(request, options=options))
     if options.seed is None:
-        options, origins["seed"] = replace(options, seed=draw_seed()), "drawn"
+        options = request.options
         console.say(f"seed {options.seed} (drawn)")
     run = _make_folder(request, options)
-    request = replace(request, options=options, origins=origins)
     try:
         with computing(run, options, console):
             code = _record_code(run, request, console)
@@ -235,17 +235,17 @@ def _with_seed(argv: tuple[str, ...], request: Request) -> tuple[str, ...]:
 
 
 def _record_code(run: RunFolder, request: Request, console: Console) -> Code:
-    if request.recorded is not None:
-        old = request.recorded.manifest()
-        shutil.copytree(request.recorded.source, run.source, symlinks=True)
-        return Code(old.task, old.source, running_diva(old.diva))
     if request.place is not None:
         return _study_code(run, request, request.place.study)
     return record_code(run, request, console)
 
 
 def record_code(run: RunFolder | StudyFolder, request: Request, console: Console) -> Code:
-    """Snapshot the code of a run or study into its folder, and say which it is."""
+    """Snapshot the code of a run or study into its folder, and say which it is; that of a recorded run is copied."""
+    if request.recorded is not None:
+        old = request.recorded.manifest()
+        shutil.copytree(request.recorded.source, run.source, symlinks=True)
+        return Code(old.task, old.source, running_diva(old.diva))
     source, root = record_task(request.found, run, request.options.code)
     for note in source["notes"]:
         console.warn(note)

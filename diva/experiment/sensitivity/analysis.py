@@ -113,6 +113,7 @@ def _spread(factor: Factor, table: Table, drawn: Mapping[str, Mapping[str, float
         "range": high[0] - low[0],
         "sd": sd,
         "ci_sd": _interval_of_sd(sd, df),
+        "values": [value for value, _ in single],
     }
 
 
@@ -171,6 +172,7 @@ def _level(factor: Factor, label: str, table: Table, n_planned: int) -> dict[str
         "mean": summary.mean,
         "sd": summary.sd,
         "ci_t": summary.ci_t,
+        "values": [runs[block] for block in sorted(runs)],
     }
     if label == factor.base:
         return found

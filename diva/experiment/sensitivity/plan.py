@@ -50,6 +50,12 @@ class Sensitivity(Plan):
             self._draw(study, found, record.task.name)
         return {"sensitivity": found}
 
+    def show(self, summary: Mapping[str, Any], console: Console) -> None:
+        """Write the tables of what was varied; the members alone would not say it."""
+        from diva.experiment.sensitivity.tables import show
+
+        show(summary, console)
+
     def _shown(self, metrics: Mapping[str, Mapping[str, float]], monitor: str, console: Console) -> str:
         names = sorted({name for values in metrics.values() for name in values})
         if self.metric is None or self.metric in names or not names:
@@ -58,9 +64,29 @@ class Sensitivity(Plan):
         return monitor
 
     def _draw(self, study: StudyFolder, found: Mapping[str, Any], task: str) -> None:
-        from diva.report.sensitivity_figures import draw_all
+        """The figures of the metric that is shown, as PNG and in TensorBoard; drawn again, they replace those that were there."""
+        from diva.report.sensitivity_figures import shares_figure, tornado_figure
+        from diva.report.style import png
+        from diva.report.tensorboard import TensorBoardWriter
 
-        draw_all(study.figures, study.tensorboard / "sensitivity", found, task)
+        metric = found["metric"]
+        of_metric = found["metrics"].get(metric)
+        if of_metric is None:
+            return
+        figures = {"tornado": tornado_figure(of_metric, metric, f"{task}: what moves {metric}", found["level"])}
+        if of_metric["shares"]:
+            figures["shares"] = shares_figure(
+                of_metric["shares"], metric, f"{task}: where the spread of seeds comes from"
+            )
+        folder = study.tensorboard / "sensitivity"
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        study.figures.mkdir(exist_ok=True)
+        with TensorBoardWriter(folder) as board:
+            for name, figure in figures.items():
+                picture = png(figure)
+                (study.figures / f"sensitivity_{name}.png").write_bytes(picture)
+                board.figure(f"sensitivity/{name}", picture, 0)
 
 
 def read_plan(record: StudyRecord) -> Plan:

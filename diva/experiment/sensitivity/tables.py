@@ -41,7 +41,12 @@ def spread_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
     """What seeds, and single streams, do."""
     headers = ("randomness of", "runs", "mean", "lowest", "highest", "range", "sd", "95 % of sd")
     rows = [
-        [_source(row["name"]), str(row["n"]), *(_number(row[key]) for key in ("mean", "low", "high", "range", "sd")), _interval(row["ci_sd"])]
+        [
+            _source(row["name"]),
+            str(row["n"]),
+            *(_number(row[key]) for key in ("mean", "low", "high", "range", "sd")),
+            _interval(row["ci_sd"]),
+        ]
         for row in found["spread"]
     ]
     if not found["shares"]:
@@ -55,7 +60,18 @@ def spread_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
 
 def effect_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
     """What each knob and option does, the strongest first."""
-    headers = ("factor", "levels", "runs of each", "lowest mean", "highest mean", "range", "95 % of range", "sd", "p", "more than seeds?")
+    headers = (
+        "factor",
+        "levels",
+        "runs of each",
+        "lowest mean",
+        "highest mean",
+        "range",
+        "95 % of range",
+        "sd",
+        "p",
+        "more than seeds?",
+    )
     ordered = sorted(found["effects"], key=lambda row: -(row["range"] or 0))
     return headers, [
         [
@@ -79,9 +95,23 @@ def level_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
     rows = []
     for row in found["effects"]:
         for level in row["levels"]:
-            against = ["base", ""] if level["is_base"] else [_number(level["difference"], "+"), _interval(level["ci_difference"])]
+            against = (
+                ["base", ""]
+                if level["is_base"]
+                else [_number(level["difference"], "+"), _interval(level["ci_difference"])]
+            )
             n = str(level["n"]) + (f" ({level['n_missing']} failed)" if level["n_missing"] else "")
-            rows.append([row["name"], level["label"], n, _number(level["mean"]), _number(level["sd"]), _interval(level["ci_t"]), *against])
+            rows.append(
+                [
+                    row["name"],
+                    level["label"],
+                    n,
+                    _number(level["mean"]),
+                    _number(level["sd"]),
+                    _interval(level["ci_t"]),
+                    *against,
+                ]
+            )
     return headers, rows
 
 
@@ -90,7 +120,13 @@ def tree_table(trees: Mapping[str, Any] | None) -> tuple[Sequence[str], Rows]:
     if not trees:
         return (), []
     rows = [
-        [_source(row["name"]), str(row["n_runs"]), str(row["n_trees"]), _number(row["distance"]), _number(row["largest"])]
+        [
+            _source(row["name"]),
+            str(row["n_runs"]),
+            str(row["n_trees"]),
+            _number(row["distance"]),
+            _number(row["largest"]),
+        ]
         for row in trees["factors"]
     ]
     for one in trees["trees"][:MOST_TREES]:
@@ -108,11 +144,15 @@ def verdicts(found: Mapping[str, Any], level: float) -> list[str]:
             continue
         times = "" if row["range_over_seeds"] is None else f", {row['range_over_seeds']:.1f} times the sd of seeds"
         what = "moves the result more than seeds alone do" if row["exceeds"] else "moves it no more than seeds alone do"
-        lines.append(f"{row['name']}: {what} (range {_number(row['range'])}{times}; {row['method']}, p = {row['p_adjusted']:.3g} after Holm)")
+        lines.append(
+            f"{row['name']}: {what} (range {_number(row['range'])}{times}; {row['method']}, p = {row['p_adjusted']:.3g} after Holm)"
+        )
     if found["shares"] and seeds["sd"]:
         shares = sorted(found["shares"]["sources"].items(), key=lambda item: -(item[1]["share"] or 0))
         told = ", ".join(f"{_source(name)} {_percent(share['share'])}" for name, share in shares)
-        lines.append(f"of the variance that seeds make: {told}; the rest, and what they do together: {_percent(found['shares']['remainder'])}")
+        lines.append(
+            f"of the variance that seeds make: {told}; the rest, and what they do together: {_percent(found['shares']['remainder'])}"
+        )
     return lines
 
 

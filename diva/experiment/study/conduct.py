@@ -129,7 +129,7 @@ class Crew:
 
     def _launch(self, member: Member) -> Job:
         here = str(Path(diva.__file__).resolve().parent.parent)
-        command = [sys.executable, "-c", BOOT, here, "resume", str(self.study.path), "--member", member.name, "--quiet"]
+        command = [sys.executable, "-c", BOOT, here, "resume", str(self.study.path), "--member", member.name]
         return self.launcher.start(member.name, command, {}, self.study.log_of(member.name))
 
     def wait(self) -> None:
