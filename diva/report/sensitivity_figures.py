@@ -70,7 +70,7 @@ def _note(row: Mapping[str, Any]) -> str:
         return (
             "no result"
             if row["range"] is None
-            else f"range {row['range']:.3g}{p} · {row['n_levels']} × {row['n_runs']} runs"
+            else f"range {row['range']:.3g}{p} · {row['n_levels']} x {row['n_runs']} runs"
         )
     return "no result" if row["sd"] is None else f"sd {row['sd']:.3g} · {row['n']} runs"
 

@@ -47,7 +47,7 @@ def _of_metric(
     streams = {name: _values(blocks) for name, blocks in drawn.items() if name != factors[0].name}
     shares = variance_shares(streams, _values(drawn[factors[0].name]), level=LEVEL).to_json() if streams else None
     fixed = [factor for factor in factors if not factor.is_random]
-    yardstick = (
+    yardstick: dict[Hashable, float] | None = (
         None if grid else {level: value for level, of in tables[factors[0].name].items() for value in of.values()}
     )
     tested = _tested(fixed, tables, yardstick)
