@@ -33,7 +33,7 @@ def tornado_figure(found: Mapping[str, Any], metric: str, title: str, level: flo
     left = MARGIN + max(text_pixels(name, 8.5) for name in names) + 14
     right = MARGIN + 14 + max(text_pixels(note, 7.5) for note in notes)
     with style():
-        figure, axes = canvas(left, 74, WIDTH, ROW * len(rows), above=70, right=right)
+        figure, axes = canvas(left, 84, WIDTH, ROW * len(rows), above=70, right=right)
         if seeds["sd"] is not None:
             axes.axvspan(
                 seeds["mean"] - seeds["sd"], seeds["mean"] + seeds["sd"], color=BLUES[0], linewidth=0, zorder=0
@@ -49,11 +49,8 @@ def tornado_figure(found: Mapping[str, Any], metric: str, title: str, level: flo
         axes.set_xlabel(clean(metric), size=9, labelpad=7)
         _plain(axes)
         band = "" if seeds["sd"] is None else f"band: mean ± sd of {seeds['n']} seeds at the base, sd {seeds['sd']:.4g}"
-        headline(figure, title, band)
-        legend = (
-            "vermilion: more than seeds alone do"
-            + f" (p ≤ {1 - level:.2g} after Holm) · blue: no more · ring: base · dots: runs"
-        )
+        headline(figure, title, f"{band} · in parentheses: {100 * level:.0f} % intervals")
+        legend = f"vermilion: more than seeds alone do (p ≤ {1 - level:.2g} after Holm) · blue: no more · ring: base · dots: runs"
         figure.text(MARGIN / figure.bbox.width, 16 / figure.bbox.height, cut(legend, 7.5, figure.bbox.width - 2 * MARGIN), size=7.5,
                     color=GREY, va="center")  # fmt: skip
     return figure
@@ -65,14 +62,18 @@ def _name(row: Mapping[str, Any]) -> str:
 
 def _note(row: Mapping[str, Any]) -> str:
     """What stands on the right: range and p of a factor, sd and number of runs of randomness."""
-    if "levels" in row:
-        p = "" if row["p_adjusted"] is None else f" · p {row['p_adjusted']:.2g}"
-        return (
-            "no result"
-            if row["range"] is None
-            else f"range {row['range']:.3g}{p} · {row['n_levels']} x {row['n_runs']} runs"
-        )
-    return "no result" if row["sd"] is None else f"sd {row['sd']:.3g} · {row['n']} runs"
+    if "levels" not in row:
+        return "no result" if row["sd"] is None else f"sd {row['sd']:.3g} · {row['n']} runs"
+    if row["range"] is None:
+        return "no result"
+    p = "" if row["p_adjusted"] is None else f" · p {row['p_adjusted']:.2g}"
+    return f"range {row['range']:.3g}{_interval(row['ci_range'])}{p} · {row['n_levels']} x {row['n_runs']} runs"
+
+
+def _interval(ends: Sequence[float | None], factor: float = 1.0, digits: str = ".2g") -> str:
+    """The interval in parentheses."""
+    low, high = ends
+    return "" if low is None or high is None else f" ({factor * low:{digits}} to {factor * high:{digits}})"
 
 
 def _bar(axes: Axes, row: Mapping[str, Any], place: int) -> None:
@@ -81,28 +82,12 @@ def _bar(axes: Axes, row: Mapping[str, Any], place: int) -> None:
         return
     colour = MORE if row["exceeds"] else NO_MORE
     low, high = (pick(levels, key=lambda level: level["mean"]) for pick in (min, max))
-    axes.plot(
-        [low["mean"], high["mean"]],
-        [place, place],
-        color=colour,
-        linewidth=9,
-        alpha=0.35,
-        zorder=2,
-        solid_capstyle="butt",
-    )
+    ends = [low["mean"], high["mean"]]
+    axes.plot(ends, [place, place], color=colour, linewidth=9, alpha=0.35, zorder=2, solid_capstyle="butt")
     for level in levels:
-        axes.plot(
-            level["values"],
-            [place] * len(level["values"]),
-            "o",
-            color=colour,
-            markersize=2.6,
-            alpha=0.45,
-            zorder=3,
-            mew=0,
-        )
-        base = level["is_base"]
-        axes.plot([level["mean"]], [place], "o", color=colour, markersize=6.5 if base else 5, zorder=4,
+        runs, base = level["values"], level["is_base"]
+        axes.plot(runs, [place] * len(runs), "o", color=colour, markersize=2.6, alpha=0.45, zorder=3, mew=0)
+        axes.plot([level["mean"]], [place], "o", color=colour, markersize=6.5 if base else 5, zorder=5 if base else 4,
                   mfc="white" if base else colour, mew=1.6 if base else 0)  # fmt: skip
     for level, side, align in ((low, -1, "right"), (high, 1, "left")):
         if low is not high:
@@ -126,11 +111,13 @@ def shares_figure(shares: Mapping[str, Any], metric: str, title: str) -> Figure:
     """
     sources = sorted(shares["sources"].items(), key=lambda item: -(item[1]["share"] or 0))
     rows: list[tuple[str, float | None, Sequence[float | None], str]] = [
-        (name.removeprefix("stream:"), one["share"], one["ci_f"], f"{one['n']} runs") for name, one in sources
+        (name.removeprefix("stream:"), one["share"], one["ci_f"], f" · {one['n']} runs") for name, one in sources
     ]
     rows.append(("rest, and together", shares["remainder"], shares["ci_remainder"], ""))
     names = [cut(clean(name), 8.5, LONGEST_NAME) for name, *_ in rows]
-    notes = ["no result" if share is None else f"{100 * share:.0f} %  {n}".rstrip() for _, share, _, n in rows]
+    notes = [
+        "no result" if share is None else f"{100 * share:.0f} %{_interval(ends, 100, ".0f")}{n}" for _, share, ends, n in rows
+    ]
     left = MARGIN + max(text_pixels(name, 8.5) for name in names) + 14
     right = MARGIN + 14 + max(text_pixels(note, 7.5) for note in notes)
     with style():
