@@ -116,7 +116,8 @@ def shares_figure(shares: Mapping[str, Any], metric: str, title: str) -> Figure:
     rows.append(("rest, and together", shares["remainder"], shares["ci_remainder"], ""))
     names = [cut(clean(name), 8.5, LONGEST_NAME) for name, *_ in rows]
     notes = [
-        "no result" if share is None else f"{100 * share:.0f} %{_interval(ends, 100, ".0f")}{n}" for _, share, ends, n in rows
+        "no result" if share is None else f"{100 * share:.0f} %{_interval(ends, 100, '.0f')}{n}"
+        for _, share, ends, n in rows
     ]
     left = MARGIN + max(text_pixels(name, 8.5) for name in names) + 14
     right = MARGIN + 14 + max(text_pixels(note, 7.5) for note in notes)

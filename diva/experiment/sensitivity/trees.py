@@ -22,13 +22,17 @@ Tree = frozenset[Groups]
 def tree_of(run: RunFolder) -> Tree | None:
     """The groups of two classes or more that a run's best model put together, that of all classes among them.
 
-    None for a model that is no tree: its structure is no list of nodes, each with `classes` and with `groups` of them.
+    None without a checkpoint, and for a model that is no tree: its structure is no list of nodes, each with `classes` and `groups` of them.
     """
     from safetensors import safe_open
 
     from diva.experiment.execute import best_weights
 
+    if not (run.checkpoints / "state.json").exists():  # somebody took the checkpoints away
+        return None
     path = run.checkpoints / best_weights(run)
+    if not path.exists():
+        return None
     with safe_open(path, "numpy") as file:
         structure = json.loads((file.metadata() or {}).get("structure", "null"))
     if not isinstance(structure, list) or not structure:

@@ -63,7 +63,9 @@ def test_the_spread_of_seeds_and_streams_is_numpys(found, metrics) -> None:
 
 def test_the_interval_of_an_sd_is_that_of_the_chi_square(found) -> None:
     row = found["spread"][0]  # 7 degrees of freedom: quantiles 1.68987 and 16.01276 (any table)
-    assert row["ci_sd"] == pytest.approx([row["sd"] * (7 / 16.01276) ** 0.5, row["sd"] * (7 / 1.68987) ** 0.5], rel=1e-5)
+    assert row["ci_sd"] == pytest.approx(
+        [row["sd"] * (7 / 16.01276) ** 0.5, row["sd"] * (7 / 1.68987) ** 0.5], rel=1e-5
+    )
 
 
 def test_the_share_of_a_stream_is_its_variance_over_that_of_seeds(found, metrics) -> None:
@@ -91,7 +93,11 @@ def test_levels_have_the_means_of_their_runs_and_their_paired_difference_to_the_
 
 
 def test_runs_without_a_result_are_left_out_and_counted(metrics) -> None:
-    holed = {name: found for name, found in metrics.items() if name not in ("size-1024-seed-2", "seed-5", "stream-init-0-seed-99")}
+    holed = {
+        name: found
+        for name, found in metrics.items()
+        if name not in ("size-1024-seed-2", "seed-5", "stream-init-0-seed-99")
+    }
     holed["lr-0.2-seed-1"] = {METRIC: float("nan")}
     found = of_metric(FACTORS, holed)
     assert [row["n_missing"] for row in found["spread"]] == [1, 1]
@@ -136,7 +142,9 @@ def test_a_grid_compares_levels_where_all_else_is_the_same() -> None:
     factors = (seeds(0, 1, 2), knob("size", "16", "1024"), knob("lr", "0.1", "0.2", "0.4"))
     planned = design(factors, 99, grid=True)
     metrics = {
-        member.name: {METRIC: member.values["seed"] + 10 * ("lr" in member.values) + 0.01 * (member.values.get("size") == "1024")}
+        member.name: {
+            METRIC: member.values["seed"] + 10 * ("lr" in member.values) + 0.01 * (member.values.get("size") == "1024")
+        }
         for member in planned.members
     }
     size, lr = of_metric(factors, metrics, grid=True)["effects"]

@@ -51,7 +51,7 @@ def test_fewer_seeds_for_each_level_are_the_first_ones_and_streams_take_them_too
     planned = design((seeds(1, 2, 3), knob("lr", "0.1", "0.2"), stream("init", 4)), 7, runs=2)
     assert names(planned)[3:] == ["lr-0.2-seed-1", "lr-0.2-seed-2", "stream-init-4-seed-1", "stream-init-4-seed-2"]
     for runs in (0, 4):
-        with pytest.raises(UsageError, match="--runs [04]: allowed are 1 to 3"):
+        with pytest.raises(UsageError, match=r"--runs [04]: allowed are 1 to 3"):
             design((seeds(1, 2, 3),), 7, runs=runs)
 
 

@@ -38,7 +38,9 @@ def kept(folder: Path, structure: str | None) -> Kept:
 
 
 def test_a_tree_is_read_from_the_best_checkpoint_with_the_names_of_classes(tmp_path: Path) -> None:
-    structure = '[{"classes": [0,1,2,3,4,5], "groups": [[0,1,2],[3],[4,5]]}, {"classes": [0,1,2], "groups": [[0],[1,2]]}]'
+    structure = (
+        '[{"classes": [0,1,2,3,4,5], "groups": [[0,1,2],[3],[4,5]]}, {"classes": [0,1,2], "groups": [[0],[1,2]]}]'
+    )
     assert tree_of(kept(tmp_path / "a", structure)) == tree("abc", "ef", "bc")
     for number, other in enumerate((None, '{"layers": 3}', "[]", '[{"layers": 3}]')):
         assert tree_of(kept(tmp_path / str(number), other)) is None
@@ -61,7 +63,11 @@ def test_factors_are_told_how_far_apart_their_trees_are() -> None:
     factors = (seeds(1, 2, 3), knob("size", "16", "64"))
     trees = {"seed-1": tree("ab"), "seed-2": tree("ab"), "seed-3": tree("cd"), "size-64-seed-1": tree("ab", "cd")}
     found = trees_apart(factors, design(factors, 1), trees)
-    assert [(one["tree"], one["members"]) for one in found["trees"]][0] == ("{a b} c d e f", ["seed-1", "seed-2"])
+    assert found["trees"][0] == {"tree": "{a b} c d e f", "members": ["seed-1", "seed-2"]}
     by_seed, by_size = found["factors"]
     assert (by_seed["n_pairs"], by_seed["n_trees"], by_seed["distance"]) == (3, 2, pytest.approx(2 / 3))
-    assert (by_size["n_pairs"], by_size["distance"], by_size["largest"]) == (1, pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert (by_size["n_pairs"], by_size["distance"], by_size["largest"]) == (
+        1,
+        pytest.approx(1 / 3),
+        pytest.approx(1 / 3),
+    )
