@@ -63,7 +63,7 @@ def effect_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
     headers = (
         "factor",
         "levels",
-        "runs of each",
+        "runs",
         "lowest mean",
         "highest mean",
         "range",
