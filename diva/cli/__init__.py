@@ -23,6 +23,7 @@ from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
 from diva.cli.resume import resume
 from diva.cli.run import run
+from diva.cli.sensitivity import sensitivity
 from diva.cli.split import split
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
@@ -46,6 +47,7 @@ for command in (
     resume,
     reproduce,
     aggregate,
+    sensitivity,
     apply,
     compare,
     list_,
