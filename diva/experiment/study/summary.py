@@ -126,4 +126,4 @@ def _cell(value: Any) -> str:
 
 def _interval(found: Mapping[str, Any]) -> str:
     low, high = found["ci_t"]
-    return f"{float(low):.4f} to {float(high):.4f}"
+    return "" if low is None else f"{float(low):.4f} to {float(high):.4f}"
