@@ -22,6 +22,7 @@ from diva.cli.reproduce import reproduce
 from diva.cli.resume import resume
 from diva.cli.run import run
 from diva.cli.split import split
+from diva.cli.sweep import sweep
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
 from diva.errors import DivaError
@@ -41,6 +42,7 @@ def cli() -> None:
 
 for command in (
     run,
+    sweep,
     resume,
     reproduce,
     apply,
@@ -116,7 +118,7 @@ def _drop_output() -> None:
 def _way_on(argv: list[str] | None) -> str:
     """What to do after an interruption: commands that train are resumed, all others are given again."""
     command = (sys.argv[1:] if argv is None else argv)[:1]
-    trains = command in (["run"], ["resume"], ["reproduce"])
+    trains = command in (["run"], ["sweep"], ["resume"], ["reproduce"])
     return "; diva resume RUN continues a run at its last whole epoch" if trains else "; give the command again"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import UsageError
@@ -59,14 +58,13 @@ def plan_sweep(
     trials: int | None,
     seed: int,
     seeds: Sequence[int],
-    jobs: int,
     *,
     monitor: str,
     prune_after: int | None = None,
 ) -> SweepPlan:
     """The plan of a sweep; UsageError for what cannot be searched so.
 
-    trials: 20 when None, all points of a grid. jobs: runs at a time, of which a trial has as many as there are `seeds`.
+    trials: 20 when None, all points of a grid. The lag is 1: one trial at a time.
     """
     if sampler not in SAMPLERS:
         raise UsageError(f"--sampler {sampler}: allowed: {', '.join(SAMPLERS)}")
@@ -94,10 +92,12 @@ def plan_sweep(
     n_trials = N_TRIALS if trials is None else trials
     if size is not None and sampler != "sigopt":
         n_trials = min(n_trials, size)
-    in_flight = min(
-        jobs, -(-jobs // len(seeds)) + 1
-    )  # one more than fill the jobs, so that no job waits for a trial's last run
-    return SweepPlan(tuple(space), sampler, n_trials, seed, tuple(seeds), in_flight, prune_after, library)
+    return SweepPlan(tuple(space), sampler, n_trials, seed, tuple(seeds), 1, prune_after, library)
+
+
+def lag_of(jobs: int, n_runs: int) -> int:
+    """The lag with which so many jobs have work: trials under way at once, one more than fill them, so that none waits for a last run."""
+    return min(jobs, -(-jobs // n_runs) + 1)
 
 
 def read_plan(record: StudyRecord) -> Plan:
@@ -117,6 +117,7 @@ class Sweep(Plan):
         self._curves = CurveReader(record.monitor)
         self._verdicts: dict[str, Verdict | None] = {}
         self._ended: dict[int, Told] = {}
+        self._settled: dict[str, Curve | None] = {}
         self._journal = OptunaJournal(plan.space, less=self.less)
         self._service = SigOptTrials(plan.space, plan.trials, plan.lag, record) if plan.sampler == "sigopt" else None
 
@@ -134,6 +135,10 @@ class Sweep(Plan):
             self._trials.append(trial)
             told.append(Told(number, dict(trial.point), "running"))
         return [member for trial in self._trials for member in trial.members(self.plan.seeds)]
+
+    def groups(self, members: Sequence[Member]) -> Mapping[str, Sequence[Member]]:
+        """A band per trial of several runs; trials of one have no spread to show."""
+        return super().groups(members) if len(self.plan.seeds) > 1 else {}
 
     def to_prune(self, study: StudyFolder, running: Sequence[Member]) -> Mapping[str, str]:
         """Of the runs under way, those that the median rule stops."""
@@ -200,28 +205,23 @@ class Sweep(Plan):
             earlier = [
                 curve
                 for before in self._trials[: max(0, trial.number - self.plan.lag + 1)]
-                if (curve := self._curve(study, before, place)) is not None
+                if (curve := self._settled_curve(study, before, place)) is not None
             ]
         verdict = prune(values, earlier, self.plan.prune_after, self.record.monitor, less=self.less)
         self._verdicts[member.name] = verdict
         return verdict
 
-    def _curve(self, study: StudyFolder, trial: Trial, place: int) -> Curve | None:
-        """What later trials are compared with: a finished run's curve, a pruned one's as far as it counts, none of one that failed."""
+    def _settled_curve(self, study: StudyFolder, trial: Trial, place: int) -> Curve | None:
+        """What later trials are compared with: a finished run's curve, a pruned one's as far as it counts, none of one that failed.
+
+        Asked only of trials that have ended.
+        """
         member = trial.members(self.plan.seeds)[place]
-        status = study.outcome(member).status
-        if status not in ("finished", "pruned"):
-            return None
-        values = self._curves.read(study.member(member.name))
-        if status == "finished":
-            return Curve(values, ended=True)
-        verdict = self._verdict(study, trial, place)
-        return Curve(values[: verdict.epoch + 1] if verdict else (), ended=False)
-
-
-def installed(library: str) -> str:
-    """The version of an installed library; "" when it is not there."""
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return ""
+        if member.name not in self._settled:
+            status = study.outcome(member).status
+            values = self._curves.read(study.member(member.name))
+            if status == "pruned":
+                verdict = self._verdict(study, trial, place)
+                values = values[: verdict.epoch + 1] if verdict else []
+            self._settled[member.name] = Curve(values, status == "finished") if status in ("finished", "pruned") else None
+        return self._settled[member.name]

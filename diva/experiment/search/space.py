@@ -74,6 +74,13 @@ class Dimension:
         low, high, here = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         return (here - low) / (high - low)
 
+    def words(self) -> str:
+        """The values as a reader takes them in."""
+        if self.kind == "choice":
+            return ", ".join(",".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in self.choices)
+        step = f" in steps of {self.step:g}" if self.step and not (self.kind == "int" and self.step == 1) else ""
+        return f"{self.low:g} to {self.high:g}{step}{', on the logarithm' if self.log else ''}"
+
     def to_json(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {**asdict(self), "choices": [list(c) if isinstance(c, tuple) else c for c in self.choices]}
