@@ -118,7 +118,7 @@ def _drop_output() -> None:
 def _way_on(argv: list[str] | None) -> str:
     """What to do after an interruption: commands that train are resumed, all others are given again."""
     command = (sys.argv[1:] if argv is None else argv)[:1]
-    trains = command in (["run"], ["sweep"], ["resume"], ["reproduce"])
+    trains = command in (["run"], ["resume"], ["reproduce"], ["sweep"], ["sensitivity"])
     return "; diva resume RUN continues a run at its last whole epoch" if trains else "; give the command again"
 
 

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from diva.experiment.search.plan import SweepPlan
     from diva.report.console import Console
 
-EPILOG = (
-    "Example: diva sweep --task image_classification --over lr=log:1e-4:1e-1 --over batch_size=16,32 --sampler tpe --trials 30 --seed 1"
-)
+EPILOG = "Example: diva sweep --task image_classification --over lr=log:1e-4:1e-1 --over batch_size=16,32 --sampler tpe --trials 30 --seed 1"
 SHOWN = 20  # points of a dry run
 IN_FLIGHT = 4  # trials under way on a cluster, where suggestions wait for outcomes and nobody said --jobs
 
@@ -50,7 +48,9 @@ IN_FLIGHT = 4  # trials under way on a cluster, where suggestions wait for outco
 @click.option("--runs", type=int, help="runs per trial, of seeds derived from --seed: their mean counts  [default: 1]")
 @click.option("--seeds", help="the seeds of each trial's runs, as 1,2,3 or 0:3")
 @click.option("--prune", is_flag=True, help="stop trials that fall behind the median of earlier ones")
-@click.option("--prune-after", type=int, metavar="EPOCH", help="not before this epoch  [default: a quarter of --epochs]")
+@click.option(
+    "--prune-after", type=int, metavar="EPOCH", help="not before this epoch  [default: a quarter of --epochs]"
+)
 @click.option("--dry-run", is_flag=True, help="show the space and the first points; write nothing")
 @study_options
 @shared_options

@@ -23,6 +23,7 @@ from diva.experiment.describe import describe_model
 from diva.experiment.execute import best_weights, train
 from diva.experiment.find import project_root, unrecorded_modules
 from diva.experiment.recorded import find_data
+from diva.experiment.request import with_seed
 from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_weights, save_tensors
 from diva.learning.digests import digest_tensors
@@ -32,7 +33,7 @@ from diva.records import environment, footprint
 from diva.records.files import hide_home, write_atomic, write_json
 from diva.records.manifest import DataRecord, LoadedRecord, Manifest, TaskRecord, manifest_digest
 from diva.records.run_folder import RunFolder, create_run_folder, discard, open_run
-from diva.seeding import MAX_SEED, Seeds, draw_seed, preserved_generators
+from diva.seeding import MAX_SEED, Seeds, preserved_generators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,12 +69,11 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     located = locate_data(_wanted_data(request, options), options, console)
     if request.place is not None:
         _check_same_data(request.place, located)
-    origins = dict(request.origins)
+    request = with_seed(replace(request, options=options))
     if options.seed is None:
-        options, origins["seed"] = replace(options, seed=draw_seed()), "drawn"
+        options = request.options
         console.say(f"seed {options.seed} (drawn)")
     run = _make_folder(request, options)
-    request = replace(request, options=options, origins=origins)
     try:
         with computing(run, options, console):
             code = _record_code(run, request, console)

@@ -202,6 +202,8 @@ def open_run(path: Path) -> RunFolder:
     """The run in `path`; UsageError when it is no run."""
     folder = RunFolder(path.expanduser())
     if not folder.manifest_file.is_file():
+        if (folder.path / "study.json").is_file():
+            raise UsageError(f"{path}: is a study, not a run; name one of its members: {path / 'members'}/...")
         what = "no such folder" if not folder.path.exists() else "no run: it has no manifest.json"
         raise UsageError(f"{path}: {what}; diva list runs shows the runs there are")
     return RunFolder(folder.path.resolve())

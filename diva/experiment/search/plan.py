@@ -223,5 +223,7 @@ class Sweep(Plan):
             if status == "pruned":
                 verdict = self._verdict(study, trial, place)
                 values = values[: verdict.epoch + 1] if verdict else []
-            self._settled[member.name] = Curve(values, status == "finished") if status in ("finished", "pruned") else None
+            self._settled[member.name] = (
+                Curve(values, status == "finished") if status in ("finished", "pruned") else None
+            )
         return self._settled[member.name]

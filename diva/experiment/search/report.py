@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diva.experiment.search.importance import FEWEST, Forest
@@ -36,22 +36,16 @@ def report(
     """Rank, draw, say, and write `best.yaml`; what joins the summary is a pure function of the trials."""
     from diva.learning.task import less_is_better
 
-    less, metric = less_is_better(record.monitor), record.monitor
+    less = less_is_better(record.monitor)
     best = best_of(told, less=less)
     n_runs = max(1, len(outcomes) // max(1, len(told)))
     finished = [trial for trial in told if trial.state == "finished"]
     importance = Forest(space, finished).importances() if len(finished) >= FEWEST else None
     draw_all(study, record, space, told, less=less, n_runs=n_runs)
-    for line in table_lines(space, told, metric, console, less=less):
-        console.say(line)
     (study.path / "best.yaml").unlink(missing_ok=True)
-    if best is None:
-        console.warn(f"no trial finished, so there is no best one; {study.logs} has what the runs said")
-    else:
+    if best is not None:
         write_atomic(study.path / "best.yaml", best_yaml(record, best, n_runs))
-        console.say(
-            f"best: trial {best.number}, {metric} {best.value:.4f}; diva run --config {study.path / 'best.yaml'}"
-        )
+        console.say(f"the best configuration: diva run --config {study.path / 'best.yaml'}")
     return {
         "sampler": sampler,
         "direction": "minimize" if less else "maximize",
@@ -71,23 +65,27 @@ def report(
     }
 
 
-def ranked(told: Sequence[Told], *, less: bool) -> list[Told]:
-    """The finished trials, the best first, equals in their order."""
-    there = [trial for trial in told if trial.value is not None]
-    return sorted(there, key=lambda trial: (trial.value if less else -(trial.value or 0.0), trial.number))
-
-
-def table_lines(
-    space: Sequence[Dimension], told: Sequence[Told], metric: str, console: Console, *, less: bool
-) -> list[str]:
-    """The best trials as a table, a line each."""
-    rows = [
-        (t.number, *(text_of(t.point[d.name]) for d in space), f"{t.value:.4f}")
-        for t in ranked(told, less=less)[:SHOWN]
-    ]
-    if not rows:
-        return []
-    return console.table(("trial", *(d.name for d in space), metric), rows).splitlines()
+def show_search(summary: Mapping[str, Any], console: Console) -> None:
+    """Write the table of the best trials, the best first, and what became of the others."""
+    less, metric = summary["direction"] == "minimize", summary["monitor"]
+    trials = summary["trials"]
+    there = [trial for trial in trials if trial["value"] is not None]
+    ranked = sorted(there, key=lambda trial: (trial["value"] if less else -trial["value"], trial["number"]))
+    names = [dimension["name"] for dimension in summary["space"]]
+    rows = [(t["number"], *(text_of(t["values"][name]) for name in names), f"{t['value']:.4f}") for t in ranked[:SHOWN]]
+    if rows:
+        console.result(console.table(("trial", *names, metric), rows))
+    states = [trial["state"] for trial in trials]
+    counts = ", ".join(
+        f"{states.count(state)} {state}" for state in ("finished", "pruned", "failed") if state in states
+    )
+    console.result(
+        f"{len(trials)} trials: {counts}" + (f"; the {len(rows)} best are shown" if len(there) > len(rows) else "")
+    )
+    importance = summary["importance"]
+    if importance:
+        shares = sorted(importance.items(), key=lambda pair: (-pair[1], pair[0]))
+        console.result("share of the variance: " + "  ".join(f"{name} {100 * share:.0f} %" for name, share in shares))
 
 
 def best_yaml(record: StudyRecord, best: Told, n_runs: int) -> str:

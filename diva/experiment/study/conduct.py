@@ -129,7 +129,7 @@ class Crew:
 
     def _launch(self, member: Member) -> Job:
         here = str(Path(diva.__file__).resolve().parent.parent)
-        command = [sys.executable, "-c", BOOT, here, "resume", str(self.study.path), "--member", member.name, "--quiet"]
+        command = [sys.executable, "-c", BOOT, here, "resume", str(self.study.path), "--member", member.name]
         return self.launcher.start(member.name, command, {}, self.study.log_of(member.name))
 
     def wait(self) -> None:
@@ -165,10 +165,18 @@ class Crew:
         if member.name in self.pruned:
             self.study.note_ending(member.name, "pruned", self.pruned.pop(member.name))
         elif self.study.member(member.name).result() is None:
-            self.study.note_ending(member.name, "failed", self._last_error(member, code))
+            behind = self.plan.to_prune(
+                self.study, [member]
+            )  # it may have failed after the epoch at which it was to be stopped
+            status, why = (
+                ("pruned", behind[member.name]) if member.name in behind else ("failed", self._last_error(member, code))
+            )
+            self.study.note_ending(member.name, status, why)
         outcome = self._outcome(member)
         n_ended, n_known = len(self.settled), len(self.study.known_members())
-        line = f"{member.name}  {one_line(outcome, self.study.record().monitor)}  ({n_ended} of {n_known})"
+        record = self.study.record()
+        said = one_line(outcome, record.monitor, test=record.kind != "sweep")
+        line = f"{member.name}  {said}  ({n_ended} of {n_known})"
         (self.console.warn if outcome.status == "failed" else self.console.say)(line)
 
     def _last_error(self, member: Member, code: int) -> str:
@@ -211,7 +219,9 @@ def _runs(job: Job) -> bool:
 
 
 def report_failures(study: StudyFolder, summary: Mapping[str, Any]) -> None:
-    """DivaError naming the members that failed, if any did."""
+    """DivaError naming the members that failed, if any did. A search goes on without them; it has failed when nothing is left of it."""
+    if summary["kind"] == "sweep" and summary["best"] is not None:
+        return
     failed = [row for row in summary["members"] if row["status"] == "failed"]
     if failed:
         first = failed[0]
