@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diva.experiment.search.plan import SweepPlan
     from diva.report.console import Console
 
-EPILOG = "Example: diva sweep --task image_classification --over lr=log:1e-4:1e-1 --over batch_size=16,32 --sampler tpe --trials 30 --seed 1"
+EPILOG = "Example: diva sweep --task image_classification --over lr=log:1e-4:1e-1 --over batch_size=16,32 --trials 30"
 SHOWN = 20  # points of a dry run
 IN_FLIGHT = 4  # trials under way on a cluster, where suggestions wait for outcomes and nobody said --jobs
 

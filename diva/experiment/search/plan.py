@@ -10,7 +10,7 @@ from diva.errors import UsageError
 from diva.experiment.search.journal import OptunaJournal
 from diva.experiment.search.pruning import Curve, Verdict, prune
 from diva.experiment.search.report import report
-from diva.experiment.search.samplers import SAMPLERS, Told, load_optuna, suggest
+from diva.experiment.search.samplers import N_STARTUP, SAMPLERS, Told, load_optuna, suggest
 from diva.experiment.search.sigopt_service import SigOptTrials, check_sigopt
 from diva.experiment.search.space import Dimension, dimension_of, grid, n_points
 from diva.experiment.search.trials import CurveReader, Trial, read_trials, tell, write_trial
@@ -174,7 +174,11 @@ class Sweep(Plan):
 
     def _may_go_on(self, told: Sequence[Told]) -> bool:
         """Whether all that the next trial follows from is known."""
-        return not self.plan.waits or all(t.state != "running" for t in told[: max(0, len(told) - self.plan.lag + 1)])
+        if not self.plan.waits or (
+            self.plan.sampler == "tpe" and self.plan.prune_after is None and len(told) < N_STARTUP
+        ):
+            return True
+        return all(t.state != "running" for t in told[: max(0, len(told) - self.plan.lag + 1)])
 
     def _told(self, study: StudyFolder, outcomes: Sequence[Outcome]) -> list[Told]:
         by_trial: dict[str, list[Outcome]] = {}

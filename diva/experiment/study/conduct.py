@@ -165,13 +165,13 @@ class Crew:
         if member.name in self.pruned:
             self.study.note_ending(member.name, "pruned", self.pruned.pop(member.name))
         elif self.study.member(member.name).result() is None:
-            behind = self.plan.to_prune(
-                self.study, [member]
-            )  # it may have failed after the epoch at which it was to be stopped
-            status, why = (
-                ("pruned", behind[member.name]) if member.name in behind else ("failed", self._last_error(member, code))
-            )
-            self.study.note_ending(member.name, status, why)
+            behind = self.plan.to_prune(self.study, [member]).get(
+                member.name
+            )  # if it failed after it was to be stopped
+            if behind is not None:
+                self.study.note_ending(member.name, "pruned", behind)
+            else:
+                self.study.note_ending(member.name, "failed", self._last_error(member, code))
         outcome = self._outcome(member)
         n_ended, n_known = len(self.settled), len(self.study.known_members())
         record = self.study.record()
