@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # trials in the table of the console
 MOST_TICKS = 9
-PLACES = ("output", "data_root")  # options that say where, not what
+ASIDE = ("output", "data_root", "tensorboard")  # options that say where and what is drawn, not what is computed
 
 
 def report(
@@ -92,7 +92,7 @@ def best_yaml(record: StudyRecord, best: Told, n_runs: int) -> str:
     """The best trial's configuration: what was given to the sweep, the trial's values over it, and the seed of its first run."""
     import yaml
 
-    options = {n: v for n, v in record.options.items() if n not in PLACES and _is_given(record.origins.get(n))}
+    options = {n: v for n, v in record.options.items() if n not in ASIDE and _is_given(record.origins.get(n))}
     if record.options.get("backend") == "torch":  # whose bits hang on the number of threads
         options |= {"backend": "torch", "threads": record.options["threads"]}
     knobs = {n: v for n, v in record.task.knobs.items() if record.task.origins.get(n, "default") != "default"}
