@@ -41,6 +41,13 @@ def choose_device(asked: str) -> torch.device:
     return torch.device("cuda", int(number or 0))
 
 
+def n_gpus() -> int:
+    """How many CUDA devices PyTorch sees."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 @contextmanager
 def deterministic(threads: int, *, tf32: bool = False) -> Iterator[None]:
     """Deterministic algorithms, a fixed number of threads, no TF32, no autotuning; what was set before is restored.

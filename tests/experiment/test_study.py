@@ -17,7 +17,7 @@ import pytest
 from diva.errors import DivaError, RecordError, UsageError
 from diva.experiment.launch import Job, Launcher, Lost
 from diva.experiment.study import conduct as conducting
-from diva.experiment.study.conduct import conduct, report_failures
+from diva.experiment.study.conduct import conduct, free_gpu, report_failures
 from diva.experiment.study.member import find_member
 from diva.experiment.study.multi_run import MultiRun, derived_seeds, given_seeds
 from diva.experiment.study.summary import show
@@ -88,7 +88,9 @@ class Pretended(Job):
 class Pretender(Launcher):
     """Starts nothing. `script`: of each member its endings, one per start; by default its seed is its score, in hundredths."""
 
-    def __init__(self, study: StudyFolder, script: Mapping[str, list[float | int | BaseException]] | None = None) -> None:
+    def __init__(
+        self, study: StudyFolder, script: Mapping[str, list[float | int | BaseException]] | None = None
+    ) -> None:
         self.study, self.script = study, {name: list(endings) for name, endings in (script or {}).items()}
         self.started: list[str] = []
         self.most = self.running = 0
@@ -205,6 +207,11 @@ def test_a_member_that_finished_before_it_could_be_pruned_is_pruned_all_the_same
         conduct(study, Pretender(study), quiet())
     assert early.summary()["members"][1]["status"] == "pruned"
     assert early.summary_file.read_bytes() == late.summary_file.read_bytes()
+
+
+def test_members_are_spread_over_gpus_and_have_no_choice_of_one():
+    assert free_gpu([], 1) is None
+    assert [free_gpu(taken, 3) for taken in ([], [0], [0, 1], [0, 1, 2], [1, 2])] == [0, 1, 2, 0, 0]
 
 
 def test_one_process_at_a_time_conducts_a_study(tmp_path: Path):

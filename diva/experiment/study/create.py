@@ -82,7 +82,7 @@ def create_study(request: Request, kind: Kind, plan: Mapping[str, Any], jobs: in
 
 
 def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | None) -> int:
-    """How many members run at a time: as asked; else as many as there are cores for, on a GPU one. A cluster takes them all.
+    """How many members run at a time: as asked; else as many as there are cores for, or GPUs. A cluster takes them all.
 
     n: how many there are, where that is known.
     """
@@ -93,5 +93,5 @@ def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | 
     if launcher != "local" and n is not None:
         return n
     if stock.choose_device(options.device).type != "cpu":
-        return 1
+        return min(n or 1, stock.n_gpus())
     return max(1, min(n or n_cores(), n_cores() // (options.threads or 1)))

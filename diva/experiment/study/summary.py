@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from diva.experiment.study.aggregate import Aggregation
+from diva.experiment.study.live import run_groups
 from diva.records.files import write_json
 from diva.statistics.summary import summarise
 
@@ -82,9 +83,7 @@ def one_line(outcome: Outcome, monitor: str, *, test: bool = True) -> str:
 def _draw(study: StudyFolder, record: StudyRecord, plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """The bands and figures of the members that finished."""
     finished = [outcome.member for outcome in outcomes if outcome.status == "finished"]
-    groups = {
-        name: [study.member(member.name) for member in members] for name, members in plan.groups(finished).items()
-    }
+    groups = run_groups(study, plan, finished)
     if groups:
         Aggregation(groups, study.path, record.task.name).finish()
 
