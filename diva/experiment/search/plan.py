@@ -123,7 +123,7 @@ class Sweep(Plan):
 
     def members(self, study: StudyFolder, outcomes: Sequence[Outcome]) -> Sequence[Member]:
         """The runs of all trials that can be suggested by now."""
-        self._trials = read_trials(study, self._trials)
+        self._trials = read_trials(study, self.plan.space, self._trials)
         told = self._told(study, outcomes)
         self._journal.follow(study, told)
         if self._service is not None:
@@ -144,7 +144,7 @@ class Sweep(Plan):
         """Of the runs under way, those that the median rule stops."""
         if self.plan.prune_after is None:
             return {}
-        self._trials = read_trials(study, self._trials)
+        self._trials = read_trials(study, self.plan.space, self._trials)
         names = {
             m.name: (trial, place) for trial in self._trials for place, m in enumerate(trial.members(self.plan.seeds))
         }
@@ -155,7 +155,7 @@ class Sweep(Plan):
 
     def conclude(self, study: StudyFolder, outcomes: Sequence[Outcome], console: Console) -> Mapping[str, Any]:
         """Rank the trials, draw them, and write the best one down as a configuration."""
-        self._trials = read_trials(study, self._trials)
+        self._trials = read_trials(study, self.plan.space, self._trials)
         told = self._told(study, outcomes)
         self._journal.follow(study, told)
         if self._service is not None:

@@ -165,11 +165,16 @@ def _dimension(knob: Param, text: str, task: type[Task], given: Layers) -> Dimen
         for end in (dimension.low, dimension.high):
             _taken(knob, int(end) if dimension.kind == "int" else end, task, given)
         return dimension
-    typed = [part.strip() for part in text.split(";")] if knob.listed else listed(text, where)
+    typed: list[Any] = _lists(text) if knob.listed else list(listed(text, where))
     choices = [_taken(knob, value, task, given) for value in typed]
     if len({repr(choice) for choice in choices}) < len(choices):
         raise UsageError(f"{where}={text}: two of the values are the same; name each once")
     return Dimension(knob.name, "choice", tuple(choices))
+
+
+def _lists(text: str) -> list[Any]:
+    """The lists of "16,8;none", each as a flag takes it."""
+    return [[] if part.strip().lower() == "none" else part.strip() for part in text.split(";")]
 
 
 def _range(knob: Param, word: str, numbers: Sequence[str], where: str) -> Dimension:

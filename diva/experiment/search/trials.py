@@ -16,6 +16,7 @@ from diva.records.study_folder import Member
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diva.experiment.search.space import Dimension
     from diva.records.run_folder import RunFolder
     from diva.records.study_folder import Outcome, StudyFolder
 
@@ -56,12 +57,12 @@ def write_trial(study: StudyFolder, trial: Trial) -> None:
     )
 
 
-def read_trials(study: StudyFolder, known: Sequence[Trial] = ()) -> list[Trial]:
-    """The trials written so far, in order; `known` are not read again."""
+def read_trials(study: StudyFolder, space: Sequence[Dimension], known: Sequence[Trial] = ()) -> list[Trial]:
+    """The trials written so far, in order, their values in that of the space; `known` are not read again."""
     found = list(known)
     while (path := trials_of(study) / f"{len(found):04}.json").exists():
         row = read_json(path)
-        point = {name: frozen(value) for name, value in row["point"].items()}
+        point = {dimension.name: frozen(row["point"][dimension.name]) for dimension in space}
         found.append(Trial(row["number"], point, row.get("suggestion", "")))
     return found
 
