@@ -178,8 +178,8 @@ def _from_service(d: Dimension, value: Any) -> Any:
         number = round(float(value)) if d.kind == "int" else float(value)
     except (StopIteration, TypeError, ValueError):
         raise DivaError(f"SigOpt suggested {value!r} for {d.name}, which is none of its values") from None
-    if d.step and not d.log:
-        number = min(d.values(), key=lambda known: abs(known - number))
     if not d.low <= number <= d.high:
         raise DivaError(f"SigOpt suggested {value!r} for {d.name}, which goes from {d.low} to {d.high}")
+    if d.step and not d.log:
+        number = min(d.values(), key=lambda known: abs(known - number))
     return number
