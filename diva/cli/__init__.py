@@ -13,6 +13,7 @@ import click
 from diva import __version__
 from diva.cli.analyze import analyze
 from diva.cli.apply import apply
+from diva.cli.compare import compare
 from diva.cli.data import data
 from diva.cli.doctor import doctor
 from diva.cli.download import download
@@ -46,6 +47,7 @@ for command in (
     resume,
     reproduce,
     apply,
+    compare,
     list_,
     show,
     init,

@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "trace.jsonl"
 
     @property
+    def tensors_file(self) -> Path:
+        """A digest of each tensor, an entry per epoch or step."""
+        return self.path / "tensors.jsonl"
+
+    @property
     def metrics_file(self) -> Path:
         """A row per event that carries numbers."""
         return self.path / "metrics.jsonl"

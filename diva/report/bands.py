@@ -56,7 +56,8 @@ def band_of(curves: Sequence[tuple[ArrayLike, ArrayLike]], most_steps: int | Non
     steps, matrix = _aligned(lines, most_steps)
     matrix[~np.isfinite(matrix)] = np.nan
     n = np.isfinite(matrix).sum(axis=0)
-    steps, matrix, n = (found[..., n > 0] for found in (steps, matrix, n))
+    some = n > 0
+    steps, matrix, n = steps[some], matrix[:, some], n[some]
     with np.errstate(all="ignore"):
         if (n == len(lines)).all():
             mean, sd = matrix.mean(axis=0), matrix.std(axis=0, ddof=1) if len(lines) > 1 else np.full(len(n), np.nan)

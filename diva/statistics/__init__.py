@@ -6,10 +6,11 @@ machine changes a result. See docs/reference/statistics.md for each formula and 
 
 from diva.statistics.comparison import Comparison, compare_paired, compare_unpaired, corrected
 from diva.statistics.multiplicity import holm
-from diva.statistics.noise import Effect, exceeds_noise
+from diva.statistics.noise import Effect, exceeds_noise, fewest_seeds
 from diva.statistics.numbers import Interval
 from diva.statistics.shares import Share, Shares, variance_shares
 from diva.statistics.summary import Summary, summarise
+from diva.statistics.table import seed_table
 from diva.statistics.verdict import Wording, verdict
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "compare_unpaired",
     "corrected",
     "exceeds_noise",
+    "fewest_seeds",
     "holm",
+    "seed_table",
     "summarise",
     "variance_shares",
     "verdict",

@@ -19,7 +19,6 @@ from diva.statistics.numbers import (
     mean,
     number,
     to_json,
-    variance,
 )
 from diva.statistics.power import fewest_for_permutation, seeds_needed
 from diva.statistics.resampling import EXACT_UP_TO, difference_interval, mean_interval, sign_flip_p, two_sample_p
@@ -200,9 +199,9 @@ def hedges_g(a: Sequence[float], b: Sequence[float]) -> float:
     df = len(a) + len(b) - 2
     if df < 1:
         return NAN
-    squares = sum(variance(one) * (len(one) - 1) for one in (a, b) if len(one) > 1)
+    pooled = math.hypot(*(deviation(one) * math.sqrt((len(one) - 1) / df) for one in (a, b) if len(one) > 1))
     unbiased = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else NAN
-    return _ratio(mean(a) - mean(b), math.sqrt(squares / df)) * unbiased
+    return _ratio(mean(a) - mean(b), pooled) * unbiased
 
 
 def _nothing(design: Design, n_a: int, n_b: int, left_out: int, level: float) -> Comparison:
@@ -227,11 +226,12 @@ def _standard_error(a: Sequence[float], b: Sequence[float]) -> tuple[float, floa
         return NAN, NAN
     if min(n_a, n_b) == 1:
         return deviation(max(a, b, key=len)) * math.sqrt(1 / n_a + 1 / n_b), max(n_a, n_b) - 1
-    first, second = variance(a) / n_a, variance(b) / n_b
-    if first + second == 0:
+    error_a, error_b = deviation(a) / math.sqrt(n_a), deviation(b) / math.sqrt(n_b)
+    error = math.hypot(error_a, error_b)
+    if error == 0:
         return 0.0, n_a + n_b - 2
-    share = first / (first + second)  # a ratio: squares of small variances underflow
-    return math.sqrt(first + second), 1 / (share**2 / (n_a - 1) + (1 - share) ** 2 / (n_b - 1))
+    share = (error_a / error) ** 2  # of the squared error: a ratio, since squares of small errors underflow
+    return error, 1 / (share**2 / (n_a - 1) + (1 - share) ** 2 / (n_b - 1))
 
 
 def _split_p(a: Sequence[float], b: Sequence[float]) -> tuple[float, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,12 @@ from diva.statistics.numbers import NAN, NO_INTERVAL, Interval, checked_level, d
 from diva.statistics.resampling import EXACT_UP_TO, orders, two_sample_p
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy
 
 BASE = "base"
-Runs = dict["Hashable", float]  # seed -> value
+Runs = Mapping[Any, float]  # seed -> value
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class _Noise:
 
 
 def exceeds_noise(
-    factors: Mapping[str, Mapping[str, Mapping[Hashable, float]]],
-    yardstick: Mapping[Hashable, float] | None = None,
+    factors: Mapping[str, Mapping[str, Runs]],
+    yardstick: Runs | None = None,
     *,
     level: float = 0.95,
 ) -> dict[str, Effect]:
@@ -87,10 +88,28 @@ def exceeds_noise(
     return {name: replace(one, p_adjusted=p) for (name, one), p in zip(found.items(), adjusted, strict=True)}
 
 
+def fewest_seeds(n_levels: int, n_factors: int = 1, *, level: float = 0.95) -> int:
+    """How many seeds every level must be run with so that `exceeds_noise` permutes and need not take the noise to be normal.
+
+    n_levels: of the factor that has fewest, with the base. The levels must share these seeds.
+    """
+    if n_levels < 2:
+        raise UsageError(f"{n_levels} level: a factor needs at least 2, the base among them.")
+    n_seeds = 2
+    while _too_few(n_levels, n_seeds, (1 - checked_level(level)) / n_factors):
+        n_seeds += 1
+    return n_seeds
+
+
+def _too_few(n_levels: int, n_seeds: int, alpha: float) -> bool:
+    """Whether permuting within seeds could not even flag a level that is far off all others at every seed."""
+    return n_levels * float(n_levels) ** -n_seeds > alpha * (1 + 1e-9)
+
+
 def _effect(
     name: str,
-    levels: Mapping[str, Mapping[Hashable, float]],
-    yardstick: Mapping[Hashable, float],
+    levels: Mapping[str, Runs],
+    yardstick: Runs,
     alpha: float,
     level: float,
 ) -> Effect:
@@ -100,7 +119,7 @@ def _effect(
     groups = {
         label: {seed: float(x) for seed, x in runs.items() if math.isfinite(x)} for label, runs in everything.items()
     }
-    groups = {label: runs for label, runs in groups.items() if runs}
+    groups = {label: groups[label] for label in sorted(groups) if groups[label]}
     shared = sorted(set.intersection(*map(set, groups.values())), key=repr) if groups else []
     if len(groups) < 2:
         return _no_effect(groups, level, "one level, nothing to test")
@@ -111,15 +130,16 @@ def _effect(
     return _between_groups(groups, alpha, level)
 
 
-def _within_seeds(groups: Mapping[str, Runs], shared: Sequence[Hashable], alpha: float, level: float) -> Effect:
+def _within_seeds(groups: Mapping[str, Runs], shared: Sequence[Any], alpha: float, level: float) -> Effect:
     """Levels run with the same seeds: permuted within each seed, or an F test where that has too few rearrangements."""
     n_levels, n_seeds = len(groups), len(shared)
     same = {label: {seed: runs[seed] for seed in shared} for label, runs in groups.items()}
-    if n_levels * float(n_levels) ** -n_seeds > alpha and len(groups.get(BASE, {})) - n_seeds >= 2:
+    too_few = _too_few(n_levels, n_seeds, alpha)
+    if too_few and len(groups.get(BASE, {})) - n_seeds >= 2:
         return _against_yardstick(groups, shared, level)
     table = [[runs[seed] for runs in same.values()] for seed in shared]
     noise = _residual(table)
-    if n_levels * float(n_levels) ** -n_seeds > alpha:
+    if too_few:
         p, method = _f_test(same, noise), f"F test within {n_seeds} seeds, noise taken to be normal"
     else:
         p, exact = _block_p(table)
@@ -127,7 +147,7 @@ def _within_seeds(groups: Mapping[str, Runs], shared: Sequence[Hashable], alpha:
     return _described(same, noise, p, method, level)
 
 
-def _against_yardstick(groups: Mapping[str, Runs], shared: Sequence[Hashable], level: float) -> Effect:
+def _against_yardstick(groups: Mapping[str, Runs], shared: Sequence[Any], level: float) -> Effect:
     """Levels at a few common seeds against the spread of the yardstick's other seeds: an F test."""
     same = {label: {seed: runs[seed] for seed in shared} for label, runs in groups.items()}
     others = [value for seed, value in groups.get(BASE, {}).items() if seed not in set(shared)]

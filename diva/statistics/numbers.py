@@ -40,12 +40,15 @@ def mean(values: Sequence[float]) -> float:
 
 
 def variance(values: Sequence[float]) -> float:
-    """The variance with n - 1, correctly rounded; NaN for fewer than two values."""
-    return float(statistics.variance(values)) if len(values) > 1 else NAN
+    """The variance with n - 1, correctly rounded; NaN for fewer than two values, infinite where no float is large enough."""
+    try:
+        return float(statistics.variance(values)) if len(values) > 1 else NAN
+    except OverflowError:
+        return math.inf
 
 
 def deviation(values: Sequence[float]) -> float:
-    """The standard deviation with n - 1; NaN for fewer than two values."""
+    """The standard deviation with n - 1, correctly rounded; NaN for fewer than two values."""
     return float(statistics.stdev(values)) if len(values) > 1 else NAN
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Share:
     """What one source does alone. share: its variance over that of all together; NaN where there is none to share.
 
-    ci_bootstrap: percentile bootstrap, no normality assumed, too narrow below about 10 runs. ci_f: from the F distribution, right for any
-    number of runs when the metric is normal.
+    ci_bootstrap: percentile bootstrap, for any distribution, approximate. ci_f: from the F distribution, right for any number of runs when
+    the metric is normal, and only then.
     """
 
     n: int

@@ -61,6 +61,17 @@ class Summary:
             said.append(f"All {self.n} values are equal: the intervals cannot say what another seed would give.")
         return tuple(said)
 
+    def line(self, *, unit: str = "", scale: float = 1.0) -> str:
+        """In one line: mean, sd, interval (t), n. scale: what the numbers are multiplied by, such as 100 for points."""
+        if not self.n:
+            return "no finite value"
+        of = f"{self.mean * scale:.4g}{f' {unit}' if unit else ''}"
+        if self.n == 1:
+            return f"{of}, n = 1"
+        low, high = self.ci_t
+        ci = f"{self.level * 100:g} % CI {low * scale:.4g} to {high * scale:.4g}"
+        return f"{of}, sd {self.sd * scale:.2g}, {ci}, n = {self.n}"
+
     def to_json(self) -> dict[str, Any]:
         """As JSON: NaN becomes null, an interval [low, high]."""
         return dict(to_json(asdict(self)))

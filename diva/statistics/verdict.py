@@ -6,8 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from diva.statistics.power import fewest_for_permutation
+
 if TYPE_CHECKING:
     from diva.statistics.comparison import Comparison
+
+RATES = frozenset(
+    {"accuracy", "iou", "f1", "precision", "recall", "map", "dice"}
+)  # words in names of metrics from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,9 @@ class Wording:
 
     @classmethod
     def of(cls, metric: str, a: str, b: str, *, less_is_better: bool) -> Wording:
-        """The wording for a metric by its name: those between 0 and 1 that are called a rate are told in points (of a hundred)."""
-        rates = ("accuracy", "top5", "iou", "f1", "precision", "recall", "map", "dice", "balanced")
-        last = metric.rpartition("/")[2].lower()
-        in_points = any(word in last for word in rates)
+        """The wording for a metric by its name: rates from 0 to 1 are told in points, of a hundred."""
+        words = metric.rpartition("/")[2].lower().split("_")
+        in_points = not RATES.isdisjoint(words) and words[-1] not in {"loss", "error"}
         return cls(a, b, less_is_better, "points" if in_points else "", 100.0 if in_points else 1.0)
 
 
@@ -40,8 +45,9 @@ def verdict(found: Comparison, wording: Wording | None = None) -> str:
     better, worse = (say.a, say.b) if (found.difference > 0) != say.less_is_better else (say.b, say.a)
     gap = _number(abs(found.difference), say)
     if math.isnan(found.p_adjusted):
-        what = f"{better} is better by {gap} in the only {'pair' if found.design == 'paired' else 'run each'}"
-        return f"Not settled: {what if found.difference else 'no difference'}; one seed says nothing about others, run more."
+        what = f"{better} is ahead by {gap}" if found.difference else "the values are equal"
+        where = "the only pair" if found.design == "paired" else "one run each"
+        return f"Not settled: {what} in {where}; one seed says nothing about others."
     if found.settled:
         return f"{better} is better than {worse} by {gap} ({_interval(found, say, found.difference < 0)}{_evidence(found)})."
     if found.difference == 0 and found.ci_t.low == found.ci_t.high:
@@ -76,5 +82,10 @@ def _runs(found: Comparison) -> str:
 def _what_next(found: Comparison) -> str:
     if found.more_seeds is None:
         return "no practical number of seeds would settle a difference as small as this"
-    each = "" if found.design == "paired" else " on each side"
-    return f"about {found.more_seeds} more seed{'s' if found.more_seeds > 1 else ''}{each} would, if the true difference is this one"
+    have, paired = min(found.n_a, found.n_b), found.design == "paired"
+    fewest = fewest_for_permutation(paired=paired, alpha=found.alpha / found.n_tests)
+    few = "so few settle nothing, and " if have < fewest else ""
+    more = f"{found.more_seeds} more seed{'s' if found.more_seeds > 1 else ''}" if paired else ""
+    return (
+        f"{few}about {more or f'{have + found.more_seeds} runs on each side'} would, if the true difference is this one"
+    )

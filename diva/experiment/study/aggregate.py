@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 from typing import TYPE_CHECKING, Final, final
 
 from diva.experiment.study.curves import CurveReader
+from diva.records.files import read_json, write_atomic
 from diva.report.bands import STATISTICS, band_of
-from diva.report.board_layout import band_tag, margin_charts
+from diva.report.board_layout import CONFIGURATION, band_tag, margin_charts, score_columns
 from diva.report.tensorboard import TensorBoardWriter, sessions
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from diva.experiment.study.curves import Curve
     from diva.records.run_folder import RunFolder
     from diva.report.bands import Band
+    from diva.report.board_layout import Knob
 
 LIVE_STEPS: Final = 300
 KEPT_EMPTY: Final = 20
@@ -56,8 +60,9 @@ class Aggregation:
         return True
 
     def finish(self) -> None:
-        """Show every step, and draw the figures and the rows of the HParams tab."""
+        """Show every step, and draw the figures and the rows of the HParams tab; Matplotlib is imported here."""
         self._read()
+        self._write_scores()
         self._write_bands(None)
 
     def bands(self, most_steps: int | None = None) -> dict[str, dict[str, Band]]:
@@ -74,6 +79,15 @@ class Aggregation:
         changed = [reader.read() for reader in self._readers.values()]
         return any(changed)
 
+    def scores(self) -> dict[str, dict[str, list[float]]]:
+        """Metric -> configuration -> what its finished runs measured with their best epoch, in the order of the runs."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for configuration, runs in self._groups.items():
+            for result in [result for run in runs if (result := run.result())]:
+                for metric, value in result["metrics"].items():
+                    found.setdefault(metric, {}).setdefault(configuration, []).append(float(value))
+        return found
+
     def _lines(self) -> dict[str, dict[str, list[Curve]]]:
         """Metric -> configuration -> the curves of its runs."""
         found: dict[str, dict[str, list[Curve]]] = {}
@@ -83,30 +97,99 @@ class Aggregation:
                     found.setdefault(name, {}).setdefault(configuration, []).append(curve)
         return found
 
-    def _board(self, configuration: str) -> Path:
-        """Where the band of a configuration is in TensorBoard."""
-        board = self._folder / "tensorboard" / BOARD
+    def _board(self, kind: str, configuration: str) -> Path:
+        """The run of TensorBoard that a configuration has: the only one has `kind` itself, several have folders in it."""
+        board = self._folder / "tensorboard" / kind
         return board if len(self._groups) == 1 else board / folder_names(list(self._groups))[configuration]
 
     def _write_bands(self, most_steps: int | None) -> None:
+        """The bands; with every step also the figures."""
         bands = self.bands(most_steps)
-        self._write_root(bands)
-        for configuration in self._groups:
-            own = {metric: found[configuration] for metric, found in bands.items() if configuration in found}
-            if len(self._groups) > 1:
-                with session(self._board(configuration)) as writer:
-                    write_bands(writer, own)
-                discard_before(self._board(configuration))
-
-    def _write_root(self, bands: Mapping[str, Mapping[str, Band]]) -> None:
+        charts = [name for name, found in bands.items() if any(len(band.steps) > 1 for band in found.values())]
         root = self._folder / "tensorboard" / BOARD
-        curves = [metric for metric, found in bands.items() if any(len(band.steps) > 1 for band in found.values())]
-        with session(root) as writer:
-            writer.summary(margin_charts(curves), 0)
-            if len(self._groups) == 1:
-                only = next(iter(self._groups))
-                write_bands(writer, {metric: found[only] for metric, found in bands.items()})
-        discard_before(root)
+        for folder in dict.fromkeys([root, *(self._board(BOARD, name) for name in self._groups)]):
+            with session(folder) as writer:
+                if folder == root:
+                    writer.summary(margin_charts(charts), 0)
+                    if most_steps is None:
+                        self._draw(writer, {name: bands[name] for name in charts})
+                for name in self._groups:
+                    if self._board(BOARD, name) == folder:
+                        write_bands(writer, {metric: found[name] for metric, found in bands.items() if name in found})
+            discard_before(folder)
+
+    def _draw(self, writer: TensorBoardWriter, bands: Mapping[str, Mapping[str, Band]]) -> None:
+        """Bands of every metric and strips of every score on the test split, but for those of single classes."""
+        from diva.report.band_figures import Runs, band_figure, score_figure
+        from diva.report.style import png
+
+        lines = self._lines()
+        last = max((int(band.steps[-1]) for found in bands.values() for band in found.values()), default=0)
+        metrics = [metric for metric in bands if is_whole(metric)]
+        scores = {
+            metric: found for metric, found in self.scores().items() if metric.startswith("test/") and is_whole(metric)
+        }
+        names = folder_names([*metrics, *(f"{metric}_scores" for metric in scores)])
+        self._folder.joinpath("figures").mkdir(exist_ok=True)
+        for metric in metrics:
+            runs = {
+                name: Runs(band, [(curve.steps, curve.values) for curve in lines[metric][name]])
+                for name, band in bands[metric].items()
+            }
+            self._keep(writer, f"bands/{metric}", png(band_figure(metric, runs, self._title)), names[metric], last)
+        for metric, values in scores.items():
+            picture = png(score_figure(metric, values, self._title))
+            self._keep(writer, f"scores/{metric}", picture, names[f"{metric}_scores"], last)
+
+    def _keep(self, writer: TensorBoardWriter, tag: str, picture: bytes, name: str, step: int) -> None:
+        write_atomic(self._folder / "figures" / f"{name}.png", picture)
+        writer.figure(tag, picture, step)
+
+    def _write_scores(self) -> None:
+        """The HParams tab: a row for each configuration that has a finished run."""
+        scores = {metric: found for metric, found in self.scores().items() if is_whole(metric)}
+        rows: dict[str, tuple[dict[str, Knob], dict[str, float]]] = {}
+        for name, runs in self._groups.items():
+            metrics = score_row({metric: found[name] for metric, found in scores.items() if name in found})
+            if metrics:
+                rows[name] = {CONFIGURATION: name or "all", **shared_knobs(runs)}, metrics
+        root = self._folder / "tensorboard" / SCORES
+        columns = dict.fromkeys(column for metric in scores for column in (metric, f"{metric}/sd"))
+        for folder in dict.fromkeys([root, *(self._board(SCORES, name) for name in rows)] if rows else []):
+            with session(folder) as writer:
+                if folder == root:
+                    writer.summary(score_columns([knobs for knobs, _ in rows.values()], [*columns, "runs"]), 0)
+                for name, (knobs, metrics) in rows.items():
+                    if self._board(SCORES, name) == folder:
+                        writer.hyperparameters(knobs, metrics)
+            discard_before(folder)
+
+
+def score_row(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Mean and sd of each metric's finite scores, and of how many runs they are: `test/loss`, `test/loss/sd`, `runs`."""
+    row: dict[str, float] = {}
+    for metric, values in scores.items():
+        finite = [value for value in values if math.isfinite(value)]
+        if finite:
+            row[metric] = statistics.fmean(finite)
+        if len(finite) > 1:
+            row[f"{metric}/sd"] = statistics.stdev(finite)
+    return {**row, "runs": float(max(map(len, scores.values())))} if row else {}
+
+
+def is_whole(metric: str) -> bool:
+    """Whether a metric is of a whole split, such as `val/accuracy`, and not of a single class, such as `val/f1/cat`."""
+    return metric.count("/") == 1
+
+
+def shared_knobs(runs: Sequence[RunFolder]) -> dict[str, Knob]:
+    """The knobs, in the order of the first run, that all runs that have a manifest agree on; lists as text, as a single run writes them."""
+    manifests = [read_json(run.manifest_file)["task"]["knobs"] for run in runs if run.manifest_file.exists()]
+    return {
+        name: str(tuple(value)) if isinstance(value, list) else value
+        for name, value in (manifests[0] if manifests else {}).items()
+        if all(name in other and other[name] == value for other in manifests)
+    }
 
 
 def session(folder: Path) -> TensorBoardWriter:
