@@ -81,7 +81,8 @@ class SearchTable:
         counts = [f"{self.states.count(s)} {s}" for s in ("finished", "pruned", "failed") if s in self.states]
         runs = f" · each the mean of {self.n_runs} runs" if self.n_runs > 1 else ""
         best = f" · best: trial {self.best}, {self.objective[self.best]:.4g}" if self.best is not None else ""
-        return f"{len(self.states)} trials: {', '.join(counts)}{runs}{best}"
+        n = len(self.states)
+        return f"{n} trial{'s' if n != 1 else ''}: {', '.join(counts)}{runs}{best}"
 
 
 def history_figure(table: SearchTable) -> Figure:
@@ -122,7 +123,7 @@ def parallel_figure(table: SearchTable) -> Figure:
     there = [int(i) for i in np.flatnonzero(~np.isnan(values))]
     n_axes = len(table.knobs) + 1
     widest = max([text_pixels(t, 8) for knob in table.knobs for _, t in knob.ticks], default=30)
-    gap = max(96, min(190, 780 // n_axes), widest + 40)
+    gap = max(96, min(400, 780 // n_axes), widest + 40)
     with style():
         figure, axes = canvas(MARGIN + max(46, widest + 8), 26, gap * (n_axes - 1), 330, 104, MARGIN + 84)
         colour, level = _colours(values[there], less=table.less_is_better), _levels(values)

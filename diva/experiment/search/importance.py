@@ -30,6 +30,12 @@ class Surface:
     values: NDArray[np.float64]
 
 
+def can_grow(told: Sequence[Told]) -> bool:
+    """Whether there are finished trials enough for a forest, and anything to learn from them."""
+    values = [trial.value for trial in told if trial.state == "finished"]
+    return len(values) >= FEWEST and len(set(values)) > 1
+
+
 class Forest:
     """A random forest over the unit cube of the space; the same trials give the same one.
 
@@ -37,7 +43,7 @@ class Forest:
     """
 
     def __init__(self, space: Sequence[Dimension], told: Sequence[Told]) -> None:
-        """told: finished trials, FEWEST at least."""
+        """told: finished trials that can grow one."""
         from sklearn.ensemble import RandomForestRegressor
 
         self._space = space

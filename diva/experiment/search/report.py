@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from diva.experiment.search.importance import FEWEST, Forest
+from diva.experiment.search.importance import Forest, can_grow
 from diva.experiment.search.trials import best_of
 from diva.records.files import write_atomic
 
@@ -40,7 +40,7 @@ def report(
     best = best_of(told, less=less)
     n_runs = max(1, len(outcomes) // max(1, len(told)))
     finished = [trial for trial in told if trial.state == "finished"]
-    importance = Forest(space, finished).importances() if len(finished) >= FEWEST else None
+    importance = Forest(space, finished).importances() if can_grow(told) else None
     draw_all(study, record, space, told, less=less, n_runs=n_runs)
     (study.path / "best.yaml").unlink(missing_ok=True)
     if best is not None:
@@ -148,7 +148,7 @@ def draw(
     yield "history", png(history_figure(table))
     yield "parallel", png(parallel_figure(table))
     finished = [trial for trial in told if trial.state == "finished"]
-    if len(finished) < FEWEST:
+    if not can_grow(told):
         return
     forest = Forest(space, finished)
     shares = forest.importances()
