@@ -87,7 +87,7 @@ def test_importance_names_what_is_left_to_interactions():
 
 def test_the_map_rings_the_best_trial_and_crosses_those_without_a_value():
     figure = contour_figure(table(), (0, 1), ([0, 0.5, 1], [0, 1]), np.arange(6).reshape(3, 2))
-    dots = [c for c in axes_of(figure).collections if isinstance(c, PathCollection)]
+    dots: list[Any] = [c for c in axes_of(figure).collections if isinstance(c, PathCollection)]
     ring = next(c for c in dots if len(c.get_offsets()) == 1)
     assert np.asarray(ring.get_offsets()).tolist() == [[0.5, 1.0]]
     crossed = [np.asarray(c.get_offsets()).tolist() for c in dots if len(c.get_offsets()) == 2]
