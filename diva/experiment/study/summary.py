@@ -8,9 +8,10 @@ from diva.experiment.study.aggregate import Aggregation
 from diva.experiment.study.live import run_groups
 from diva.records.files import write_json
 from diva.statistics.summary import summarise
+from diva.statistics.table import seed_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from diva.experiment.study.plan import Plan
     from diva.records.study_folder import Outcome, StudyFolder, StudyRecord
@@ -89,35 +90,29 @@ def _draw(study: StudyFolder, record: StudyRecord, plan: Plan, outcomes: Sequenc
 
 
 def show(summary: Mapping[str, Any], console: Console) -> None:
-    """Write a study's tables: the members, then what they have in common; of a search its best points."""
+    """Write a study's table: a row per member and what they come to or, where there are several configurations, a row for each;
+    of a search its best points."""
     if summary["kind"] == "sweep":
         from diva.experiment.search.report import show_search
 
         show_search(summary, console)
         return
-    monitor, finished = summary["monitor"], [row for row in summary["members"] if row["status"] == "finished"]
-    names = list(dict.fromkeys([monitor, *(name for row in finished for name in row["metrics"] if _is_outcome(name))]))
-    rows = [
-        [row["name"], row["status"], *(_cell(row["metrics"].get(name)) for name in names)] for row in summary["members"]
-    ]
-    console.result(console.table(("member", "status", *names), rows))
-    headers = ("configuration", "metric", "n", "mean", "sd", "median", "min", "max", "95 % interval")
-    rows = [
-        [
-            configuration or "all",
-            name,
-            found["n"],
-            *(_cell(found[key]) for key in ("mean", "sd", "median", "min", "max")),
-            _interval(found),
-        ]
-        for configuration, metrics in summary["statistics"].items()
-        for name, found in metrics.items()
-        if name in names
-    ]
-    if rows:
-        drop = 0 if len(summary["statistics"]) > 1 else 1
-        console.result("")
-        console.result(console.table(headers[drop:], [row[drop:] for row in rows]))
+    finished = [row for row in summary["members"] if row["status"] == "finished"]
+    names = dict.fromkeys([summary["monitor"], *(n for row in finished for n in row["metrics"] if _is_outcome(n))])
+    if len(summary["statistics"]) == 1:
+        measured = {row["name"]: {n: float(value) for n, value in row["metrics"].items()} for row in finished}
+        console.result(console.table(*seed_table(measured, list(names), first="member")))
+    else:
+        headers = ("configuration", "metric", "n", "mean", "sd", "median", "min", "max", "95 % interval")
+        console.result(console.table(headers, list(_configuration_rows(summary["statistics"], names))))
+
+
+def _configuration_rows(statistics: Mapping[str, Any], names: Collection[str]) -> Iterator[list[Any]]:
+    for configuration, metrics in statistics.items():
+        for name, found in metrics.items():
+            if name in names:
+                numbers = (_cell(found[key]) for key in ("mean", "sd", "median", "min", "max"))
+                yield [configuration, name, found["n"], *numbers, _interval(found)]
 
 
 def _is_outcome(name: str) -> bool:
