@@ -25,6 +25,7 @@ from diva.cli.resume import resume
 from diva.cli.run import run
 from diva.cli.sensitivity import sensitivity
 from diva.cli.split import split
+from diva.cli.sweep import sweep
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
 from diva.errors import DivaError
@@ -44,6 +45,7 @@ def cli() -> None:
 
 for command in (
     run,
+    sweep,
     resume,
     reproduce,
     aggregate,
