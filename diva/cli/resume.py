@@ -1,4 +1,4 @@
-"""`diva resume`: continue an interrupted run."""
+"""`diva resume`: continue an interrupted run or study."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from diva.cli.options import complete_run, console, print_outcome, shared_options
+from diva.cli.studies import continue_study, study_options
 
 
 @click.command(epilog="Example: diva resume runs/image_classification/20260101-120000-0a1b2c")
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=complete_run)
-@click.option("--data", help="where the data are now, when they moved")
+@click.option("--data", help="where the data of a run are now, when they moved")
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path),
@@ -20,14 +21,50 @@ from diva.cli.options import complete_run, console, print_outcome, shared_option
     envvar="DIVA_DATA",
     help="where named data sets are",
 )
+@click.option("--retry", is_flag=True, help="of a study: also members that failed, from their last checkpoints")
+@click.option("--member", metavar="NAME", help="of a study: this member alone, in this process")
+@study_options
 @shared_options
-def resume(run: Path, data: str | None, data_root: Path, as_json: bool, quiet: bool) -> None:
-    """Continue an interrupted run; it ends with the bits of an uninterrupted one."""
+def resume(
+    run: Path,
+    data: str | None,
+    data_root: Path,
+    retry: bool,
+    member: str | None,
+    jobs: int | None,
+    launcher: str,
+    launcher_options: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Continue an interrupted run or study; it ends with the bits of an uninterrupted one."""
     from diva.experiment.recorded import become_recorded_diva, verify_record
-    from diva.experiment.resume import resume as continue_run
     from diva.records.run_folder import open_run
+    from diva.records.study_folder import is_study, open_study
 
-    folder = open_run(run)
-    become_recorded_diva(folder, verify_record(folder), sys.argv[1:])
-    result = continue_run(folder, data, data_root, console(quiet=quiet))
-    print_outcome(folder.path, result, as_json=as_json)
+    say = console(quiet=quiet)
+    if not is_study(run):
+        if retry or member or jobs or launcher_options or launcher != "local":
+            raise click.UsageError(f"{run}: --retry, --member, --jobs and --launcher are of studies, which it is not")
+        from diva.experiment.resume import resume as continue_run
+
+        folder = open_run(run)
+        become_recorded_diva(folder, verify_record(folder), sys.argv[1:])
+        print_outcome(folder.path, continue_run(folder, data, data_root, say), as_json=as_json)
+        return
+    from diva.experiment.code import verify_code
+
+    study = open_study(run)
+    record = study.record()
+    verify_code(study, record)
+    become_recorded_diva(study, record, sys.argv[1:])
+    if member is not None:
+        from diva.experiment.launch import leash
+        from diva.experiment.study.member import run_member
+
+        leash.hold()
+        done, result = run_member(study, member, say)
+        print_outcome(done.path, result, as_json=as_json)
+        return
+    launching = {"jobs": jobs, "launcher": launcher, "launcher_options": launcher_options}
+    continue_study(study, launching, say, retry=retry, as_json=as_json)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from diva.cli.options import console, given, option_of, print_outcome, shared_options
+from diva.cli.studies import run_study, study_options
 from diva.experiment.options import RunOptions
 from diva.params import Param, knobs_of, options_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from diva.experiment.request import Request
+    from diva.report.console import Console
 
 KNOBS = "diva.knobs"
 EPILOG = "Examples: diva run --task image_classification --seed 42 · diva run --task ./cells --data ./images --epochs 5 --lr 0.01"
@@ -113,9 +120,23 @@ def _complete_data(context: click.Context, parameter: click.Parameter, incomplet
     "--config", multiple=True, type=click.Path(path_type=Path), help="YAML file of options and knobs; flags go over it"
 )
 @click.option("--dry-run", is_flag=True, help="show every value and where it comes from; write nothing")
+@click.option("--runs", type=int, help="a study of so many runs, their seeds derived from --seed")
+@click.option("--seeds", help="a study of a run for each of these seeds, as 1,2,3 or 0:10")
+@study_options
 @shared_options
-def run(config: tuple[Path, ...], dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> None:
-    """Run an experiment and leave a folder from which it can be reproduced."""
+def run(
+    config: tuple[Path, ...],
+    dry_run: bool,
+    runs: int | None,
+    seeds: str | None,
+    jobs: int | None,
+    launcher: str,
+    launcher_options: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> None:
+    """Run an experiment, or a study of many seeds, and leave a folder from which it can be reproduced."""
     from diva.experiment.request import resolve, rows
 
     argv = ("diva", *sys.argv[1:]) if sys.argv[1:2] == ["run"] else ("diva", "run")
@@ -124,10 +145,34 @@ def run(config: tuple[Path, ...], dry_run: bool, as_json: bool, quiet: bool, **f
     if dry_run:
         say.result(say.table(("parameter", "value", "from"), [(n, _text(v), o) for n, v, o in rows(request)]))
         return
+    if runs is not None or seeds is not None:
+        launching = {"jobs": jobs, "launcher": launcher, "launcher_options": launcher_options}
+        _run_seeds(request, runs, seeds, launching, say, as_json=as_json)
+        return
+    if jobs is not None or launcher != "local" or launcher_options:
+        raise click.UsageError("--jobs and --launcher are of studies; give --runs or --seeds too")
     from diva.experiment.run import start
 
     folder, result = start(request, say)
     print_outcome(folder.path, result, as_json=as_json)
+
+
+def _run_seeds(
+    request: Request, runs: int | None, seeds: str | None, launching: Mapping[str, Any], say: Console, *, as_json: bool
+) -> None:
+    """A study of many seeds: those given, or so many derived from the one given or drawn."""
+    from dataclasses import replace
+
+    from diva.experiment.study.multi_run import derived_seeds, given_seeds, multi_run
+    from diva.seeding import draw_seed
+
+    if runs is not None and seeds is not None:
+        raise click.UsageError("--runs and --seeds exclude each other; --seeds says how many there are")
+    if request.options.seed is None:
+        options = replace(request.options, seed=draw_seed())
+        request = replace(request, options=options, origins={**request.origins, "seed": "drawn"})
+    chosen = given_seeds(seeds) if seeds is not None else derived_seeds(request.options.seed or 0, runs or 0)
+    run_study(request, "runs", multi_run(chosen), len(chosen), launching, say, as_json=as_json)
 
 
 def _text(value: Any) -> str:

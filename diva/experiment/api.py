@@ -17,19 +17,11 @@ def run(task: str | Path, values: Mapping[str, Any] | None = None, configs: Sequ
 
     values: options and knobs by name, {"seed": 42, "epochs": 3}; configs: YAML files under them. Raises DivaError.
     """
-    from diva.experiment.request import resolve
+    from diva.experiment.request import argument_of, resolve
     from diva.experiment.run import start
     from diva.report.console import Console
 
     given = {"task": str(task), **(values or {})}
-    argv = ["diva", "run", *(f"--config={path}" for path in configs), *(_argument(n, v) for n, v in given.items())]
+    argv = ["diva", "run", *(f"--config={path}" for path in configs), *(argument_of(n, v) for n, v in given.items())]
     folder, _ = start(resolve(given, configs, tuple(argv)), Console(sys.stdout, sys.stderr, quiet=True))
     return folder
-
-
-def _argument(name: str, value: Any) -> str:
-    """The argument of the command line that says the same."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diva.learning.task import Task
     from diva.records.manifest import Manifest, TaskRecord
     from diva.records.run_folder import RunFolder
+    from diva.records.study_folder import StudyFolder, StudyRecord
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Code:
     diva: dict[str, Any]
 
 
-def record_task(found: FoundTask, run: RunFolder, policy: source.Policy) -> tuple[dict[str, Any], str | None]:
+def record_task(
+    found: FoundTask, run: RunFolder | StudyFolder, policy: source.Policy
+) -> tuple[dict[str, Any], str | None]:
     """Snapshot the project that holds the task.
 
     Returns the record, and the folder inside the snapshot from which a task given as module:Class is imported.
@@ -41,7 +44,7 @@ def record_task(found: FoundTask, run: RunFolder, policy: source.Policy) -> tupl
     return record, start.relative_to(root).as_posix() if start is not None and inside else None
 
 
-def record_diva(found: FoundTask, run: RunFolder) -> dict[str, Any]:
+def record_diva(found: FoundTask, run: RunFolder | StudyFolder) -> dict[str, Any]:
     """Which diva runs: version and digest of its files, and a snapshot when it is installed from a checkout.
 
     `snapshot` names the folder under `source/` that holds it: "project" when the task lives in the same checkout, else "diva".
@@ -68,7 +71,9 @@ def own_digest() -> str:
 
 
 @contextmanager
-def recorded_imports(task: TaskRecord, run: RunFolder, project: Path | None = None) -> Iterator[type[Task]]:
+def recorded_imports(
+    task: TaskRecord, run: RunFolder | StudyFolder, project: Path | None = None
+) -> Iterator[type[Task]]:
     """The task's class from a run's snapshot, whose modules are imported from there, and nowhere else, while this lasts.
 
     project: where the snapshot was just taken. A task of an installed package is imported from where it is installed.
@@ -82,14 +87,14 @@ def recorded_imports(task: TaskRecord, run: RunFolder, project: Path | None = No
             yield load_task(tree / task.path, task.class_name)
 
 
-def verify_code(run: RunFolder, manifest: Manifest) -> None:
+def verify_code(run: RunFolder | StudyFolder, manifest: Manifest | StudyRecord) -> None:
     """RecordError naming what was altered, added or removed in a run's snapshots since they were taken."""
     source.verify(run.source / "project", manifest.source)
     if manifest.diva["source"]:
         source.verify(run.source / "diva", manifest.diva["source"])
 
 
-def recorded_diva(run: RunFolder, manifest: Manifest) -> Path | None:
+def recorded_diva(run: RunFolder | StudyFolder, manifest: Manifest | StudyRecord) -> Path | None:
     """The tree that holds the diva a run was made with, when it is kept and is not the one running now.
 
     Raises RecordError when the snapshot does not hold what the manifest says ran.

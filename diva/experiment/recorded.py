@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from diva.learning.task import Task
     from diva.records.run_folder import RunFolder
+    from diva.records.study_folder import StudyFolder, StudyRecord
 
 # Runs `diva` from another tree: its path first, and no import hook of an editable install before it.
 BOOT = (
@@ -55,12 +56,12 @@ def recorded_task(run: RunFolder, manifest: Manifest) -> tuple[FoundTask, Task, 
     return found, task, knobs  # type: ignore[return-value]
 
 
-def recorded_options(manifest: Manifest) -> RunOptions:
-    """The options a run was made with; unknown ones, of another version of diva, are a RecordError."""
+def recorded_options(manifest: Manifest | StudyRecord) -> RunOptions:
+    """The options a run or study was made with; unknown ones, of another version of diva, are a RecordError."""
     known = {param.name: param for param in options_of(RunOptions)}
     strange = sorted(manifest.options.keys() - known.keys())
     if strange:
-        raise RecordError(f"the manifest has options that this diva does not know: {', '.join(strange)}")
+        raise RecordError(f"the record has options that this diva does not know: {', '.join(strange)}")
     values: dict[str, Any] = {}
     for name, value in manifest.options.items():
         param = known[name]
@@ -70,7 +71,9 @@ def recorded_options(manifest: Manifest) -> RunOptions:
     return replace(RunOptions(**values), seed=manifest.seed)
 
 
-def find_data(run: RunFolder, manifest: Manifest, given: str | None, data_root: Path) -> str | None:
+def find_data(
+    run: RunFolder | StudyFolder, manifest: Manifest | StudyRecord, given: str | None, data_root: Path
+) -> str | None:
     """The folder of the recorded data: `given`, else where it was seen from the run, else by name; DataError when nowhere."""
     if manifest.data is None:
         return None
@@ -116,8 +119,8 @@ def options_with(options: RunOptions, changes: dict[str, Any]) -> RunOptions:
     return dataclasses.replace(options, **{name: value for name, value in changes.items() if value is not None})
 
 
-def become_recorded_diva(run: RunFolder, manifest: Manifest, argv: Sequence[str]) -> None:
-    """Replace this process by the diva that made a run, with the arguments `argv`; returns when that one is running already.
+def become_recorded_diva(run: RunFolder | StudyFolder, manifest: Manifest | StudyRecord, argv: Sequence[str]) -> None:
+    """Replace this process by the diva that made a run or study, with the arguments `argv`; returns when that one is running already.
 
     Also returns when it was not kept, as an installed diva is not.
     """

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from diva.learning.task import Task
     from diva.records.run_folder import RunFolder
+    from diva.records.study_folder import StudyFolder
 
 VARIABLES = {"DIVA_DATA": "data_root", "DIVA_OUTPUT": "output"}
 
@@ -34,7 +35,7 @@ VARIABLES = {"DIVA_DATA": "data_root", "DIVA_OUTPUT": "output"}
 class Request:
     """What is to run: a task and its knobs, options with their origins, and the arguments as typed.
 
-    `recorded` is the run that is being reproduced: its snapshots are used, not today's code.
+    `recorded` is the run that is being reproduced: its snapshots are used, not today's code. `place` is that of a member of a study.
     """
 
     found: FoundTask
@@ -45,6 +46,15 @@ class Request:
     argv: tuple[str, ...]
     recorded: RunFolder | None = None
     task_origin: str = "command line"
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A member's place in its study, which keeps the code that all members run and names their data."""
+
+    study: StudyFolder
+    name: str
 
 
 def resolve(flags: Mapping[str, Any], configs: Sequence[Path], argv: tuple[str, ...]) -> Request:
@@ -113,3 +123,11 @@ def rows(request: Request) -> list[tuple[str, Any, str]]:
         *((name, options[name], request.origins[name]) for name in options),
         *((name, knobs[name], request.knobs.origins.get(name, "default")) for name in knobs),
     ]
+
+
+def argument_of(name: str, value: Any) -> str:
+    """The argument of the command line that gives an option or a knob this value."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"

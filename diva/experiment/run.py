@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from diva.data import catalogue, expectations
 from diva.data.catalogue import locate
-from diva.errors import DivaError, RecordError, UsageError
+from diva.errors import DataError, DivaError, RecordError, UsageError
 from diva.experiment.activations import check_samples
 from diva.experiment.assemble import assemble
 from diva.experiment.code import Code, code_line, record_diva, record_task, recorded_imports, running_diva
 from diva.experiment.describe import describe_model
 from diva.experiment.execute import best_weights, train
 from diva.experiment.find import project_root, unrecorded_modules
+from diva.experiment.recorded import find_data
 from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_weights, save_tensors
 from diva.learning.digests import digest_tensors
@@ -40,9 +41,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diva.experiment.options import RunOptions
-    from diva.experiment.request import Request
+    from diva.experiment.request import Place, Request
     from diva.learning.loop import Learner
     from diva.records.footprint import Footprint
+    from diva.records.study_folder import StudyFolder
     from diva.report.console import Console
 
 
@@ -63,17 +65,19 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     options = check_options(request.options)
     device = stock.choose_device(options.device)
     options = with_computer(options, device)
-    located = locate_data(request.task.default_data if options.data is None else options.data, options, console)
+    located = locate_data(_wanted_data(request, options), options, console)
+    if request.place is not None:
+        _check_same_data(request.place, located)
     origins = dict(request.origins)
     if options.seed is None:
         options, origins["seed"] = replace(options, seed=draw_seed()), "drawn"
         console.say(f"seed {options.seed} (drawn)")
-    run = create_run_folder(options.output, request.found.name)
+    run = _make_folder(request, options)
     request = replace(request, options=options, origins=origins)
     try:
         with computing(run, options, console):
             code = _record_code(run, request, console)
-            project = None if request.recorded else project_root(request.found.path)
+            project = None if request.recorded or request.place else project_root(request.found.path)
             with recorded_imports(code.task, run, project) as task_class:
                 learner = prepare(run, request, code, task_class, located, device, console)
                 if project is not None:
@@ -88,6 +92,33 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
         raise type(error)(str(error).replace(f"{run.source / 'project' / 'tree'}/", "")) from error
     finally:
         discard(run)
+
+
+def _wanted_data(request: Request, options: RunOptions) -> str | None:
+    """The name or folder of the data; a member's are where its study has seen them."""
+    if request.place is not None:
+        study = request.place.study
+        return find_data(study, study.record(), None, options.data_root)
+    return request.task.default_data if options.data is None else options.data
+
+
+def _check_same_data(place: Place, located: Located | None) -> None:
+    """DataError when the data changed since the study began: all its members are to learn from the same."""
+    then = place.study.record().data
+    if then is not None and (located is None or located.footprint.digest != then.digest):
+        now = located.footprint.digest[:19] if located else "none"
+        raise DataError(
+            f"the data {then.name!r} changed since the study began: footprint {now}..., then {then.digest[:19]}...; restore them"
+        )
+
+
+def _make_folder(request: Request, options: RunOptions) -> RunFolder:
+    if request.place is None:
+        return create_run_folder(options.output, request.found.name)
+    run = request.place.study.member(request.place.name)
+    shutil.rmtree(run.path, ignore_errors=True)  # what a process left that was killed before the run was sealed
+    run.path.mkdir(parents=True)
+    return run
 
 
 def with_computer(options: RunOptions, device: torch.device) -> RunOptions:
@@ -179,7 +210,7 @@ def prepare(
         argv=tuple(hide_home(argument) for argument in request.argv),
         task=code.task,
         seed=options.seed,
-        options=_plain(options),
+        options=plain(options),
         origins=dict(request.origins),
         data=_record_data(run, located),
         facts=dict(learner.data.facts),
@@ -207,6 +238,13 @@ def _record_code(run: RunFolder, request: Request, console: Console) -> Code:
         old = request.recorded.manifest()
         shutil.copytree(request.recorded.source, run.source, symlinks=True)
         return Code(old.task, old.source, running_diva(old.diva))
+    if request.place is not None:
+        return _study_code(run, request, request.place.study)
+    return record_code(run, request, console)
+
+
+def record_code(run: RunFolder | StudyFolder, request: Request, console: Console) -> Code:
+    """Snapshot the code of a run or study into its folder, and say which it is."""
     source, root = record_task(request.found, run, request.options.code)
     for note in source["notes"]:
         console.warn(note)
@@ -225,21 +263,43 @@ def _record_code(run: RunFolder, request: Request, console: Console) -> Code:
     return Code(task, source, record_diva(request.found, run))
 
 
+def _study_code(run: RunFolder, request: Request, study: StudyFolder) -> Code:
+    """The study's snapshot, its files shared where the file system can, so that a member stands on its own."""
+    record = study.record()
+    shutil.copytree(study.source, run.source, symlinks=True, copy_function=_link_or_copy)
+    knobs = request.task.model_dump(mode="json")
+    origins = {name: request.knobs.origins.get(name, "default") for name in knobs}
+    task = record.task.model_copy(update={"knobs": knobs, "origins": origins})
+    return Code(task, record.source, running_diva(record.diva))
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
 def _keep_weights(run: RunFolder, request: Request, options: RunOptions) -> dict[str, Tensor] | None:
     """The weights that --load names, copied into the run so that it can be reproduced without their file."""
     if options.load is None:
         return None
     if request.recorded is not None:
-        path = request.recorded.checkpoints / "loaded.safetensors"
-    else:
-        path = Path(options.load).expanduser()
-        path = (lambda old: old.checkpoints / best_weights(old))(open_run(path)) if path.is_dir() else path
-    weights = load_weights(path)
-    if request.recorded is not None:
+        weights = load_weights(request.recorded.checkpoints / "loaded.safetensors")
         check_loaded(request.recorded.manifest(), weights)
+    elif request.place is not None and options.load == request.place.study.record().options["load"]:
+        weights = load_weights(request.place.study.loaded_file)
+    else:
+        weights = read_weights(options.load)
     run.checkpoints.mkdir(exist_ok=True)
     save_tensors(run.checkpoints / "loaded.safetensors", weights)
     return weights
+
+
+def read_weights(load: str) -> dict[str, Tensor]:
+    """The weights that `--load` names: those of a run's best epoch, or of a file."""
+    path = Path(load).expanduser()
+    return load_weights((lambda old: old.checkpoints / best_weights(old))(open_run(path)) if path.is_dir() else path)
 
 
 def check_loaded(manifest: Manifest, weights: Mapping[str, Tensor]) -> None:
@@ -260,9 +320,14 @@ def _record_data(run: RunFolder, located: Located | None) -> DataRecord | None:
     if located is None:
         return None
     footprint.write(run.footprint_file, located.footprint, located.folder.name)
+    return data_record(run.path, located)
+
+
+def data_record(folder: Path, located: Located) -> DataRecord:
+    """Which data a run or study reads, seen from its folder."""
     return DataRecord(
         name=located.folder.name,
-        path=Path(os.path.relpath(located.folder.path, run.path.resolve())).as_posix(),
+        path=Path(os.path.relpath(located.folder.path, folder.resolve())).as_posix(),
         digest=located.footprint.digest,
         n_files=located.footprint.n_files,
         n_bytes=located.footprint.n_bytes,
@@ -285,7 +350,7 @@ def _reproduced(recorded: RunFolder | None) -> dict[str, str] | None:
     return {"id": recorded.id, "manifest_digest": manifest_digest(recorded.manifest_file)} if recorded else None
 
 
-def _plain(options: RunOptions) -> dict[str, Any]:
+def plain(options: RunOptions) -> dict[str, Any]:
     """The options as JSON, paths without the user's home."""
     values = dataclasses.asdict(options)
     return {

@@ -31,8 +31,9 @@ class RunFolder:
 
     @property
     def id(self) -> str:
-        """The run's name, unique among all runs: <UTC date>-<time>-<short id>."""
-        return self.path.name
+        """The run's name, unique among all runs: <UTC date>-<time>-<short id>; a member's begins with its study's."""
+        parent = self.path.parent
+        return f"{parent.parent.name}-{self.path.name}" if parent.name == "members" else self.path.name
 
     @property
     def manifest_file(self) -> Path:

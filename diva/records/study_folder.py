@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from diva.errors import RecordError, UsageError
 from diva.records.files import read_json, sha256_file, write_atomic, write_json
+from diva.records.manifest import DataRecord, TaskRecord
 from diva.records.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ class Outcome:
 
 
 class StudyRecord(BaseModel):
-    """One study, written once before its first run. See docs/reference/study-folder.md for the meaning of each field."""
+    """One study, written once before its first run. See docs/reference/study-folder.md for the meaning of each field.
+
+    task, options and seed are those of a run; a member's values go over them. `jobs` is how many members the plan may have under way.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
@@ -60,13 +64,14 @@ class StudyRecord(BaseModel):
     kind: Kind
     created: str
     argv: tuple[str, ...]
-    task: dict[str, Any]
-    values: dict[str, Any]
+    task: TaskRecord
+    seed: int
+    options: dict[str, Any]
     origins: dict[str, str]
     monitor: str
     plan: dict[str, Any]
     jobs: int
-    data: dict[str, Any] | None
+    data: DataRecord | None
     source: dict[str, Any]
     diva: dict[str, Any]
 
@@ -101,6 +106,11 @@ class StudyFolder:
     def source(self) -> Path:
         """Snapshots of the code that every member runs."""
         return self.path / "source"
+
+    @property
+    def loaded_file(self) -> Path:
+        """The weights that every member starts from, where --load was given."""
+        return self.path / "loaded.safetensors"
 
     @property
     def members(self) -> Path:
@@ -169,6 +179,12 @@ class StudyFolder:
         """Write down that a member ended without a result that counts."""
         self.ending_of(name).parent.mkdir(exist_ok=True)
         write_json(self.ending_of(name), {"status": status, "error": error})
+
+    def forget_failures(self) -> None:
+        """Let members that failed run again."""
+        for path in (self.path / "ended").glob("*.json"):
+            if read_json(path)["status"] == "failed":
+                path.unlink()
 
     def summary(self) -> dict[str, Any]:
         """What came of the study; UsageError while it is not over."""

@@ -35,6 +35,11 @@ class Plan(ABC):
         after it ended with a result: it must follow from the member's numbers alone, not from when it is asked."""
         return {}
 
+    def groups(self, members: Sequence[Member]) -> Mapping[str, Sequence[Member]]:
+        """The members whose curves are shown as one band, by the band's name: those of one configuration. Empty: no bands are shown."""
+        names = dict.fromkeys(member.configuration for member in members)
+        return {name: [member for member in members if member.configuration == name] for name in names}
+
     def conclude(self, study: StudyFolder, outcomes: Sequence[Outcome], console: Console) -> Mapping[str, Any]:
         """When all have ended: draw figures, say what there is to say, and return what joins `summary.json`; a pure function of them."""
         return {}

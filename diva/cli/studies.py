@@ -1,0 +1,84 @@
+"""What the commands that run studies share: their options, and how a study is conducted and shown."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from diva.experiment.request import Request
+    from diva.records.study_folder import Kind, StudyFolder
+    from diva.report.console import Console
+
+LAUNCHERS = ("local", "slurm", "ray")
+
+
+def study_options(function: Callable[..., None]) -> Callable[..., None]:
+    """`--jobs`, `--launcher` and `--launcher-option`, of every command that runs a study."""
+    for decorate in (
+        click.option(
+            "--launcher-option",
+            "launcher_options",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="an option of the launcher",
+        ),
+        click.option(
+            "--launcher", type=click.Choice(LAUNCHERS), default="local", help="where members run  [default: local]"
+        ),
+        click.option(
+            "--jobs", type=int, help="members at a time; default: as many as there are cores for, on a GPU one"
+        ),
+    ):
+        function = decorate(function)
+    return function
+
+
+def run_study(
+    request: Request,
+    kind: Kind,
+    plan: Mapping[str, Any],
+    n: int | None,
+    launching: Mapping[str, Any],
+    console: Console,
+    *,
+    as_json: bool,
+) -> None:
+    """Make a study and bring it to its end. n: how many members it has, where that is known; launching: the options above."""
+    from diva.experiment.study.create import choose_jobs, create_study
+
+    jobs = choose_jobs(launching["jobs"], launching["launcher"], request.options, n)
+    launcher_options(launching)  # before anything is made
+    study = create_study(request, kind, plan, jobs, console)
+    continue_study(study, {**launching, "jobs": jobs}, console, as_json=as_json)
+
+
+def continue_study(
+    study: StudyFolder, launching: Mapping[str, Any], console: Console, *, retry: bool = False, as_json: bool
+) -> None:
+    """Bring a study to its end, show it, and fail when a member failed."""
+    from diva.experiment.launch import open_launcher
+    from diva.experiment.study.conduct import conduct, report_failures
+    from diva.experiment.study.summary import show
+
+    jobs = launching["jobs"] or study.record().jobs
+    with open_launcher(launching["launcher"], jobs, launcher_options(launching)) as launcher:
+        summary = conduct(study, launcher, console, jobs=jobs, retry=retry)
+    if not as_json:
+        show(summary, console)
+    report_failures(study, summary)
+    status = {"study": str(study.path), "status": "finished", "statistics": summary["statistics"]}
+    print(json.dumps(status, sort_keys=True) if as_json else study.path)
+
+
+def launcher_options(launching: Mapping[str, Any]) -> dict[str, str]:
+    """The options of the launcher by name."""
+    pairs = [given.partition("=") for given in launching["launcher_options"]]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise click.UsageError(f"--launcher-option {name or '='}: write it as NAME=VALUE")
+    return {name: value for name, _, value in pairs}

@@ -1,0 +1,221 @@
+"""Run a study: its members, so many at a time, each in a process of its own, until nothing is left to run; then sum up.
+
+All that is known stands in the folders of the study: whoever conducts it after a crash finds what the one before found.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import diva
+from diva.errors import DivaError
+from diva.experiment.launch import Lost
+from diva.experiment.recorded import BOOT
+from diva.experiment.study.live import Live
+from diva.experiment.study.plan import read_plan
+from diva.experiment.study.summary import one_line, sum_up
+from diva.records.study_folder import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from diva.experiment.launch import Job, Launcher
+    from diva.experiment.study.plan import Plan
+    from diva.records.study_folder import Member, Outcome, StudyFolder
+    from diva.report.console import Console
+
+POLL_S = 0.05
+PRUNE_EVERY_S = 0.5
+MOST_LOSSES = 3
+ERROR = "error: "
+GRACE_S = 20.0  # for members to write down where they stand, when the study is interrupted
+
+
+def conduct(
+    study: StudyFolder, launcher: Launcher, console: Console, *, jobs: int | None = None, retry: bool = False
+) -> dict[str, Any]:
+    """Bring a study to its end from wherever it stands; returns its summary, which is also written.
+
+    jobs: how many members at a time, if not as many as the study was planned for. retry: members that failed run again, from
+    their last checkpoints. An interruption stops the members, and goes on upwards.
+    """
+    record = study.record()
+    with locked(study):
+        if retry:
+            study.forget_failures()
+        crew = Crew(study, read_plan(record), launcher, jobs or record.jobs, console)
+        try:
+            while True:
+                members = crew.muster()
+                crew.start_more(members)
+                if not crew.running:
+                    break
+                crew.wait()
+        except BaseException:
+            crew.stop()
+            raise
+        finally:
+            crew.live.close()
+        return sum_up(study, record, crew.plan, [crew.settled[member.name] for member in members], console)
+
+
+@dataclass
+class Running:
+    """A member that is under way."""
+
+    member: Member
+    job: Job
+
+
+@dataclass
+class Crew:
+    """The members of a study that are under way, and how those ended that are not."""
+
+    study: StudyFolder
+    plan: Plan
+    launcher: Launcher
+    jobs: int
+    console: Console
+    running: dict[str, Running] = field(default_factory=dict)
+    settled: dict[str, Outcome] = field(default_factory=dict)
+    losses: dict[str, int] = field(default_factory=dict)
+    pruned: dict[str, str] = field(default_factory=dict)
+    looked_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        """What is shown while it runs."""
+        self.live = Live(self.study, self.plan)
+
+    def muster(self) -> Sequence[Member]:
+        """The members that the plan names by now; those that have ended are settled."""
+        known = self.study.known_members()
+        outcomes = [self._outcome(member) for member in known]
+        members = list(self.plan.members(self.study, outcomes))
+        if [m.name for m in members[: len(known)]] != [m.name for m in known] or len({m.name for m in members}) < len(
+            members
+        ):
+            raise AssertionError("a plan's members only grow, each of a name of its own")
+        if len(members) > len(known):
+            self.study.list_members(members)
+        self.live.follow(members)
+        for member in members[len(known) :]:
+            self._outcome(member)
+        return members
+
+    def _outcome(self, member: Member) -> Outcome:
+        """How a member stands; one that has a result may still be one to prune, if nobody came to stop it in time."""
+        if member.name in self.settled:
+            return self.settled[member.name]
+        outcome = self.study.outcome(member)
+        if outcome.status == "finished":
+            for name, reason in self.plan.to_prune(self.study, [member]).items():
+                self.study.note_ending(name, "pruned", reason)
+            outcome = self.study.outcome(member)
+        if outcome.status != "waiting":
+            self.settled[member.name] = outcome
+        return outcome
+
+    def start_more(self, members: Sequence[Member]) -> None:
+        """Start the first of those that wait, as long as there is room."""
+        for member in members:
+            if len(self.running) >= self.jobs:
+                return
+            if member.name not in self.settled and member.name not in self.running:
+                self.running[member.name] = Running(member, self._launch(member))
+
+    def _launch(self, member: Member) -> Job:
+        here = str(Path(diva.__file__).resolve().parent.parent)
+        command = [sys.executable, "-c", BOOT, here, "resume", str(self.study.path), "--member", member.name, "--quiet"]
+        return self.launcher.start(member.name, command, {}, self.study.log_of(member.name))
+
+    def wait(self) -> None:
+        """Return when a member ended; meanwhile show how the others come along, and stop those that need not go on."""
+        while True:
+            ended = [name for name in self.running if self._has_ended(name)]
+            for name in ended:
+                del self.running[name]
+            if ended:
+                self.live.refresh(now=True)
+                return
+            self._prune()
+            self.live.refresh()
+            time.sleep(POLL_S)
+
+    def _has_ended(self, name: str) -> bool:
+        running = self.running[name]
+        try:
+            code = running.job.exit_code()
+        except Lost as loss:
+            self.losses[name] = self.losses.get(name, 0) + 1
+            self.console.warn(f"{name}: {loss}")
+            if self.losses[name] <= MOST_LOSSES and self.study.member(name).result() is None:
+                running.job = self._launch(running.member)
+                return False
+            code = 1
+        if code is None:
+            return False
+        self._settle(running.member, code)
+        return True
+
+    def _settle(self, member: Member, code: int) -> None:
+        if member.name in self.pruned:
+            self.study.note_ending(member.name, "pruned", self.pruned.pop(member.name))
+        elif self.study.member(member.name).result() is None:
+            self.study.note_ending(member.name, "failed", self._last_error(member, code))
+        outcome = self._outcome(member)
+        n_ended, n_known = len(self.settled), len(self.study.known_members())
+        line = f"{member.name}  {one_line(outcome, self.study.record().monitor)}  ({n_ended} of {n_known})"
+        (self.console.warn if outcome.status == "failed" else self.console.say)(line)
+
+    def _last_error(self, member: Member, code: int) -> str:
+        """What a member's process said last of why it failed, without the place of the study."""
+        log = self.study.log_of(member.name)
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+        said = [line.replace(f"{self.study.path}/", "").strip() for line in lines if line.strip()]
+        for line in reversed(said):
+            if line.startswith("diva") and ERROR in line:
+                return line.partition(ERROR)[2]
+        return f"exit code {code}" + (f": {said[-1]}" if said else "")
+
+    def _prune(self) -> None:
+        if time.monotonic() - self.looked_at < PRUNE_EVERY_S:
+            return
+        self.looked_at = time.monotonic()
+        members = [running.member for name, running in self.running.items() if name not in self.pruned]
+        for name, reason in self.plan.to_prune(self.study, members).items():
+            self.pruned[name] = reason
+            self.running[name].job.stop()
+
+    def stop(self) -> None:
+        """End all members, each noting where it stands."""
+        if self.running:
+            self.console.say(f"stopping {', '.join(self.running)}; continue with: diva resume {self.study.path}")
+        for running in self.running.values():
+            running.job.stop()
+        end = time.monotonic() + GRACE_S
+        while time.monotonic() < end and any(_runs(running.job) for running in self.running.values()):
+            time.sleep(POLL_S)
+        for running in self.running.values():
+            running.job.kill()
+
+
+def _runs(job: Job) -> bool:
+    try:
+        return job.exit_code() is None
+    except Lost:
+        return False
+
+
+def report_failures(study: StudyFolder, summary: Mapping[str, Any]) -> None:
+    """DivaError naming the members that failed, if any did."""
+    failed = [row for row in summary["members"] if row["status"] == "failed"]
+    if failed:
+        first = failed[0]
+        raise DivaError(
+            f"{len(failed)} of {len(summary['members'])} members failed; {first['name']}: {first['error']}; what they said is in "
+            f"{study.logs}; when the cause is mended: diva resume {study.path} --retry"
+        )

@@ -1,0 +1,97 @@
+"""A new study: code, data and machine are looked at once, before anything runs; what fails here leaves nothing behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from diva.errors import UsageError
+from diva.experiment.launch import n_cores, share_threads
+from diva.experiment.run import (
+    check_options,
+    command_script,
+    data_record,
+    locate_data,
+    plain,
+    read_weights,
+    record_code,
+    with_computer,
+)
+from diva.kernels import stock
+from diva.learning.checkpoints import save_tensors
+from diva.records.files import hide_home, write_atomic
+from diva.records.run_folder import RunFolder, create_run_folder, discard
+from diva.records.study_folder import StudyFolder, StudyRecord
+from diva.seeding import draw_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from diva.experiment.options import RunOptions
+    from diva.experiment.request import Request
+    from diva.records.study_folder import Kind
+    from diva.report.console import Console
+
+
+def create_study(request: Request, kind: Kind, plan: Mapping[str, Any], jobs: int, console: Console) -> StudyFolder:
+    """Snapshot the code, check the data, and seal what is to run: every member's options and knobs but for those the plan varies.
+
+    request: what a single run would be asked for; one without a seed gets one, which is recorded. jobs: how many members at a time.
+    """
+    stock.prepare_process()
+    options = check_options(request.options)
+    threads = share_threads(jobs) if options.threads is None else options.threads
+    device = stock.choose_device(options.device)
+    options = with_computer(replace(options, threads=threads), device)
+    origins = dict(request.origins)
+    if options.seed is None:
+        options, origins["seed"] = replace(options, seed=draw_seed()), "drawn"
+        console.say(f"seed {options.seed} (drawn)")
+    wanted = request.task.default_data if options.data is None else options.data
+    located = locate_data(wanted, options, console)
+    study = StudyFolder(create_run_folder(options.output, request.found.name).path)
+    try:
+        code = record_code(study, request, console)
+        if options.load is not None:
+            save_tensors(study.loaded_file, read_weights(options.load))
+        assert options.seed is not None
+        record = StudyRecord(
+            id=study.id,
+            kind=kind,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            argv=tuple(hide_home(argument) for argument in request.argv),
+            task=code.task,
+            seed=options.seed,
+            options=plain(options),
+            origins=origins,
+            monitor=request.task.monitor,
+            plan=dict(plan),
+            jobs=jobs,
+            data=data_record(study.path, located) if located else None,
+            source=code.source,
+            diva=code.diva,
+        )
+        write_atomic(study.path / "command.sh", command_script(request.argv))
+        study.seal(record)
+    finally:
+        if not study.study_file.exists():
+            discard(RunFolder(study.path))
+    console.say(f"study {study.path}")
+    return study
+
+
+def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | None) -> int:
+    """How many members run at a time: as asked; else as many as there are cores for, on a GPU one. A cluster takes them all.
+
+    n: how many there are, where that is known.
+    """
+    if asked is not None and asked < 1:
+        raise UsageError(f"--jobs {asked}: must be at least 1")
+    if asked is not None:
+        return asked
+    if launcher != "local" and n is not None:
+        return n
+    if stock.choose_device(options.device).type != "cpu":
+        return 1
+    return max(1, min(n or n_cores(), n_cores() // (options.threads or 1)))
