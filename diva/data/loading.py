@@ -16,7 +16,7 @@ import numpy
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
-from diva.data.shards import Shards
+from diva.data.shards import WHOLE, Shards
 from diva.errors import DivaError
 from diva.seeding import Seeds, reseeder
 
@@ -42,7 +42,7 @@ class Batches:
         workers: int = 0,
         device: torch.device | None = None,
         limit: int | None = None,
-        shards: Shards = Shards(),
+        shards: Shards = WHOLE,
     ) -> None:
         self.dataset, self.seeds, self.batch_size = dataset, seeds, batch_size
         self.shuffle, self.device, self.workers, self.limit = shuffle, device or torch.device("cpu"), workers, limit
@@ -102,7 +102,8 @@ class Batches:
         return batches if self.device.type == "cpu" else (to_device(batch, self.device) for batch in batches)
 
     def _indices(self, epoch: int) -> Sequence[torch.Tensor]:
-        return torch.from_numpy(self.order(epoch)).split(self._sizes)
+        indices: Sequence[torch.Tensor] = torch.from_numpy(self.order(epoch)).split(self._sizes)
+        return indices
 
     def _read(self, epoch: int, indices: Sequence[torch.Tensor]) -> Iterator[Any]:
         if type(self.dataset) is TensorDataset:  # a subclass may read its samples otherwise

@@ -41,6 +41,9 @@ class Shards:
         return [(s, slice(start, start + sizes[s])) for s, start in zip(self.own, starts, strict=True) if sizes[s]]
 
 
+WHOLE = Shards()
+
+
 def tree_nodes(first: int, last: int, n: int) -> list[tuple[int, int]]:
     """The largest nodes of the tree over range(n) that lie within range(first, last), from left to right, as (start, stop).
 

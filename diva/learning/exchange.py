@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from diva.data.shards import Shards, split_of, tree_nodes
+from diva.data.shards import WHOLE, Shards, split_of, tree_nodes
 from diva.errors import DivaError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Exchange(ABC):
 class Alone(Exchange):
     """One worker, which has all shards."""
 
-    shards: Shards = Shards()
+    shards: Shards = WHOLE
 
     def total(self, sums: dict[Node, Tensor], filled: int, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The sum over the shards."""
@@ -61,6 +61,9 @@ class Alone(Exchange):
     def gather(self, own: Any) -> list[Any]:
         """What this one says."""
         return [own]
+
+
+ALONE = Alone()
 
 
 @final
@@ -85,7 +88,7 @@ class Together(Exchange):
             sent[:, place] = whole.view(workers, each)
         received = torch.empty(sum(map(len, nodes)) * each, dtype=dtype, device=self.device)
         result = torch.empty(workers * each, dtype=dtype, device=self.device)
-        with _answering():
+        with answering():
             taken, given = [len(found) * each for found in nodes], [len(nodes[rank]) * each] * workers
             dist.all_to_all_single(received, sent.view(-1), taken, given)
             flat = [node for found in nodes for node in found]
@@ -98,13 +101,13 @@ class Together(Exchange):
         import torch.distributed as dist
 
         said: list[Any] = [None] * self.shards.workers
-        with _answering():
+        with answering():
             dist.all_gather_object(said, own)
         return said
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
     """LostWorkerError for what torch.distributed raises when a connection breaks or nobody answers."""
     try:
         yield
@@ -161,9 +164,7 @@ class Sums:
 
     def take(self, filled: int) -> dict[Node, Tensor]:
         """The sum of each of this worker's nodes that have one of the first `filled` shards."""
-        return {
-            node: _below(self._sums, node, filled) for node in _nodes(self._shards, self._shards.rank, filled)
-        }
+        return {node: _below(self._sums, node, filled) for node in _nodes(self._shards, self._shards.rank, filled)}
 
 
 def _below(sums: dict[Node, Tensor], node: Node, filled: int) -> Tensor:

@@ -15,7 +15,7 @@ from diva.data.loading import Batches
 from diva.errors import DivaError, UsageError, nearest
 from diva.learning.digests import digest_model
 from diva.learning.events import EpochEnded, Evaluated, Event, ModelChanged, StepEnded, TrainEnded
-from diva.learning.exchange import Alone, Exchange
+from diva.learning.exchange import ALONE, Exchange
 from diva.learning.optim import set_training
 from diva.learning.sharded import join, outputs_of_all, sharded_steps
 from diva.learning.task import Change, Data, Outputs, Split, Task
@@ -46,7 +46,12 @@ class Learner:
     batches: Mapping[Split, Batches]
     device: torch.device
     renewed_after: int | None = None
-    exchange: Exchange = Alone()
+    exchange: Exchange = ALONE
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is worker 0, which alone writes."""
+        return self.exchange.shards.rank == 0
 
 
 def fit(learner: Learner, *, first_epoch: int = 0, step: int = 0) -> Iterator[Event]:
@@ -107,7 +112,7 @@ def _whole_steps(
         optimizer.zero_grad()
         with mixed:
             loss, outputs = task.training_step(model, batch, data)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         loss = loss.detach()
         yield loss, {name: value.detach() for name, value in outputs.items()}
 
@@ -177,9 +182,7 @@ def _evaluate(learner: Learner, batches: Batches, epoch: int, keys: Sequence[int
     return values, _join(kept)
 
 
-def _interleaved(
-    exchange: Exchange, values: list[float], kept: Sequence[Outputs]
-) -> tuple[list[float], list[Outputs]]:
+def _interleaved(exchange: Exchange, values: list[float], kept: Sequence[Outputs]) -> tuple[list[float], list[Outputs]]:
     """The losses and outputs of all batches, of which each worker has evaluated every `workers`-th; the same everywhere."""
     own = [(loss, {name: v.cpu() for name, v in outputs.items()}) for loss, outputs in zip(values, kept, strict=True)]
     said = exchange.gather(own)

@@ -49,7 +49,7 @@ def sharded_steps(
             with mixed:
                 loss, outputs = learner.task.training_step(learner.model, batch, learner.data)
             loss = loss * (shards.sizes(size)[shard] / size)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             made[shard] = state.take()
             gradients.add(shard, loss.detach(), made[shard].keys())
             if outputs:
@@ -144,9 +144,7 @@ class _State:
 
     def __init__(self, model: nn.Module) -> None:
         places = {
-            id(b): (module, name)
-            for module in model.modules()
-            for name, b in module.named_buffers(recurse=False)
+            id(b): (module, name) for module in model.modules() for name, b in module.named_buffers(recurse=False)
         }
         self._places = list(places.values())
         self._buffers = [module._buffers[name] for module, name in self._places]
