@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from diva.errors import DivaError, RecordError, UsageError
 from diva.experiment.activations import ActivationWriter
 from diva.experiment.assemble import OVERFIT_LOSS
+from diva.experiment.workers import together
 from diva.experiment.writers import (
     BoardWriter,
     ConsoleWriter,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from diva.experiment.options import RunOptions
+    from diva.learning.task import DataFolder
     from diva.records.run_folder import RunFolder
     from diva.report.console import Console
 
@@ -68,10 +70,13 @@ class Progress:
     initial_weights: str = ""
 
 
-def train(run: RunFolder, learner: Learner, options: RunOptions, console: Console) -> dict[str, Any]:
+def train(
+    run: RunFolder, learner: Learner, options: RunOptions, console: Console, data: DataFolder | None = None
+) -> dict[str, Any]:
     """Train from where the checkpoints stand to the end; returns the result, which is also written by the worker that leads.
 
-    Raises DivaError when the run fails, and lets KeyboardInterrupt through; both leave a run that `diva resume` continues.
+    data: where the run's other workers find its data. Raises DivaError when the run fails, and lets KeyboardInterrupt through; both
+    leave a run that `diva resume` continues.
     """
     started = time.perf_counter()
     if not learner.leads:
@@ -81,7 +86,8 @@ def train(run: RunFolder, learner: Learner, options: RunOptions, console: Consol
         stopped = run.path / "stopped.json"
         stopped.unlink(missing_ok=True)
         try:
-            return _train(run, learner, options, console, progress, started)
+            with together(run, learner, options, data, console):
+                return _train(run, learner, options, console, progress, started)
         except BaseException as error:
             what = "failed" if isinstance(error, Exception) else "interrupted"
             with suppress(OSError):  # a full disk takes no note either

@@ -65,7 +65,7 @@ def _help(store: Store, seat: Seat) -> None:
             recorded_imports(manifest.task, run) as task_class,
         ):
             learner = rebuild(run, manifest, options, folder, used, task_class, lambda line: None)
-            learner.exchange = workers.replace_exchange(learner, device)
+            learner.exchange = workers.exchange_with(learner, device)
             train(run, learner, options, Console(nowhere, nowhere, quiet=True))
 
 

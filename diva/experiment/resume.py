@@ -19,7 +19,7 @@ from diva.experiment.recorded import (
 )
 from diva.experiment.reproduce import preview
 from diva.experiment.run import check_loaded, computing, locate_data
-from diva.experiment.workers import together, with_workers
+from diva.experiment.workers import with_workers
 from diva.kernels import stock
 from diva.learning.checkpoints import load_weights
 from diva.learning.task import Task
@@ -64,8 +64,7 @@ def resume(
         located = locate_data(wanted, replace(options, data_root=data_root), console)
         folder = located.folder if located else None
         learner = rebuild(run, manifest, options, folder, device, task_class, console.say)
-        with together(run, learner, options, folder, console):
-            return train(run, learner, options, console)
+        return train(run, learner, options, console, folder)
 
 
 def rebuild(

@@ -23,7 +23,7 @@ from diva.experiment.describe import describe_model
 from diva.experiment.execute import best_weights, train
 from diva.experiment.find import project_root, unrecorded_modules
 from diva.experiment.recorded import find_data
-from diva.experiment.workers import threads_each, together, with_workers
+from diva.experiment.workers import threads_each, with_workers
 from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_weights, save_tensors
 from diva.learning.digests import digest_tensors
@@ -88,8 +88,7 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
                         console.warn(
                             f"{path} runs and is not in the snapshot; is it ignored by git? The run may not reproduce"
                         )
-                with together(run, learner, options, located.folder if located else None, console):
-                    return run, train(run, learner, options, console)
+                return run, train(run, learner, options, console, located.folder if located else None)
     except (
         UsageError
     ) as error:  # the snapshot it speaks of is about to be removed; the file it was made of is what to mend

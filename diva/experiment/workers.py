@@ -128,14 +128,14 @@ def together(
         try:
             with joined(store, shards_of(options), learner.device) as device:
                 _tell(run, data)
-                learner.exchange = replace_exchange(learner, device)
+                learner.exchange = exchange_with(learner, device)
                 yield
             _see_off(others)
         except LostWorkerError as error:
             raise _mourned(error, others, logs, options.workers_per_run, console) from error
 
 
-def replace_exchange(learner: Learner, device: torch.device) -> Any:
+def exchange_with(learner: Learner, device: torch.device) -> Any:
     """How the learner's worker talks to the others; `device` is where they take tensors."""
     from diva.learning.exchange import Together
 
@@ -296,10 +296,10 @@ def _failed(rank: int, size: int, code: int | str, logs: Path) -> DivaError:
     lines = _text(logs, rank).splitlines()
     said = lines[-1].partition("error: ")[2] or lines[-1] if lines else ""
     why = code if isinstance(code, str) else said or f"exit code {code}"
-    failed = DivaError(
-        f"worker {rank} of {size} ended: {why}"
-        + ("" if said else "; diva resume RUN continues at the last whole epoch")
+    way_on = (
+        "" if said else ("" if why.endswith("?") else ".") + " Continue at the last whole epoch with: diva resume RUN"
     )
+    failed = DivaError(f"worker {rank} of {size} ended: {why}{way_on}")
     if isinstance(code, int) and code in range(2, 7):
         failed.exit_code = code
     return failed
