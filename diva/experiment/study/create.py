@@ -45,7 +45,7 @@ def create_study(
     stock.prepare_process()
     options = check_options(request.options)
     if not elsewhere:
-        options = _with_share(options, jobs)
+        options = with_share(options, jobs)
     request = with_seed(replace(request, options=options))
     options = request.options
     if request.origins["seed"] == "drawn":
@@ -83,7 +83,7 @@ def create_study(
     return study
 
 
-def _with_share(options: RunOptions, jobs: int) -> RunOptions:
+def with_share(options: RunOptions, jobs: int) -> RunOptions:
     """The options with this machine's device, and with a share of its cores where the number of threads changes no bits."""
     chosen = with_computer(options, stock.choose_device(options.device))
     share = options.threads is None and chosen.backend == "exact"
