@@ -77,6 +77,8 @@ def where(parted: Parted) -> str:
     epoch, step, names = parted.parting
     if names == ("length",):
         return f"one goes on after epoch {epoch - 1}, the other ends there"
+    if step == 0:
+        return f"before the first step, in {', '.join(names)}"
     return f"after epoch {epoch}, step {step}, in {', '.join(names)}"
 
 
@@ -97,7 +99,9 @@ def _parting(runs: Sequence[Run], parted: Parted) -> Section:
 def _until(parted: Parted) -> str:
     if parted.identical or not _differ(parted):
         return "the end of what is recorded"
-    return "-" if parted.equal_until is None else f"step {parted.equal_until}"
+    return (
+        "-" if parted.equal_until is None else f"step {parted.equal_until}" if parted.equal_until else "the first step"
+    )
 
 
 def _tensor(parted: Parted) -> str:
