@@ -22,7 +22,6 @@ from diva.kernels import stock
 from diva.learning.checkpoints import load_weights
 from diva.learning.task import Task
 from diva.params import Layers, build
-from diva.seeding import Seeds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +54,7 @@ def resume(run: RunFolder, data: str | None, data_root: Path, console: Console) 
         task = build(task_class, knobs)
         assert isinstance(task, Task)
         folder = located.folder if located else None
-        learner, _ = assemble(task, folder, Seeds(manifest.seed), options, device, weights, console.say)
+        learner, _ = assemble(task, folder, options.seeds(task_class), options, device, weights, console.say)
         stock.pin(options.n_threads, tf32=options.tf32)
         strange = facts_that_differ(manifest.facts, learner.data.facts)
         if strange:

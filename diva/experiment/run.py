@@ -33,7 +33,7 @@ from diva.records import environment, footprint
 from diva.records.files import hide_home, write_atomic, write_json
 from diva.records.manifest import DataRecord, LoadedRecord, Manifest, TaskRecord, manifest_digest
 from diva.records.run_folder import RunFolder, create_run_folder, discard, open_run
-from diva.seeding import MAX_SEED, Seeds, preserved_generators
+from diva.seeding import MAX_SEED, other_seeds, preserved_generators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,6 +64,7 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     """Run an experiment to its end; returns its folder and result. What fails before the seal leaves nothing behind."""
     stock.prepare_process()
     options = check_options(request.options)
+    other_seeds(options.stream, type(request.task).streams)
     device = stock.choose_device(options.device)
     options = with_computer(options, device)
     located = locate_data(_wanted_data(request, options), options, console)
@@ -196,7 +197,7 @@ def prepare(
     assert isinstance(task, Task) and options.seed is not None
     weights = _keep_weights(run, request, options)
     learner, matched = assemble(
-        task, located.folder if located else None, Seeds(options.seed), options, device, weights, console.say
+        task, located.folder if located else None, options.seeds(task_class), options, device, weights, console.say
     )
     stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
     if matched:
@@ -234,17 +235,17 @@ def _with_seed(argv: tuple[str, ...], request: Request) -> tuple[str, ...]:
 
 
 def _record_code(run: RunFolder, request: Request, console: Console) -> Code:
-    if request.recorded is not None:
-        old = request.recorded.manifest()
-        shutil.copytree(request.recorded.source, run.source, symlinks=True)
-        return Code(old.task, old.source, running_diva(old.diva))
     if request.place is not None:
         return _study_code(run, request, request.place.study)
     return record_code(run, request, console)
 
 
 def record_code(run: RunFolder | StudyFolder, request: Request, console: Console) -> Code:
-    """Snapshot the code of a run or study into its folder, and say which it is."""
+    """Snapshot the code of a run or study into its folder, and say which it is; that of a recorded run is copied."""
+    if request.recorded is not None:
+        old = request.recorded.manifest()
+        shutil.copytree(request.recorded.source, run.source, symlinks=True)
+        return Code(old.task, old.source, running_diva(old.diva))
     source, root = record_task(request.found, run, request.options.code)
     for note in source["notes"]:
         console.warn(note)

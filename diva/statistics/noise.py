@@ -50,9 +50,14 @@ class Effect:
         """Whether it is flagged: p_adjusted <= 1 - level."""
         return self.p_adjusted <= round(1 - self.level, 12)
 
+    @property
+    def assumes_normal(self) -> bool:
+        """Whether the test takes the noise to be normal; then a single run that collapsed may be the reason of a flag."""
+        return self.method.startswith("F test")
+
     def to_json(self) -> dict[str, Any]:
-        """As JSON: NaN becomes null, an interval [low, high]; with `exceeds`."""
-        return {**to_json(asdict(self)), "exceeds": self.exceeds}
+        """As JSON: NaN becomes null, an interval [low, high]; with `exceeds` and `assumes_normal`."""
+        return {**to_json(asdict(self)), "exceeds": self.exceeds, "assumes_normal": self.assumes_normal}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from diva.learning.checkpoints import save_tensors
 from diva.records.files import hide_home, write_atomic
 from diva.records.run_folder import RunFolder, create_run_folder, discard
 from diva.records.study_folder import StudyFolder, StudyRecord
+from diva.seeding import other_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,7 @@ def create_study(request: Request, kind: Kind, plan: Mapping[str, Any], jobs: in
     """
     stock.prepare_process()
     options = check_options(request.options)
+    other_seeds(options.stream, type(request.task).streams)
     threads = share_threads(jobs) if options.threads is None else options.threads
     device = stock.choose_device(options.device)
     options = with_computer(replace(options, threads=threads), device)
