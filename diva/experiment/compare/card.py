@@ -168,7 +168,9 @@ def _metric_row(name: str, values: Sequence[float | None], subjects: Sequence[Su
 def number(value: float, beside: Sequence[float]) -> str:
     """Four digits after the point, or as many as tell it from those beside it."""
     for digits in (4, 6, 8, 12):
-        if len({f"{other:.{digits}f}" for other in beside}) == len(set(beside)) and abs(value) >= 10**-digits:
+        if len({f"{other:.{digits}f}" for other in beside}) == len(set(beside)) and (
+            value == 0 or abs(value) >= 10**-digits
+        ):
             return f"{value:.{digits}f}"
     return repr(value)
 
