@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -233,6 +234,8 @@ def _text(value: Any) -> str:
         return "absent"
     if isinstance(value, str) and value.startswith("sha256:"):
         return f"{value[:19]}..."
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}", value):  # a commit
+        return value[:12]
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value)) or "none"
     return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)
