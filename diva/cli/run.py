@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diva.cli.options import console, given, option_of, print_outcome, shared_options
+from diva.cli.options import console, followed, given, option_of, print_outcome, shared_options
 from diva.cli.studies import run_study, study_options
 from diva.experiment.options import RunOptions
 from diva.params import Param, knobs_of, options_of
@@ -157,6 +157,8 @@ def run(
         return
     if jobs is not None or launcher != "local" or launcher_options:
         raise click.UsageError("--jobs and --launcher are of studies; give --runs or --seeds too")
+    if followed():
+        return
     from diva.experiment.run import start
 
     folder, result = start(request, say)
