@@ -16,7 +16,7 @@ import diva
 from diva.cli import cli
 
 COMMANDS = (
-    "run", "resume", "reproduce", "apply", "compare", "list", "show", "init", "download", "split", "analyze", "verify", "data",
+    "run", "sweep", "resume", "reproduce", "apply", "compare", "list", "show", "init", "download", "split", "analyze", "verify", "data",
     "tensorboard", "doctor",
 )  # fmt: skip
 
