@@ -33,7 +33,7 @@ def show(summary: Mapping[str, Any], console: Console, metric: str | None = None
     for headers, rows in parts:
         if rows:
             console.result(console.table(headers, rows) + "\n")
-    for line in verdicts(of_metric, found["level"]):
+    for line in verdicts(of_metric):
         console.result(line)
 
 
@@ -134,13 +134,18 @@ def tree_table(trees: Mapping[str, Any] | None) -> tuple[Sequence[str], Rows]:
     return ("trees, by what differs", "runs", "different trees", "mean distance", "largest"), rows
 
 
-def verdicts(found: Mapping[str, Any], level: float) -> list[str]:
+def verdicts(found: Mapping[str, Any]) -> list[str]:
     """In words, a line per factor and one for the shares of variance."""
     seeds = found["spread"][0]
     lines = []
     for row in sorted(found["effects"], key=lambda row: -(row["range"] or 0)):
         if row["p_adjusted"] is None:
             lines.append(f"{row['name']}: cannot be told from seeds: {row['method']}")
+            continue
+        if all(level["values"] == row["levels"][0]["values"] for level in row["levels"]):
+            lines.append(
+                f"{row['name']}: changes nothing, every seed gives the same value at all {row['n_levels']} levels"
+            )
             continue
         times = "" if row["range_over_seeds"] is None else f", {row['range_over_seeds']:.1f} times the sd of seeds"
         what = "moves the result more than seeds alone do" if row["exceeds"] else "moves it no more than seeds alone do"
