@@ -306,11 +306,10 @@ def options() -> dict[str, set[str]]:
         members = command.commands.values() if isinstance(command, click.Group) else ()
         params = [param for each in (command, *members) for param in each.params]
         found[name] = {flag for param in params for flag in (*param.opts, *param.secondary_opts)} | {"--help"}
-    for template in template_names():
-        for knob in knobs_of(load_found(find_task(template))):
-            own = {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}
-            for name in {"run", "sweep", "sensitivity"} & found.keys():
-                found[name] |= own
+    knobs = [knob for template in template_names() for knob in knobs_of(load_found(find_task(template)))]
+    for name in ("run", "sweep", "sensitivity"):
+        for knob in knobs:
+            found[name] |= {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from diva import __version__
+from diva.cli.aggregate import aggregate
 from diva.cli.analyze import analyze
 from diva.cli.apply import apply
 from diva.cli.compare import compare
@@ -24,6 +25,7 @@ from diva.cli.resume import resume
 from diva.cli.run import run
 from diva.cli.sensitivity import sensitivity
 from diva.cli.split import split
+from diva.cli.sweep import sweep
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
 from diva.errors import DivaError
@@ -43,8 +45,10 @@ def cli() -> None:
 
 for command in (
     run,
+    sweep,
     resume,
     reproduce,
+    aggregate,
     sensitivity,
     apply,
     compare,

@@ -35,6 +35,13 @@ class RunOptions:
     )
     tf32: bool = option(False, "let CUDA round to TF32 inside fp32 products")
     workers: int = option(0, "processes that read data; changes no bits")
+    shards: int = option(
+        1,
+        "parts of every training batch that are computed on their own, batch norm within each; part of the experiment",
+    )
+    workers_per_run: int = option(
+        1, "processes, on GPUs one each, that compute the shards of the run together; divides --shards; changes no bits"
+    )
     cache: Literal["auto", "on", "off"] = option(
         "auto",
         "keep decoded images in memory; auto does when they fit into a quarter of what is available; changes no bits",

@@ -24,6 +24,7 @@ from diva.experiment.execute import best_weights, train
 from diva.experiment.find import project_root, unrecorded_modules
 from diva.experiment.recorded import find_data
 from diva.experiment.request import with_seed
+from diva.experiment.workers import threads_each, with_workers
 from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_weights, save_tensors
 from diva.learning.digests import digest_tensors
@@ -65,6 +66,8 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     stock.prepare_process()
     options = check_options(request.options)
     other_seeds(options.stream, type(request.task).streams)
+    asked = request.recorded is None and request.origins.get("workers_per_run", "default") != "default"
+    options = with_workers(options, given=asked)
     device = stock.choose_device(options.device)
     options = with_computer(options, device)
     located = locate_data(_wanted_data(request, options), options, console)
@@ -86,7 +89,7 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
                         console.warn(
                             f"{path} runs and is not in the snapshot; is it ignored by git? The run may not reproduce"
                         )
-                return run, train(run, learner, options, console)
+                return run, train(run, learner, options, console, located.folder if located else None)
     except (
         UsageError
     ) as error:  # the snapshot it speaks of is about to be removed; the file it was made of is what to mend
@@ -125,7 +128,7 @@ def _make_folder(request: Request, options: RunOptions) -> RunFolder:
 def with_computer(options: RunOptions, device: torch.device) -> RunOptions:
     """The options with who computes: the device, its backend and its threads, none left open."""
     backend = backends.choose_backend(options.backend, device)
-    threads = backends.choose_threads(options.threads, backend)
+    threads = options.threads or threads_each(backends.choose_threads(None, backend), options)
     return replace(options, device=str(device), backend=backend, threads=threads)
 
 

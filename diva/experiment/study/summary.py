@@ -73,11 +73,11 @@ def test_metric(monitor: str, names: Mapping[str, Any]) -> str:
     return name if name in names else monitor
 
 
-def one_line(outcome: Outcome, monitor: str) -> str:
-    """How a member ended, in a line."""
+def one_line(outcome: Outcome, monitor: str, *, test: bool = True) -> str:
+    """How a member ended, in a line. test: with what it reached on test, which nobody wants to see of each point of a search."""
     if outcome.status != "finished":
         return f"{outcome.status}: {outcome.error}"
-    names = dict.fromkeys((monitor, test_metric(monitor, outcome.metrics)))
+    names = dict.fromkeys((monitor, *((test_metric(monitor, outcome.metrics),) if test else ())))
     return "  ".join(f"{name} {outcome.metrics[name]:.4f}" for name in names if name in outcome.metrics)
 
 
@@ -90,7 +90,13 @@ def _draw(study: StudyFolder, record: StudyRecord, plan: Plan, outcomes: Sequenc
 
 
 def show(summary: Mapping[str, Any], console: Console) -> None:
-    """Write a study's table: a row per member and what they come to or, where there are several configurations, a row for each."""
+    """Write a study's table: a row per member and what they come to or, where there are several configurations, a row for each;
+    of a search its best points."""
+    if summary["kind"] == "sweep":
+        from diva.experiment.search.report import show_search
+
+        show_search(summary, console)
+        return
     finished = [row for row in summary["members"] if row["status"] == "finished"]
     names = dict.fromkeys([summary["monitor"], *(n for row in finished for n in row["metrics"] if _is_outcome(n))])
     if len(summary["statistics"]) == 1:
