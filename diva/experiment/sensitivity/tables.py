@@ -29,7 +29,7 @@ def show(summary: Mapping[str, Any], console: Console, metric: str | None = None
         return
     of_metric = found["metrics"][shown]
     console.result(f"{shown} of {n - n_failed} runs\n")
-    parts = [spread_table(of_metric), effect_table(of_metric), level_table(of_metric), tree_table(found.get("trees"))]
+    parts = [spread_table(of_metric), effect_table(of_metric), level_table(of_metric), *tree_tables(found.get("trees"))]
     for headers, rows in parts:
         if rows:
             console.result(console.table(headers, rows) + "\n")
@@ -115,11 +115,11 @@ def level_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
     return headers, rows
 
 
-def tree_table(trees: Mapping[str, Any] | None) -> tuple[Sequence[str], Rows]:
-    """How far trees are apart by factor, and the most frequent ones."""
+def tree_tables(trees: Mapping[str, Any] | None) -> list[tuple[Sequence[str], Rows]]:
+    """How far trees are apart by factor, and the most frequent ones; nothing where no run grew any."""
     if not trees:
-        return (), []
-    rows = [
+        return []
+    apart = [
         [
             _source(row["name"]),
             str(row["n_runs"]),
@@ -129,9 +129,12 @@ def tree_table(trees: Mapping[str, Any] | None) -> tuple[Sequence[str], Rows]:
         ]
         for row in trees["factors"]
     ]
-    for one in trees["trees"][:MOST_TREES]:
-        rows.append([one["tree"], str(len(one["members"])), "", "", ""])
-    return ("trees, by what differs", "runs", "different trees", "mean distance", "largest"), rows
+    frequent = [[one["tree"], str(len(one["members"]))] for one in trees["trees"][:MOST_TREES]]
+    more = len(trees["trees"]) - len(frequent)
+    return [
+        (("trees that differ by", "runs", "different trees", "mean distance", "largest"), apart),
+        (("tree" if not more else f"tree, and {more} more", "runs"), frequent),
+    ]
 
 
 def verdicts(found: Mapping[str, Any]) -> list[str]:
