@@ -16,8 +16,8 @@ import diva
 from diva.cli import cli
 
 COMMANDS = (
-    "run", "sweep", "resume", "reproduce", "apply", "compare", "list", "show", "init", "download", "split", "analyze", "verify", "data",
-    "tensorboard", "doctor",
+    "run", "resume", "reproduce", "sweep", "sensitivity", "aggregate", "apply", "compare", "list", "show", "init", "download", "split",
+    "analyze", "verify", "data", "tensorboard", "doctor",
 )  # fmt: skip
 
 
