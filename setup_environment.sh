@@ -9,7 +9,7 @@ usage: ./setup_environment.sh [--dev] [--cpu | --gpu] [--python PATH]
 Makes .venv in diva's folder, installs diva in it and ends with `diva doctor`. A second run checks and repairs.
 Nothing outside the folder is changed, except pip's own cache. Linux and macOS, with or without a GPU.
 
-  --dev           also install what is needed to test diva, to check it and to build its documentation
+  --dev           also install what is needed to test diva, to check it and to build its documentation, and all extras
   --cpu, --gpu    the build of PyTorch; default: the GPU build where nvidia-smi finds a GPU, else the CPU build
   --python PATH   the Python to use, 3.11 or newer; default: the first of python3.13, 3.12, 3.11, python3, python
   -h, --help      show this
@@ -31,7 +31,7 @@ build="auto"
 wanted_python=""
 while [ $# -gt 0 ]; do
   case "$1" in
-    --dev) extras="dev,docs" ;;
+    --dev) extras="dev,docs,hpo,sigopt,cluster" ;;
     --cpu) build="cpu" ;;
     --gpu) build="gpu" ;;
     --python)

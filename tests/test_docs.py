@@ -300,15 +300,16 @@ def test_blocks_parse(page: Path):
 
 
 def options() -> dict[str, set[str]]:
-    """The flags of every command, a group's with those of its members; those of `run` with the knobs of every template."""
+    """The flags of every command, a group's with those of its members; those that take a task with the knobs of every template."""
     found = {}
     for name, command in cli.commands.items():
         members = command.commands.values() if isinstance(command, click.Group) else ()
         params = [param for each in (command, *members) for param in each.params]
         found[name] = {flag for param in params for flag in (*param.opts, *param.secondary_opts)} | {"--help"}
-    for template in template_names():
-        for knob in knobs_of(load_found(find_task(template))):
-            found["run"] |= {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}
+    knobs = [knob for template in template_names() for knob in knobs_of(load_found(find_task(template)))]
+    for name in ("run", "sweep", "sensitivity"):
+        for knob in knobs:
+            found[name] |= {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}
     return found
 
 

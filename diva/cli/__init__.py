@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from diva import __version__
+from diva.cli.aggregate import aggregate
 from diva.cli.analyze import analyze
 from diva.cli.apply import apply
+from diva.cli.compare import compare
 from diva.cli.data import data
 from diva.cli.doctor import doctor
 from diva.cli.download import download
@@ -21,7 +23,9 @@ from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
 from diva.cli.resume import resume
 from diva.cli.run import run
+from diva.cli.sensitivity import sensitivity
 from diva.cli.split import split
+from diva.cli.sweep import sweep
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
 from diva.errors import DivaError
@@ -41,9 +45,13 @@ def cli() -> None:
 
 for command in (
     run,
+    sweep,
     resume,
     reproduce,
+    aggregate,
+    sensitivity,
     apply,
+    compare,
     list_,
     show,
     init,
@@ -116,7 +124,7 @@ def _drop_output() -> None:
 def _way_on(argv: list[str] | None) -> str:
     """What to do after an interruption: commands that train are resumed, all others are given again."""
     command = (sys.argv[1:] if argv is None else argv)[:1]
-    trains = command in (["run"], ["resume"], ["reproduce"])
+    trains = command in (["run"], ["resume"], ["reproduce"], ["sweep"], ["sensitivity"])
     return "; diva resume RUN continues a run at its last whole epoch" if trains else "; give the command again"
 
 

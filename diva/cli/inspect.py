@@ -29,7 +29,7 @@ from diva.cli.options import complete_run, console
 )
 @click.option("--json", "as_json", is_flag=True, help="print one JSON list")
 def list_(what: str, output: Path, data_root: Path, as_json: bool) -> None:
-    """List runs, tasks, data sets or models."""
+    """List runs and studies, tasks, data sets or models."""
     from diva.experiment import listing
 
     rows: list[dict[str, Any]] = {
@@ -42,9 +42,15 @@ def list_(what: str, output: Path, data_root: Path, as_json: bool) -> None:
     if as_json:
         say.result(json.dumps(rows, sort_keys=True))
     elif rows:
-        say.result(say.table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows]))
+        headers = [name for name in rows[0] if name not in ("kind", "sd") or _is_telling(rows, name)]
+        say.result(say.table(headers, [[_cell(row[name]) for name in headers] for row in rows]))
     else:
         say.say(f"no {what} in {output}" if what == "runs" else f"no {what}")
+
+
+def _is_telling(rows: list[dict[str, Any]], name: str) -> bool:
+    """Whether a column tells anything: where there are no studies, those for them do not."""
+    return any(row[name] not in (None, "run") for row in rows)
 
 
 def _cell(value: Any) -> str:
@@ -59,9 +65,12 @@ def _cell(value: Any) -> str:
     "--format", "style", type=click.Choice(["text", "markdown", "html", "json"]), default="text", show_default=True
 )
 def show(run: Path, style: str) -> None:
-    """Show a run's card: what was run, on what, with which result."""
+    """Show the card of a run or a study: what was run, on what, with which result."""
     from diva.experiment.card import describe_run
+    from diva.experiment.study_card import describe_study
     from diva.records.run_folder import open_run
+    from diva.records.study_folder import is_study, open_study
     from diva.report.card import render
 
-    print(render(describe_run(open_run(run)), style))  # type: ignore[arg-type]
+    card = describe_study(open_study(run)) if is_study(run) else describe_run(open_run(run))
+    print(render(card, style))  # type: ignore[arg-type]

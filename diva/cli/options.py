@@ -87,7 +87,10 @@ def print_outcome(run: Path, result: dict[str, Any], *, as_json: bool) -> None:
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Run folders below runs/, for the shell."""
+    """Folders of runs and studies below runs/, for the shell."""
     from diva.records.run_folder import find_runs
+    from diva.records.study_folder import find_studies
 
-    return [str(run.path) for run in find_runs(Path("runs")) if str(run.path).startswith(incomplete)]
+    runs, studies = find_runs(Path("runs")), find_studies(Path("runs"))
+    paths = [*(str(run.path) for run in runs), *(str(study.path) for study in studies)]
+    return [path for path in paths if path.startswith(incomplete)]

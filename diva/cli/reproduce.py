@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--device", help="another device than the recorded one")
 @click.option("--threads", type=click.IntRange(1), help="another number of threads than the recorded one")
 @click.option("--workers", type=click.IntRange(0), help="another number of loader workers; changes no bits")
+@click.option("--trace", type=click.Choice(["epoch", "step"]), help="record as finely as this; changes no bits")
 @click.option("--workers-per-run", type=click.IntRange(1), help="another number of workers of the run; changes no bits")
 @click.option(
     "--verify", type=click.Choice(["quick", "deep"]), default="deep", help="check of the data; deep hashes every file"

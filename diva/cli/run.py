@@ -15,10 +15,7 @@ from diva.experiment.options import RunOptions
 from diva.params import Param, knobs_of, options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from diva.experiment.request import Request
-    from diva.report.console import Console
 
 KNOBS = "diva.knobs"
 EPILOG = "Examples: diva run --task image_classification --seed 42 · diva run --task ./cells --data ./images --epochs 5 --lr 0.01"
@@ -102,20 +99,22 @@ def _knobs(task: str, *, lenient: bool) -> list[Param]:
     return knobs
 
 
-def _complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of templates, for the shell."""
     from diva.experiment.find import template_names
 
     return [name for name in template_names() if name.startswith(incomplete)]
 
 
-def _complete_data(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_data(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of data sets, for the shell."""
     from diva.data.catalogue import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
 
 @click.command(cls=RunCommand, epilog=EPILOG)
-@click.option("--task", shell_complete=_complete_task, help="a template's name, a path, or module:Class")
+@click.option("--task", shell_complete=complete_task, help="a template's name, a path, or module:Class")
 @click.option(
     "--config", multiple=True, type=click.Path(path_type=Path), help="YAML file of options and knobs; flags go over it"
 )
@@ -137,17 +136,24 @@ def run(
     **flags: Any,
 ) -> None:
     """Run an experiment, or a study of many seeds, and leave a folder from which it can be reproduced."""
-    from diva.experiment.request import resolve, rows
+    from diva.experiment.request import resolve, rows, with_seed
 
     argv = ("diva", *sys.argv[1:]) if sys.argv[1:2] == ["run"] else ("diva", "run")
     request = resolve(given(flags), config, argv)
+    if runs is not None:
+        request = with_seed(request)
     say = console(quiet=quiet)
+    many = _seeds_of(request, runs, seeds)
     if dry_run:
-        say.result(say.table(("parameter", "value", "from"), [(n, _text(v), o) for n, v, o in rows(request)]))
+        shown = [(name, _text(value), origin) for name, value, origin in rows(request)]
+        shown += [("seeds", _text(many), "given" if runs is None else "derived from seed")] if many else []
+        say.result(say.table(("parameter", "value", "from"), shown))
         return
-    if runs is not None or seeds is not None:
+    if many:
+        from diva.experiment.study.multi_run import multi_run
+
         launching = {"jobs": jobs, "launcher": launcher, "launcher_options": launcher_options}
-        _run_seeds(request, runs, seeds, launching, say, as_json=as_json)
+        run_study(request, "runs", multi_run(many), len(many), launching, say, as_json=as_json)
         return
     if jobs is not None or launcher != "local" or launcher_options:
         raise click.UsageError("--jobs and --launcher are of studies; give --runs or --seeds too")
@@ -159,26 +165,19 @@ def run(
     print_outcome(folder.path, result, as_json=as_json)
 
 
-def _run_seeds(
-    request: Request, runs: int | None, seeds: str | None, launching: Mapping[str, Any], say: Console, *, as_json: bool
-) -> None:
-    """A study of many seeds: those given, or so many derived from the one given or drawn."""
-    from dataclasses import replace
-
-    from diva.experiment.study.multi_run import derived_seeds, given_seeds, multi_run
-    from diva.seeding import draw_seed
+def _seeds_of(request: Request, runs: int | None, seeds: str | None) -> list[int]:
+    """The seeds of a study: those given, or so many derived from the run's; none when a single run is asked for."""
+    from diva.experiment.study.multi_run import derived_seeds, given_seeds
 
     if runs is not None and seeds is not None:
         raise click.UsageError("--runs and --seeds exclude each other; --seeds says how many there are")
-    if request.options.seed is None:
-        options = replace(request.options, seed=draw_seed())
-        request = replace(request, options=options, origins={**request.origins, "seed": "drawn"})
-    chosen = given_seeds(seeds) if seeds is not None else derived_seeds(request.options.seed or 0, runs or 0)
-    run_study(request, "runs", multi_run(chosen), len(chosen), launching, say, as_json=as_json)
+    if seeds is not None:
+        return given_seeds(seeds)
+    return derived_seeds(request.options.seed or 0, runs) if runs is not None else []
 
 
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else "" if value is None else str(value)
 
 
-run.params += [option_of(param, _complete_data if param.name == "data" else None) for param in options_of(RunOptions)]
+run.params += [option_of(param, complete_data if param.name == "data" else None) for param in options_of(RunOptions)]

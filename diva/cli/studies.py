@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from diva.experiment.launch import Launcher
     from diva.experiment.request import Request
     from diva.records.study_folder import Kind, StudyFolder
     from diva.report.console import Console
@@ -30,9 +31,7 @@ def study_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--launcher", type=click.Choice(LAUNCHERS), default="local", help="where members run  [default: local]"
         ),
-        click.option(
-            "--jobs", type=int, help="members at a time; default: as many as there are cores for, on a GPU one"
-        ),
+        click.option("--jobs", type=int, help="members at a time; default: as many as there are cores for, or GPUs"),
     ):
         function = decorate(function)
     return function
@@ -49,29 +48,42 @@ def run_study(
     as_json: bool,
 ) -> None:
     """Make a study and bring it to its end. n: how many members it has, where that is known; launching: the options above."""
+    from diva.experiment.launch import open_launcher
     from diva.experiment.study.create import choose_jobs, create_study
 
     jobs = choose_jobs(launching["jobs"], launching["launcher"], request.options, n)
-    launcher_options(launching)  # before anything is made
-    study = create_study(request, kind, plan, jobs, console)
-    continue_study(study, {**launching, "jobs": jobs}, console, as_json=as_json)
+    with open_launcher(launching["launcher"], jobs, launcher_options(launching)) as launcher:
+        _conduct(
+            create_study(request, kind, plan, jobs, console), launcher, jobs, console, retry=False, as_json=as_json
+        )
 
 
 def continue_study(
-    study: StudyFolder, launching: Mapping[str, Any], console: Console, *, retry: bool = False, as_json: bool
+    study: StudyFolder, launching: Mapping[str, Any], console: Console, *, retry: bool, as_json: bool
 ) -> None:
-    """Bring a study to its end, show it, and fail when a member failed."""
+    """Bring a study to its end from where it stands; with `retry` also its members that failed."""
     from diva.experiment.launch import open_launcher
-    from diva.experiment.study.conduct import conduct, report_failures
-    from diva.experiment.study.summary import show
 
-    jobs = launching["jobs"] or study.record().jobs
+    jobs = study.record().jobs if launching["jobs"] is None else launching["jobs"]
     with open_launcher(launching["launcher"], jobs, launcher_options(launching)) as launcher:
-        summary = conduct(study, launcher, console, jobs=jobs, retry=retry)
+        _conduct(study, launcher, jobs, console, retry=retry, as_json=as_json)
+
+
+def _conduct(
+    study: StudyFolder, launcher: Launcher, jobs: int, console: Console, *, retry: bool, as_json: bool
+) -> None:
+    """Run what is to run, show what came of it, and fail when a member failed."""
+    from diva.experiment.study.conduct import conduct, report_failures
+    from diva.experiment.study.plan import read_plan
+
+    summary = conduct(study, launcher, console, jobs=jobs, retry=retry)
     if not as_json:
-        show(summary, console)
+        read_plan(study.record()).show(summary, console)
     report_failures(study, summary)
-    status = {"study": str(study.path), "status": "finished", "statistics": summary["statistics"]}
+    found = {
+        name: value for name, value in summary.items() if name not in ("schema_version", "kind", "monitor", "members")
+    }
+    status = {"study": str(study.path), "status": "finished", **found}
     print(json.dumps(status, sort_keys=True) if as_json else study.path)
 
 

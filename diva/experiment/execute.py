@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from diva.errors import DivaError, RecordError, UsageError
 from diva.experiment.activations import ActivationWriter
 from diva.experiment.assemble import OVERFIT_LOSS
+from diva.experiment.tensor_writer import TensorWriter
 from diva.experiment.workers import together
 from diva.experiment.writers import (
     BoardWriter,
@@ -136,6 +137,7 @@ def _train(
     stop_on_nan = options.on_nan == "stop"
     initial = progress.initial_weights or digest_model(learner.model)
     over, last = _has_stopped(learner, progress), None
+    writers.append(TensorWriter(run, learner, steps=options.trace == "step", done=progress.epoch))
     try:
         events = () if over else fit(learner, first_epoch=progress.epoch + 1, step=progress.step)
         for event in events:

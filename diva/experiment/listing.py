@@ -9,25 +9,29 @@ import diva
 from diva.errors import RecordError
 from diva.experiment.find import template_names
 from diva.records.run_folder import find_runs
+from diva.records.study_folder import find_studies
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diva.records.run_folder import RunFolder
+    from diva.records.study_folder import StudyFolder
+
 
 def runs(output: Path) -> list[dict[str, Any]]:
-    """A row per sealed run below `output`, oldest first; a damaged one says so."""
-    return [_run_row(run) for run in find_runs(output)]
+    """A row per sealed run and per study below `output`, oldest first; a damaged one says so. Members are in their study's row."""
+    rows = [(run.id, _run_row(run)) for run in find_runs(output)]
+    rows += [(study.id, _study_row(study)) for study in find_studies(output)]
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
-def _run_row(run: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "run": str(run.path),
-        "status": "damaged",
-        "seed": None,
-        "best epoch": None,
-        "metric": None,
-        "value": None,
-    }
+def _row(path: Path, kind: str) -> dict[str, Any]:
+    empty = dict.fromkeys(("seed", "best epoch", "metric", "value", "sd"))
+    return {"run": str(path), "kind": kind, "status": "damaged", **empty}
+
+
+def _run_row(run: RunFolder) -> dict[str, Any]:
+    row = _row(run.path, "run")
     try:
         manifest, result = run.manifest(), run.result()
         row |= {"status": run.status(), "seed": manifest.seed}
@@ -36,6 +40,28 @@ def _run_row(run: Any) -> dict[str, Any]:
             metric = f"test/{name}" if f"test/{name}" in result["metrics"] else f"{split}/{name}"
             row |= {"best epoch": result["best_epoch"], "metric": metric, "value": result["metrics"].get(metric)}
     except RecordError:
+        pass
+    return row
+
+
+def _study_row(study: StudyFolder) -> dict[str, Any]:
+    """A study of one configuration has its mean and standard deviation; of several, which have no common mean, it says how many."""
+    from diva.experiment.study_card import outcome_metric, status_of
+    from diva.statistics.summary import summarise
+
+    row = _row(study.path, "study")
+    try:
+        record = study.record()
+        outcomes = [study.outcome(member) for member in study.known_members()]
+        n_configurations = len({outcome.member.configuration for outcome in outcomes})
+        metric = outcome_metric(outcomes, record.monitor)
+        row |= {"kind": f"{record.kind}, {len(outcomes)} members", "status": status_of(study, outcomes)}
+        if n_configurations > 1:
+            row["metric"] = f"{n_configurations} configurations"
+        elif values := [outcome.metrics[metric] for outcome in outcomes if metric in outcome.metrics]:
+            found = summarise(values)
+            row |= {"metric": metric, "value": found.mean, "sd": found.sd if found.n > 1 else None}
+    except (RecordError, KeyError, TypeError):
         pass
     return row
 

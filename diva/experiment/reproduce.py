@@ -20,7 +20,7 @@ from diva.experiment.recorded import (
 from diva.experiment.request import Request
 from diva.learning.task import less_is_better
 from diva.records import environment
-from diva.records.trace import first_difference, read_trace
+from diva.records.trace import comparable, first_difference, read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ def compare(then: RunFolder, now: RunFolder) -> Verdict:
     """Compare the traces and results of two finished runs, digest by digest."""
     old, new = then.result(), now.result()
     assert old is not None and new is not None
-    parting = first_difference(read_trace(then.trace_file), read_trace(now.trace_file))
+    parting = first_difference(*comparable(read_trace(then.trace_file), read_trace(now.trace_file)))
     digests = [name for name in DIGESTS if old[name] != new[name]]
     if parting is None and not digests and old["metrics"] == new["metrics"]:
         return Verdict(

@@ -20,6 +20,7 @@ from diva.experiment.find import (
 )
 from diva.experiment.options import RunOptions
 from diva.params import Layers, build, check_names, convert, knobs_of, options_of
+from diva.seeding import draw_seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +82,14 @@ def resolve(flags: Mapping[str, Any], configs: Sequence[Path], argv: tuple[str, 
     origins = {name: layers.origins.get(name, "default") for name in options}
     named = layers.origins["task"]
     return Request(found, task, chosen, RunOptions(**values), origins, argv, task_origin=named)  # type: ignore[arg-type]
+
+
+def with_seed(request: Request) -> Request:
+    """The request with a seed, drawn where none was given."""
+    if request.options.seed is not None:
+        return request
+    options = dataclasses.replace(request.options, seed=draw_seed())
+    return dataclasses.replace(request, options=options, origins={**request.origins, "seed": "drawn"})
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from diva.kernels import stock
 from diva.learning.checkpoints import load_weights
 from diva.learning.task import Task
 from diva.params import Layers, build
-from diva.seeding import Seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +82,7 @@ def rebuild(
         check_loaded(manifest, weights)
     task = build(task_class, Layers(dict(manifest.task.knobs), dict(manifest.task.origins)))
     assert isinstance(task, Task)
-    learner, _ = assemble(task, folder, Seeds(manifest.seed), options, device, weights, say)
+    learner, _ = assemble(task, folder, options.seeds(task_class), options, device, weights, say)
     stock.pin(options.n_threads, tf32=options.tf32)
     strange = facts_that_differ(manifest.facts, learner.data.facts)
     if strange:

@@ -41,6 +41,13 @@ def choose_device(asked: str) -> torch.device:
     return torch.device("cuda", int(number or 0))
 
 
+def n_gpus() -> int:
+    """How many CUDA devices PyTorch sees."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 @contextmanager
 def deterministic(threads: int, *, tf32: bool = False) -> Iterator[None]:
     """Deterministic algorithms, a fixed number of threads, no TF32, no autotuning; what was set before is restored.
@@ -48,6 +55,9 @@ def deterministic(threads: int, *, tf32: bool = False) -> Iterator[None]:
     Raises KernelError for an operator that has no deterministic form.
     """
 
+    from diva.kernels.compiler import import_when_wanted
+
+    import_when_wanted()
     before = _settings()
     try:
         pin(threads, tf32=tf32)

@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "trace.jsonl"
 
     @property
+    def tensors_file(self) -> Path:
+        """A digest of each tensor, an entry per epoch or step."""
+        return self.path / "tensors.jsonl"
+
+    @property
     def metrics_file(self) -> Path:
         """A row per event that carries numbers."""
         return self.path / "metrics.jsonl"
@@ -202,6 +207,8 @@ def open_run(path: Path) -> RunFolder:
     """The run in `path`; UsageError when it is no run."""
     folder = RunFolder(path.expanduser())
     if not folder.manifest_file.is_file():
+        if (folder.path / "study.json").is_file():
+            raise UsageError(f"{path}: is a study, not a run; name one of its members: {path / 'members'}/...")
         what = "no such folder" if not folder.path.exists() else "no run: it has no manifest.json"
         raise UsageError(f"{path}: {what}; diva list runs shows the runs there are")
     return RunFolder(folder.path.resolve())

@@ -216,6 +216,12 @@ def open_study(path: Path) -> StudyFolder:
     return StudyFolder(path.expanduser().resolve())
 
 
+def find_studies(output: Path) -> list[StudyFolder]:
+    """All sealed studies below `output`, oldest first."""
+    found = [StudyFolder(path.parent) for path in output.glob("*/*/study.json")]
+    return sorted(found, key=lambda study: study.id)
+
+
 @contextmanager
 def locked(study: StudyFolder) -> Iterator[None]:
     """Hold the study: RecordError when another process works on it. The lock goes with the process, however it ends."""

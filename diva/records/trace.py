@@ -77,3 +77,27 @@ def first_difference(one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str
     left, right = one[low], two[low]
     names = tuple(name for name in ORDER if left.get(name) != right.get(name))
     return Parting(left["epoch"], left["step"], names or ("entry",))
+
+
+def comparable(
+    one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]
+) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
+    """The traces as they are where both have entries per step or neither has; else the entries of whole epochs, chained anew."""
+    if _has_steps(one) == _has_steps(two):
+        return one, two
+    return _epochs(one), _epochs(two)
+
+
+def _has_steps(entries: Sequence[Mapping[str, Any]]) -> bool:
+    return any("metrics" not in found for found in entries)
+
+
+def _epochs(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of whole epochs, which alone have metrics, in a chain of their own."""
+    chain: list[dict[str, Any]] = []
+    previous = START
+    for found in entries:
+        if "metrics" in found:
+            chain.append(entry(previous, {k: v for k, v in found.items() if k not in ("digest", "previous")}))
+            previous = chain[-1]["digest"]
+    return chain

@@ -20,6 +20,7 @@ import json
 import math
 import re
 from pathlib import PurePosixPath
+from textwrap import wrap
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from diva.report.console import table
 from diva.report.tables import markdown_table, markdown_text
 
 TEXT_WIDTH: Final = 100
+NARROWEST: Final = 30
 GOOD: Final = frozenset({"finished", "identical", "equivalent", "passed"})
 BAD: Final = frozenset({"failed", "different", "damaged"})
 
@@ -53,9 +55,10 @@ def _text(card: dict[str, Any]) -> str:
 
 def _text_parts(section: dict[str, Any]) -> list[str]:
     lines = []
-    rows = [(str(key), _value(value).splitlines() or [""]) for key, value in section.get("rows", [])]
+    rows = [(str(key), _value(value)) for key, value in section.get("rows", [])]
     width = max((len(key) for key, _ in rows), default=0)
-    for key, (first, *more) in rows:
+    for key, value in rows:
+        first, *more = _broken(value, TEXT_WIDTH - width - 4)
         lines += [f"  {key:<{width}}  {first}".rstrip(), *(f"  {'':<{width}}  {line}".rstrip() for line in more)]
     if "table" in section:
         aligned = table(section["table"]["headers"], _cells(section["table"]), TEXT_WIDTH - 2)
@@ -66,6 +69,15 @@ def _text_parts(section: dict[str, Any]) -> list[str]:
         caption, png = _figure(figure)
         lines.append(f"  {png}" if isinstance(png, str) else f"  {caption} (PNG, {len(png):,} bytes)")
     return lines
+
+
+def _broken(value: str, room: int) -> list[str]:
+    """The lines of a value, those that are longer than `room` broken at blanks; what has none stays whole, to be copied."""
+    broken = (
+        wrap(line, max(room, NARROWEST), break_long_words=False, break_on_hyphens=False) if len(line) > room else [line]
+        for line in value.splitlines()
+    )
+    return [line for lines in broken for line in lines] or [""]
 
 
 def _markdown(card: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ class TensorBoardWriter:
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        session = len(list(folder.glob("events.out.tfevents.*")))
+        session = max([int(file.suffix[1:]) + 1 for file in sessions(folder)], default=0)
         self._file = (folder / f"events.out.tfevents.{session:010d}").open("xb")
         self._records = RecordWriter(self._file)
         self._pending: list[bytes] = []
@@ -148,6 +148,10 @@ class TensorBoardWriter:
             end = SessionEndInfo(status=Status.Value("STATUS_SUCCESS"), end_time_secs=time.time())
             self._session(hparams_metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
 
+    def summary(self, summary: Summary, step: int) -> None:
+        """Write a summary that a plugin of TensorBoard reads, such as a layout of the Custom Scalars tab."""
+        self._summary(summary, step)
+
     def flush(self) -> None:
         """Hand everything written so far to the operating system, where a live TensorBoard finds it."""
         self._drain()
@@ -181,6 +185,11 @@ class TensorBoardWriter:
         if self._pending:
             chunk, self._pending = frames(self._pending), []
             self._file.write(chunk)
+
+
+def sessions(folder: Path) -> list[Path]:
+    """The event files of the sessions that wrote into `folder`, the oldest first."""
+    return sorted(folder.glob("events.out.tfevents." + "[0-9]" * 10))
 
 
 def frames(records: Sequence[bytes]) -> bytes:

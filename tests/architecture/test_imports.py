@@ -21,8 +21,9 @@ MIDDLE = {"records", "data", "learning", "kernels", "report"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "__init__": MIDDLE | BASE | {"experiment"},  # the public names
-    "cli": MIDDLE | BASE | {"experiment"},
-    "experiment": MIDDLE | BASE,
+    "cli": MIDDLE | BASE | {"experiment", "statistics"},
+    "experiment": MIDDLE | BASE | {"statistics"},
+    "statistics": BASE,
     "records": BASE,
     "report": BASE,
     "kernels": {"errors"},

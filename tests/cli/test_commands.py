@@ -16,8 +16,8 @@ import diva
 from diva.cli import cli
 
 COMMANDS = (
-    "run", "resume", "reproduce", "apply", "list", "show", "init", "download", "split", "analyze", "verify", "data", "tensorboard",
-    "doctor",
+    "run", "resume", "reproduce", "apply", "compare", "list", "show", "init", "download", "split", "analyze", "verify", "data",
+    "tensorboard", "doctor",
 )  # fmt: skip
 
 

@@ -91,6 +91,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_a_whole_one(
     assert result(run) == result(whole)
     assert (run / "trace.jsonl").read_bytes() == (whole / "trace.jsonl").read_bytes()
     assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert (run / "tensors.jsonl").read_bytes() == (whole / "tensors.jsonl").read_bytes()
 
 
 def test_a_run_is_resumed_when_it_was_stopped_again_and_again(

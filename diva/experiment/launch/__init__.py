@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from abc import ABC, abstractmethod
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from diva.errors import DivaError, UsageError, nearest
 
@@ -82,7 +83,25 @@ def open_launcher(name: str, jobs: int, options: Mapping[str, str]) -> Launcher:
         if options:
             raise UsageError(f"--launcher-option {min(options)}: the local launcher has no options; leave it out")
         return LocalLauncher(share_threads(jobs))
+    if name == "slurm":
+        from diva.experiment.launch.slurm import SlurmLauncher
+
+        return SlurmLauncher(options)
+    if name == "ray":
+        from diva.experiment.launch.ray import RayLauncher
+
+        return RayLauncher(jobs, options)
     raise UsageError(f"--launcher {name}: not known; {nearest(name, LAUNCHERS)}")
+
+
+def needs(library: str, launcher: str) -> Any:
+    """A library of the extra `cluster`; UsageError when it is not installed."""
+    try:
+        return import_module(library)
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"--launcher {launcher} needs {library}; install it with: pip install 'diva[cluster]'"
+        ) from None
 
 
 def share_threads(jobs: int) -> int:

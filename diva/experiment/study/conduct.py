@@ -5,6 +5,7 @@ All that is known stands in the folders of the study: whoever conducts it after 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import diva
 from diva.errors import DivaError
 from diva.experiment.launch import Lost
+from diva.experiment.launch.local import LocalLauncher
 from diva.experiment.recorded import BOOT
 from diva.experiment.study.live import Live
 from diva.experiment.study.plan import read_plan
 from diva.experiment.study.summary import one_line, sum_up
+from diva.kernels import stock
 from diva.records.study_folder import locked
 
 if TYPE_CHECKING:
@@ -58,8 +61,6 @@ def conduct(
         except BaseException:
             crew.stop()
             raise
-        finally:
-            crew.live.close()
         return sum_up(study, record, crew.plan, [crew.settled[member.name] for member in members], console)
 
 
@@ -69,6 +70,7 @@ class Running:
 
     member: Member
     job: Job
+    gpu: int | None
 
 
 @dataclass
@@ -89,6 +91,8 @@ class Crew:
     def __post_init__(self) -> None:
         """What is shown while it runs."""
         self.live = Live(self.study, self.plan)
+        on_gpus = isinstance(self.launcher, LocalLauncher) and self.study.record().options.get("device") == "cuda:0"
+        self.n_gpus = stock.n_gpus() if on_gpus and "CUDA_VISIBLE_DEVICES" not in os.environ else 0
 
     def muster(self) -> Sequence[Member]:
         """The members that the plan names by now; those that have ended are settled."""
@@ -125,12 +129,14 @@ class Crew:
             if len(self.running) >= self.jobs:
                 return
             if member.name not in self.settled and member.name not in self.running:
-                self.running[member.name] = Running(member, self._launch(member))
+                gpu = free_gpu([running.gpu for running in self.running.values()], self.n_gpus)
+                self.running[member.name] = Running(member, self._launch(member, gpu), gpu)
 
-    def _launch(self, member: Member) -> Job:
+    def _launch(self, member: Member, gpu: int | None) -> Job:
         here = str(Path(diva.__file__).resolve().parent.parent)
-        command = [sys.executable, "-c", BOOT, here, "resume", str(self.study.path), "--member", member.name, "--quiet"]
-        return self.launcher.start(member.name, command, {}, self.study.log_of(member.name))
+        command = [sys.executable, "-c", BOOT, here, "resume", str(self.study.path), "--member", member.name]
+        environment = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
+        return self.launcher.start(member.name, command, environment, self.study.log_of(member.name))
 
     def wait(self) -> None:
         """Return when a member ended; meanwhile show how the others come along, and stop those that need not go on."""
@@ -153,7 +159,7 @@ class Crew:
             self.losses[name] = self.losses.get(name, 0) + 1
             self.console.warn(f"{name}: {loss}")
             if self.losses[name] <= MOST_LOSSES and self.study.member(name).result() is None:
-                running.job = self._launch(running.member)
+                running.job = self._launch(running.member, running.gpu)
                 return False
             code = 1
         if code is None:
@@ -165,10 +171,18 @@ class Crew:
         if member.name in self.pruned:
             self.study.note_ending(member.name, "pruned", self.pruned.pop(member.name))
         elif self.study.member(member.name).result() is None:
-            self.study.note_ending(member.name, "failed", self._last_error(member, code))
+            behind = self.plan.to_prune(self.study, [member]).get(
+                member.name
+            )  # if it failed after it was to be stopped
+            if behind is not None:
+                self.study.note_ending(member.name, "pruned", behind)
+            else:
+                self.study.note_ending(member.name, "failed", self._last_error(member, code))
         outcome = self._outcome(member)
         n_ended, n_known = len(self.settled), len(self.study.known_members())
-        line = f"{member.name}  {one_line(outcome, self.study.record().monitor)}  ({n_ended} of {n_known})"
+        record = self.study.record()
+        said = one_line(outcome, record.monitor, test=record.kind != "sweep")
+        line = f"{member.name}  {said}  ({n_ended} of {n_known})"
         (self.console.warn if outcome.status == "failed" else self.console.say)(line)
 
     def _last_error(self, member: Member, code: int) -> str:
@@ -203,6 +217,11 @@ class Crew:
             running.job.kill()
 
 
+def free_gpu(taken: Sequence[int | None], n_gpus: int) -> int | None:
+    """The GPU with the fewest members, the first of equals; None where there is no choice."""
+    return min(range(n_gpus), key=taken.count) if n_gpus > 1 else None
+
+
 def _runs(job: Job) -> bool:
     try:
         return job.exit_code() is None
@@ -211,7 +230,9 @@ def _runs(job: Job) -> bool:
 
 
 def report_failures(study: StudyFolder, summary: Mapping[str, Any]) -> None:
-    """DivaError naming the members that failed, if any did."""
+    """DivaError naming the members that failed, if any did. A search goes on without them; it has failed when nothing is left of it."""
+    if summary["kind"] == "sweep" and summary["best"] is not None:
+        return
     failed = [row for row in summary["members"] if row["status"] == "failed"]
     if failed:
         first = failed[0]

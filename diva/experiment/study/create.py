@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diva.errors import UsageError
 from diva.experiment.launch import n_cores, share_threads
+from diva.experiment.request import with_seed
 from diva.experiment.run import (
     check_options,
     command_script,
@@ -23,7 +24,7 @@ from diva.learning.checkpoints import save_tensors
 from diva.records.files import hide_home, write_atomic
 from diva.records.run_folder import RunFolder, create_run_folder, discard
 from diva.records.study_folder import StudyFolder, StudyRecord
-from diva.seeding import draw_seed
+from diva.seeding import other_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,12 +42,13 @@ def create_study(request: Request, kind: Kind, plan: Mapping[str, Any], jobs: in
     """
     stock.prepare_process()
     options = check_options(request.options)
+    other_seeds(options.stream, type(request.task).streams)
     threads = share_threads(jobs) if options.threads is None else options.threads
     device = stock.choose_device(options.device)
     options = with_computer(replace(options, threads=threads), device)
-    origins = dict(request.origins)
-    if options.seed is None:
-        options, origins["seed"] = replace(options, seed=draw_seed()), "drawn"
+    request = with_seed(replace(request, options=options))
+    options = request.options
+    if request.origins["seed"] == "drawn":
         console.say(f"seed {options.seed} (drawn)")
     wanted = request.task.default_data if options.data is None else options.data
     located = locate_data(wanted, options, console)
@@ -64,7 +66,7 @@ def create_study(request: Request, kind: Kind, plan: Mapping[str, Any], jobs: in
             task=code.task,
             seed=options.seed,
             options=plain(options),
-            origins=origins,
+            origins=dict(request.origins),
             monitor=request.task.monitor,
             plan=dict(plan),
             jobs=jobs,
@@ -82,7 +84,7 @@ def create_study(request: Request, kind: Kind, plan: Mapping[str, Any], jobs: in
 
 
 def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | None) -> int:
-    """How many members run at a time: as asked; else as many as there are cores for, on a GPU one. A cluster takes them all.
+    """How many members run at a time: as asked; else as many as there are cores for, or GPUs. A cluster takes them all.
 
     n: how many there are, where that is known.
     """
@@ -93,5 +95,5 @@ def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | 
     if launcher != "local" and n is not None:
         return n
     if stock.choose_device(options.device).type != "cpu":
-        return 1
+        return min(n or 1, stock.n_gpus())
     return max(1, min(n or n_cores(), n_cores() // (options.threads or 1)))

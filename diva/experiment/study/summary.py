@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from diva.experiment.study.aggregate import Aggregation
+from diva.experiment.study.live import run_groups
 from diva.records.files import write_json
 from diva.statistics.summary import summarise
+from diva.statistics.table import seed_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from diva.experiment.study.plan import Plan
     from diva.records.study_folder import Outcome, StudyFolder, StudyRecord
@@ -71,49 +73,46 @@ def test_metric(monitor: str, names: Mapping[str, Any]) -> str:
     return name if name in names else monitor
 
 
-def one_line(outcome: Outcome, monitor: str) -> str:
-    """How a member ended, in a line."""
+def one_line(outcome: Outcome, monitor: str, *, test: bool = True) -> str:
+    """How a member ended, in a line. test: with what it reached on test, which nobody wants to see of each point of a search."""
     if outcome.status != "finished":
         return f"{outcome.status}: {outcome.error}"
-    names = dict.fromkeys((monitor, test_metric(monitor, outcome.metrics)))
+    names = dict.fromkeys((monitor, *((test_metric(monitor, outcome.metrics),) if test else ())))
     return "  ".join(f"{name} {outcome.metrics[name]:.4f}" for name in names if name in outcome.metrics)
 
 
 def _draw(study: StudyFolder, record: StudyRecord, plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """The bands and figures of the members that finished."""
     finished = [outcome.member for outcome in outcomes if outcome.status == "finished"]
-    groups = {
-        name: [study.member(member.name) for member in members] for name, members in plan.groups(finished).items()
-    }
+    groups = run_groups(study, plan, finished)
     if groups:
         Aggregation(groups, study.path, record.task.name).finish()
 
 
 def show(summary: Mapping[str, Any], console: Console) -> None:
-    """Write a study's tables: the members, then what they have in common."""
-    monitor, finished = summary["monitor"], [row for row in summary["members"] if row["status"] == "finished"]
-    names = list(dict.fromkeys([monitor, *(name for row in finished for name in row["metrics"] if _is_outcome(name))]))
-    rows = [
-        [row["name"], row["status"], *(_cell(row["metrics"].get(name)) for name in names)] for row in summary["members"]
-    ]
-    console.result(console.table(("member", "status", *names), rows))
-    headers = ("configuration", "metric", "n", "mean", "sd", "median", "min", "max", "95 % interval")
-    rows = [
-        [
-            configuration or "all",
-            name,
-            found["n"],
-            *(_cell(found[key]) for key in ("mean", "sd", "median", "min", "max")),
-            _interval(found),
-        ]
-        for configuration, metrics in summary["statistics"].items()
-        for name, found in metrics.items()
-        if name in names
-    ]
-    if rows:
-        drop = 0 if len(summary["statistics"]) > 1 else 1
-        console.result("")
-        console.result(console.table(headers[drop:], [row[drop:] for row in rows]))
+    """Write a study's table: a row per member and what they come to or, where there are several configurations, a row for each;
+    of a search its best points."""
+    if summary["kind"] == "sweep":
+        from diva.experiment.search.report import show_search
+
+        show_search(summary, console)
+        return
+    finished = [row for row in summary["members"] if row["status"] == "finished"]
+    names = dict.fromkeys([summary["monitor"], *(n for row in finished for n in row["metrics"] if _is_outcome(n))])
+    if len(summary["statistics"]) == 1:
+        measured = {row["name"]: {n: float(value) for n, value in row["metrics"].items()} for row in finished}
+        console.result(console.table(*seed_table(measured, list(names), first="member")))
+    else:
+        headers = ("configuration", "metric", "n", "mean", "sd", "median", "min", "max", "95 % interval")
+        console.result(console.table(headers, list(_configuration_rows(summary["statistics"], names))))
+
+
+def _configuration_rows(statistics: Mapping[str, Any], names: Collection[str]) -> Iterator[list[Any]]:
+    for configuration, metrics in statistics.items():
+        for name, found in metrics.items():
+            if name in names:
+                numbers = (_cell(found[key]) for key in ("mean", "sd", "median", "min", "max"))
+                yield [configuration, name, found["n"], *numbers, _interval(found)]
 
 
 def _is_outcome(name: str) -> bool:
@@ -126,4 +125,4 @@ def _cell(value: Any) -> str:
 
 def _interval(found: Mapping[str, Any]) -> str:
     low, high = found["ci_t"]
-    return f"{float(low):.4f} to {float(high):.4f}"
+    return "" if low is None else f"{float(low):.4f} to {float(high):.4f}"

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,21 +35,6 @@ def code_of(job: LocalJob) -> int | None:
     """What it ends with, when it ends on its own."""
     job._process.wait(60)
     return job.exit_code()
-
-
-@pytest.fixture
-def pipe(tmp_path: Path) -> Iterator[Path]:
-    """A named pipe; opening and reading it blocks, so a process that does not come or go fails the test after a minute."""
-
-    def give_up(*_: object) -> None:
-        raise TimeoutError("a process did not open or close its end of the pipe")
-
-    os.mkfifo(tmp_path / "pipe")
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(60)
-    yield tmp_path / "pipe"
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def test_what_a_process_says_on_both_streams_is_added_to_its_log_and_its_exit_code_told(tmp_path: Path):

@@ -1,0 +1,91 @@
+"""Groups of runs compared by their numbers: seed by seed where the seeds are the same, and all tests corrected for their number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from diva.errors import UsageError, nearest
+from diva.learning.task import less_is_better
+from diva.statistics.comparison import Comparison, compare_paired, compare_unpaired, corrected
+from diva.statistics.verdict import Wording, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diva.experiment.compare.subjects import Subject
+
+FEWEST_PAIRS = 2
+MOST_GROUPS_IN_ALL_PAIRS = 6
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One metric of two groups. seeds: of the pairs, or () where all runs of both were compared without pairs."""
+
+    metric: str
+    one: str
+    two: str
+    seeds: tuple[int, ...]
+    found: Comparison
+
+    @property
+    def words(self) -> str:
+        """The verdict."""
+        return verdict(
+            self.found, Wording.of(self.metric, self.one, self.two, less_is_better=less_is_better(self.metric))
+        )
+
+
+def compare_pairs(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[Tested]:
+    """Every metric of every pair of which one is a group; of more than 6, of the first against each other. p values are Holm's over all."""
+    pairs = [(one, two) for one, two in combinations(subjects, 2) if one.is_group or two.is_group]
+    if len(subjects) > MOST_GROUPS_IN_ALL_PAIRS:
+        pairs = [(subjects[0], subject) for subject in subjects[1:]]
+    tested = [_test(one, two, metric) for metric in metrics for one, two in pairs]
+    found = corrected({f"{t.metric} {t.one} {t.two}": t.found for t in tested})
+    return [Tested(t.metric, t.one, t.two, t.seeds, found[f"{t.metric} {t.one} {t.two}"]) for t in tested]
+
+
+def _test(one: Subject, two: Subject, metric: str) -> Tested:
+    left, right = one.values(metric), two.values(metric)
+    seeds = paired_seeds(one, two, metric)
+    if seeds:
+        found = compare_paired([left[seed] for seed in seeds], [right[seed] for seed in seeds])
+    else:
+        found = compare_unpaired(list(left.values()), list(right.values()))
+    return Tested(metric, one.label, two.label, seeds, found)
+
+
+def paired_seeds(one: Subject, two: Subject, metric: str) -> tuple[int, ...]:
+    """The seeds that both groups have, when these are at least two and at least half of either's; else none: they are not paired."""
+    left, right = one.values(metric), two.values(metric)
+    both = tuple(sorted(left.keys() & right.keys()))
+    return both if len(both) >= FEWEST_PAIRS and 2 * len(both) >= max(len(left), len(right)) else ()
+
+
+def chosen_metrics(subjects: Sequence[Subject], asked: Sequence[str]) -> list[str]:
+    """The metrics that are tested: those asked for, else the monitored one as it came out on test, or on val where test has it not.
+
+    UsageError for one that no run measured, and for groups of which none has finished.
+    """
+    known = shown_metrics(subjects)
+    if not known:
+        raise UsageError(
+            "none of these runs has finished, so there are no metrics to compare; diva resume continues them"
+        )
+    for name in asked:
+        if name not in known:
+            raise UsageError(f"--metric {name}: measured by none of these runs; {nearest(name, known)}")
+    if asked:
+        return list(dict.fromkeys(asked))
+    monitor = subjects[0].monitor
+    on_test = f"test/{monitor.partition('/')[2]}"
+    return [next((name for name in (on_test, monitor) if name in known), known[0])]
+
+
+def shown_metrics(subjects: Sequence[Subject]) -> list[str]:
+    """The metrics that some finished run has, without those of single classes; test before val."""
+    names = {name for subject in subjects for run in subject.finished for name in run.metrics}
+    return sorted(name for name in names if name.count("/") == 1)

@@ -1,0 +1,141 @@
+"""What is compared: runs, and groups of runs of a study that differ by their seed alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from diva.errors import RecordError, UsageError
+from diva.records.run_folder import RunFolder, open_run
+from diva.records.study_folder import is_study, open_study
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from diva.records.manifest import Manifest
+    from diva.records.study_folder import StudyFolder
+
+MOST_SUBJECTS = 50
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sealed run as it is read for a comparison."""
+
+    folder: RunFolder
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What went in."""
+        return self.folder.manifest()
+
+    @cached_property
+    def result(self) -> Mapping[str, Any] | None:
+        """What came out; None while there is no result."""
+        return self.folder.result()
+
+    @cached_property
+    def altered(self) -> str:
+        """What is not as it was sealed, in words; empty for a whole record."""
+        try:
+            self.folder.check_seal()
+        except RecordError as error:
+            return str(error)
+        return ""
+
+    @property
+    def seed(self) -> int:
+        """Of all randomness."""
+        return self.manifest.seed
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What it measured on val and test; empty while it has not finished."""
+        return {name: float(value) for name, value in self.result["metrics"].items()} if self.result else {}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One side of a comparison. `runs` are those that were started, by seed; `missing` says of each other why it does not count.
+
+    label: "A", "B", ...; a table's column. study: None for a run that was named itself.
+    """
+
+    label: str
+    name: str
+    runs: tuple[Run, ...]
+    missing: tuple[str, ...] = ()
+    study: StudyFolder | None = None
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it is a study's."""
+        return self.study is not None
+
+    @property
+    def first(self) -> Run:
+        """The run that stands for all of them, which differ by their seed alone."""
+        return self.runs[0]
+
+    @property
+    def finished(self) -> tuple[Run, ...]:
+        """The runs that count."""
+        return tuple(run for run in self.runs if run.result is not None)
+
+    @property
+    def monitor(self) -> str:
+        """The metric that names the best epoch."""
+        return str(self.first.manifest.task.knobs.get("monitor", "val/loss"))
+
+    def values(self, metric: str) -> dict[int, float]:
+        """The metric of each finished run by its seed."""
+        return {run.seed: run.metrics[metric] for run in self.finished if metric in run.metrics}
+
+
+def open_subjects(paths: Sequence[Path]) -> list[Subject]:
+    """The runs and the studies' configurations that `paths` name, each once; UsageError when there are not two, or too many to show."""
+    found: list[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]] = []
+    for path in dict.fromkeys(path.expanduser().resolve() for path in paths):
+        found += _of_study(open_study(path)) if is_study(path) else [_of_run(path)]
+    if len(found) < 2:
+        what = f"{paths[0]} holds one configuration" if found and found[0][3] else "one run is named"
+        raise UsageError(f"{what}, and it takes two to compare; name another run or study: diva compare RUN RUN")
+    if len(found) > MOST_SUBJECTS:
+        raise UsageError(f"{len(found)} runs and configurations are named, at most {MOST_SUBJECTS} fit; name fewer")
+    return [Subject(_label(place), *one) for place, one in enumerate(found)]
+
+
+def _label(place: int) -> str:
+    return chr(ord("A") + place) if place < 26 else f"A{place - 25}"
+
+
+def _of_run(path: Path) -> tuple[str, tuple[Run, ...], tuple[str, ...], None]:
+    run = Run(open_run(path))
+    return run.folder.id, (run,), (), None
+
+
+def _of_study(study: StudyFolder) -> list[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]]:
+    """A group per configuration, in the order in which they were planned."""
+    groups: dict[str, list[Any]] = {}
+    for member in study.known_members():
+        groups.setdefault(member.configuration, []).append(study.outcome(member))
+    named: list[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]] = []
+    for configuration, outcomes in groups.items():
+        started = [o for o in outcomes if study.member(o.member.name).manifest_file.is_file()]
+        counted = [o for o in started if o.status in ("finished", "waiting")]
+        runs = sorted((Run(study.member(o.member.name)) for o in counted), key=lambda run: (run.seed, run.folder.id))
+        missing = [
+            f"{o.member.name}: {o.error or _why(o.status, o in started)}" for o in outcomes if o.status != "finished"
+        ]
+        if runs:
+            name = study.id if len(groups) == 1 else f"{study.id} {configuration}"
+            named.append((name, tuple(runs), tuple(missing), study))
+    if not named:
+        raise UsageError(f"{study.path}: none of its runs has begun; diva resume {study.path} continues it")
+    return named
+
+
+def _why(status: str, started: bool) -> str:
+    return status if status != "waiting" else "not finished" if started else "not started"
