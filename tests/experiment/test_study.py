@@ -88,7 +88,9 @@ class Pretended(Job):
 class Pretender(Launcher):
     """Starts nothing. `script`: of each member its endings, one per start; by default its seed is its score, in hundredths."""
 
-    def __init__(self, study: StudyFolder, script: Mapping[str, list[float | int | BaseException]] | None = None) -> None:
+    def __init__(
+        self, study: StudyFolder, script: Mapping[str, list[float | int | BaseException]] | None = None
+    ) -> None:
         self.study, self.script = study, {name: list(endings) for name, endings in (script or {}).items()}
         self.started: list[str] = []
         self.most = self.running = 0
