@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import sys
@@ -94,6 +95,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setattr(slurm, "SETTLE_S", 0.0)
+    monkeypatch.setattr(slurm, "LOOK_S", 0.0)
     return folder
 
 
@@ -128,6 +130,25 @@ def test_a_job_that_slurm_ended_is_lost(tmp_path: Path, cluster: Path, state: st
         job = started(launcher, SAYS, tmp_path / "log")
         with pytest.raises(Lost, match=state):
             job.exit_code()
+
+
+def test_a_job_is_not_looked_at_more_often_than_every_two_seconds(
+    tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(slurm, "LOOK_S", 2.0)
+    now = [1000.0]
+    monkeypatch.setattr("diva.experiment.launch.slurm.time.monotonic", lambda: now[0])
+    with open_launcher("slurm", 1, {}) as launcher:
+        (cluster / "state").write_text("RUNNING")
+        job = started(launcher, SAYS, tmp_path / "log")
+        assert job.exit_code() is None
+        result = job._job.paths.result_pickle  # type: ignore[attr-defined]
+        result.parent.mkdir(exist_ok=True, parents=True)
+        result.write_bytes(pickle.dumps(("success", (0, []))))
+        now[0] += 1.9
+        assert job.exit_code() is None
+        now[0] += 0.2
+        assert job.exit_code() == 0
 
 
 def test_a_job_that_waits_has_no_exit_code_and_is_cancelled_when_the_launcher_closes(tmp_path: Path, cluster: Path):
