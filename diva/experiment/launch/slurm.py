@@ -6,7 +6,7 @@ import hashlib
 import os
 import signal
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from diva.experiment.launch import Job, Launcher, Lost, ending, needs
 from diva.experiment.launch import node as node_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # The options that are passed on to sbatch, under submitit's names, by what they are read as.
 NUMBERS = {"time", "cpus_per_task", "cpus_per_gpu", "gpus_per_node", "gpus_per_task", "signal_delay_s"}
@@ -165,7 +165,8 @@ class SlurmLauncher(Launcher):
         log = log.absolute()
         arguments = (list(command), {"OMP_NUM_THREADS": str(self.threads), **environment}, str(log), str(Path.cwd()))
         try:
-            job = self._executor(name, log).submit(_portable(), *arguments, [signal.SIGUSR2])
+            with _ctrl_c_blocked():
+                job = self._executor(name, log).submit(_portable(), *arguments, [signal.SIGUSR2])
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise DivaError(f"--launcher slurm: {name} was not taken: {' '.join(str(error).split())[-300:]}") from None
         self._jobs.append(SlurmJob(job, on_this_machine=self._cluster == "local"))
@@ -197,6 +198,16 @@ class SlurmLauncher(Launcher):
             for job in self._jobs:
                 job.ended_within(CANCEL_S)
         self._jobs = []
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """What is started here on this machine does not hear of a Ctrl-C, which is for who conducts the study: it stops the jobs."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _portable() -> Callable[..., tuple[int, list[str]]]:

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,29 @@ def test_a_job_that_loses_its_node_or_its_time_is_lost_and_takes_its_process_wit
             for _ in range(2):
                 with pytest.raises(Lost, match=message):
                     ended(job)
+
+
+def test_ctrl_c_ends_a_job_on_this_machine_once_and_through_who_started_it(tmp_path: Path, pipe: Path):
+    log = tmp_path / "log"
+    said = "signal.signal(signal.SIGTERM, lambda n, _: (print(n), sys.exit(143)))"
+    code = WAITS.format(str(pipe)).replace("signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))", said)
+    starter = (
+        "import sys, signal; from pathlib import Path; from diva.experiment.launch import open_launcher\n"
+        "with open_launcher('slurm', 1, {'cluster': 'local'}) as launcher:\n"
+        f"    launcher.start('a', [sys.executable, '-c', {code!r}], {{}}, Path({str(log)!r}))\n"
+        "    try: signal.pause()\n"
+        "    except KeyboardInterrupt: pass"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", starter], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    with pipe.open() as reader:
+        reader.readline()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to its whole foreground group
+        _, told = process.communicate(timeout=60)
+        assert reader.read() == ""
+    assert log.read_text() == "15\n"
+    assert "KeyboardInterrupt" not in told
 
 
 SBATCH = """#!/bin/sh
