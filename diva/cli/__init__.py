@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from diva import __version__
+from diva.cli.aggregate import aggregate
 from diva.cli.analyze import analyze
 from diva.cli.apply import apply
 from diva.cli.compare import compare
@@ -22,7 +23,9 @@ from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
 from diva.cli.resume import resume
 from diva.cli.run import run
+from diva.cli.sensitivity import sensitivity
 from diva.cli.split import split
+from diva.cli.sweep import sweep
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
 from diva.errors import DivaError
@@ -42,8 +45,11 @@ def cli() -> None:
 
 for command in (
     run,
+    sweep,
     resume,
     reproduce,
+    aggregate,
+    sensitivity,
     apply,
     compare,
     list_,

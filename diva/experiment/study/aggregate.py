@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
-from diva.experiment.study.curves import CurveReader
+from diva.experiment.study.curves import CurveReader, read_all
 from diva.records.files import read_json, write_atomic
 from diva.report.bands import STATISTICS, band_of
 from diva.report.board_layout import CONFIGURATION, band_tag, margin_charts, score_columns
 from diva.report.tensorboard import TensorBoardWriter, sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from matplotlib.figure import Figure
 
     from diva.experiment.study.curves import Curve
     from diva.records.run_folder import RunFolder
@@ -76,8 +79,9 @@ class Aggregation:
         return found
 
     def _read(self) -> bool:
-        changed = [reader.read() for reader in self._readers.values()]
-        return any(changed)
+        readers, changed = read_all(list(self._readers.values()))
+        self._readers = dict(zip(self._readers, readers, strict=True))
+        return changed
 
     def scores(self) -> dict[str, dict[str, list[float]]]:
         """Metric -> configuration -> what its finished runs measured with their best epoch, in the order of the runs."""
@@ -100,7 +104,8 @@ class Aggregation:
     def _board(self, kind: str, configuration: str) -> Path:
         """The run of TensorBoard that a configuration has: the only one has `kind` itself, several have folders in it."""
         board = self._folder / "tensorboard" / kind
-        return board if len(self._groups) == 1 else board / folder_names(list(self._groups))[configuration]
+        names = list(self._groups)
+        return board if len(names) == 1 else board / folder_names(names)[names.index(configuration)]
 
     def _write_bands(self, most_steps: int | None) -> None:
         """The bands; with every step also the figures."""
@@ -121,29 +126,25 @@ class Aggregation:
     def _draw(self, writer: TensorBoardWriter, bands: Mapping[str, Mapping[str, Band]]) -> None:
         """Bands of every metric and strips of every score on the test split, but for those of single classes."""
         from diva.report.band_figures import Runs, band_figure, score_figure
-        from diva.report.style import png
 
         lines = self._lines()
         last = max((int(band.steps[-1]) for found in bands.values() for band in found.values()), default=0)
-        metrics = [metric for metric in bands if is_whole(metric)]
-        scores = {
-            metric: found for metric, found in self.scores().items() if metric.startswith("test/") and is_whole(metric)
-        }
-        names = folder_names([*metrics, *(f"{metric}_scores" for metric in scores)])
-        self._folder.joinpath("figures").mkdir(exist_ok=True)
-        for metric in metrics:
+        drawn: dict[str, Callable[[], Figure]] = {}
+        for metric in filter(is_whole, bands):
             runs = {
                 name: Runs(band, [(curve.steps, curve.values) for curve in lines[metric][name]])
                 for name, band in bands[metric].items()
             }
-            self._keep(writer, f"bands/{metric}", png(band_figure(metric, runs, self._title)), names[metric], last)
-        for metric, values in scores.items():
-            picture = png(score_figure(metric, values, self._title))
-            self._keep(writer, f"scores/{metric}", picture, names[f"{metric}_scores"], last)
-
-    def _keep(self, writer: TensorBoardWriter, tag: str, picture: bytes, name: str, step: int) -> None:
-        write_atomic(self._folder / "figures" / f"{name}.png", picture)
-        writer.figure(tag, picture, step)
+            drawn[f"bands/{metric}"] = partial(band_figure, metric, runs, self._title)
+        for metric, scores in self.scores().items():
+            if metric.startswith("test/") and is_whole(metric):
+                drawn[f"scores/{metric}"] = partial(score_figure, metric, scores, self._title)
+        self._folder.joinpath("figures").mkdir(exist_ok=True)
+        kinds = [tag.partition("/") for tag in drawn]
+        names = folder_names([metric if kind == "bands" else f"{metric}_{kind}" for kind, _, metric in kinds])
+        for (tag, picture), name in zip(pictures(drawn).items(), names, strict=True):
+            write_atomic(self._folder / "figures" / f"{name}.png", picture)
+            writer.figure(tag, picture, last)
 
     def _write_scores(self) -> None:
         """The HParams tab: a row for each configuration that has a finished run."""
@@ -175,6 +176,20 @@ def score_row(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
         if len(finite) > 1:
             row[f"{metric}/sd"] = statistics.stdev(finite)
     return {**row, "runs": float(max(map(len, scores.values())))} if row else {}
+
+
+def pictures(drawn: Mapping[str, Callable[[], Figure]]) -> dict[str, bytes]:
+    """Each figure as PNG, drawn on all cores."""
+    from diva.data.analysis.workers import over_ranges
+    from diva.report.style import png
+
+    tags = list(drawn)
+
+    def work(start: int, stop: int) -> list[tuple[str, bytes]]:
+        return [(tag, png(drawn[tag]())) for tag in tags[start:stop]]
+
+    found = dict(pair for part in over_ranges(work, len(tags), 2) for pair in part)
+    return {tag: found[tag] for tag in tags}
 
 
 def is_whole(metric: str) -> bool:
@@ -222,14 +237,14 @@ def write_bands(writer: TensorBoardWriter, bands: Mapping[str, Band]) -> None:
             writer.scalars(dict(zip(tags, values, strict=True)), step)
 
 
-def folder_names(names: Sequence[str]) -> dict[str, str]:
-    """A name for a folder for each of several texts: letters, digits and `._=+,-` stay, and no two are equal."""
-    found: dict[str, str] = {}
+def folder_names(names: Sequence[str]) -> list[str]:
+    """A name for a file or folder for each of several texts: letters, digits and `._=+,-` stay, and no two are equal."""
+    found: list[str] = []
     for name in names:
         plain = re.sub(r"[^\w.=+,-]+", "_", name).strip("._") or "_"
         taken, n = plain, 1
-        while taken.casefold() in {other.casefold() for other in found.values()}:
+        while taken.casefold() in {other.casefold() for other in found}:
             n += 1
             taken = f"{plain}_{n}"
-        found[name] = taken
+        found.append(taken)
     return found

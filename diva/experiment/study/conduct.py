@@ -178,10 +178,18 @@ class Crew:
         if member.name in self.pruned:
             self.study.note_ending(member.name, "pruned", self.pruned.pop(member.name))
         elif self.study.member(member.name).result() is None:
-            self.study.note_ending(member.name, "failed", self._last_error(member, code))
+            behind = self.plan.to_prune(self.study, [member]).get(
+                member.name
+            )  # if it failed after it was to be stopped
+            if behind is not None:
+                self.study.note_ending(member.name, "pruned", behind)
+            else:
+                self.study.note_ending(member.name, "failed", self._last_error(member, code))
         outcome = self._outcome(member)
         n_ended, n_known = len(self.settled), len(self.study.known_members())
-        line = f"{member.name}  {one_line(outcome, self.study.record().monitor)}  ({n_ended} of {n_known})"
+        record = self.study.record()
+        said = one_line(outcome, record.monitor, test=record.kind != "sweep")
+        line = f"{member.name}  {said}  ({n_ended} of {n_known})"
         (self.console.warn if outcome.status == "failed" else self.console.say)(line)
 
     def _last_error(self, member: Member, code: int) -> str:
@@ -229,7 +237,9 @@ def _runs(job: Job) -> bool:
 
 
 def report_failures(study: StudyFolder, summary: Mapping[str, Any]) -> None:
-    """DivaError naming the members that failed, if any did."""
+    """DivaError naming the members that failed, if any did. A search goes on without them; it has failed when nothing is left of it."""
+    if summary["kind"] == "sweep" and summary["best"] is not None:
+        return
     failed = [row for row in summary["members"] if row["status"] == "failed"]
     if failed:
         first = failed[0]

@@ -24,6 +24,7 @@ from diva.learning.checkpoints import save_tensors
 from diva.records.files import hide_home, write_atomic
 from diva.records.run_folder import RunFolder, create_run_folder, discard
 from diva.records.study_folder import StudyFolder, StudyRecord
+from diva.seeding import other_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,7 @@ def create_study(
     """
     stock.prepare_process()
     options = check_options(request.options)
+    other_seeds(options.stream, type(request.task).streams)
     if not elsewhere:
         options = with_share(options, jobs)
     request = with_seed(replace(request, options=options))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 4 * 2**20
 TAIL_BYTES = 256
+WORTH_PROCESSES = 64 * 2**20
 N_QUOTES = 14  # of {"epoch": 1, "name": "batch/loss", "per": "step", "step": 1, "value": 2.5}
 NEWLINE, QUOTE, SPACE = 10, 34, 32
 # Quotes i and j of such a row are so far apart: the keys' own lengths, and the signs between a key and a text.
@@ -67,6 +69,10 @@ class CurveReader:
                     changed = True
         return changed
 
+    def waiting(self) -> int:
+        """How many bytes of the file have not been read."""
+        return max(self.file.stat().st_size - self._offset, 0) if self.file.exists() else 0
+
     def curves(self) -> dict[str, Curve]:
         """The curves read so far, in the order in which their names first came."""
         return {name: self._curve(name) for name in self._chunks}
@@ -94,6 +100,20 @@ class CurveReader:
             steps, values = steps[last], values[last]
         self._chunks[name] = [(steps, values)]
         return Curve(steps, values)
+
+
+def read_all(readers: Sequence[CurveReader]) -> tuple[list[CurveReader], bool]:
+    """Read what is new in many files, on all cores where it is much; returns the readers, as they are then, and whether anything was."""
+    if sum(reader.waiting() for reader in readers) < WORTH_PROCESSES:
+        changed = [reader.read() for reader in readers]
+        return list(readers), any(changed)
+    from diva.data.analysis.workers import over_ranges
+
+    def work(start: int, stop: int) -> list[tuple[int, CurveReader, bool]]:
+        return [(i, readers[i], readers[i].read()) for i in range(start, stop)]
+
+    done = sorted((part for parts in over_ranges(work, len(readers), 4) for part in parts), key=lambda part: part[0])
+    return [reader for _, reader, _ in done], any(changed for _, _, changed in done)
 
 
 def read_curves(file: Path) -> dict[str, Curve]:
