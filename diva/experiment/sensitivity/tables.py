@@ -29,11 +29,11 @@ def show(summary: Mapping[str, Any], console: Console, metric: str | None = None
         return
     of_metric = found["metrics"][shown]
     console.result(f"{shown} of {n - n_failed} runs\n")
-    parts = [spread_table(of_metric), effect_table(of_metric), level_table(of_metric), tree_table(found.get("trees"))]
+    parts = [spread_table(of_metric), effect_table(of_metric), level_table(of_metric), *tree_tables(found.get("trees"))]
     for headers, rows in parts:
         if rows:
             console.result(console.table(headers, rows) + "\n")
-    for line in verdicts(of_metric, found["level"]):
+    for line in verdicts(of_metric):
         console.result(line)
 
 
@@ -115,11 +115,11 @@ def level_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
     return headers, rows
 
 
-def tree_table(trees: Mapping[str, Any] | None) -> tuple[Sequence[str], Rows]:
-    """How far trees are apart by factor, and the most frequent ones."""
+def tree_tables(trees: Mapping[str, Any] | None) -> list[tuple[Sequence[str], Rows]]:
+    """How far trees are apart by factor, and the most frequent ones; nothing where no run grew any."""
     if not trees:
-        return (), []
-    rows = [
+        return []
+    apart = [
         [
             _source(row["name"]),
             str(row["n_runs"]),
@@ -129,18 +129,26 @@ def tree_table(trees: Mapping[str, Any] | None) -> tuple[Sequence[str], Rows]:
         ]
         for row in trees["factors"]
     ]
-    for one in trees["trees"][:MOST_TREES]:
-        rows.append([one["tree"], str(len(one["members"])), "", "", ""])
-    return ("trees, by what differs", "runs", "different trees", "mean distance", "largest"), rows
+    frequent = [[one["tree"], str(len(one["members"]))] for one in trees["trees"][:MOST_TREES]]
+    more = len(trees["trees"]) - len(frequent)
+    return [
+        (("trees that differ by", "runs", "different trees", "mean distance", "largest"), apart),
+        (("tree" if not more else f"tree, and {more} more", "runs"), frequent),
+    ]
 
 
-def verdicts(found: Mapping[str, Any], level: float) -> list[str]:
+def verdicts(found: Mapping[str, Any]) -> list[str]:
     """In words, a line per factor and one for the shares of variance."""
     seeds = found["spread"][0]
     lines = []
     for row in sorted(found["effects"], key=lambda row: -(row["range"] or 0)):
         if row["p_adjusted"] is None:
             lines.append(f"{row['name']}: cannot be told from seeds: {row['method']}")
+            continue
+        if all(level["values"] == row["levels"][0]["values"] for level in row["levels"]):
+            lines.append(
+                f"{row['name']}: changes nothing, every seed gives the same value at all {row['n_levels']} levels"
+            )
             continue
         times = "" if row["range_over_seeds"] is None else f", {row['range_over_seeds']:.1f} times the sd of seeds"
         what = "moves the result more than seeds alone do" if row["exceeds"] else "moves it no more than seeds alone do"

@@ -153,6 +153,15 @@ def test_a_grid_compares_levels_where_all_else_is_the_same() -> None:
     assert size["levels"][1]["difference"] == pytest.approx(0.01)
 
 
+def test_a_factor_that_changes_no_value_is_said_to_change_nothing(metrics) -> None:
+    same = {name: {METRIC: float(name[-1])} for name in metrics if "stream" not in name}
+    report = {"metric": METRIC, **analyse(FACTORS[:3], design(FACTORS[:3], 99), same, grid=False)}
+    out = io.StringIO()
+    show({"sensitivity": report, "members": []}, Console(out, io.StringIO()))
+    assert "lr: changes nothing, every seed gives the same value at all 2 levels" in out.getvalue()
+    assert [row["exceeds"] for row in report["metrics"][METRIC]["effects"]] == [False, False]
+
+
 def test_tables_and_words_say_what_the_numbers_say(found, metrics) -> None:
     planned = design(FACTORS, 99)
     report = {"metric": METRIC, **analyse(FACTORS, planned, metrics, grid=False)}
