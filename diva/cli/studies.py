@@ -53,9 +53,9 @@ def run_study(
 
     jobs = choose_jobs(launching["jobs"], launching["launcher"], request.options, n)
     with open_launcher(launching["launcher"], jobs, launcher_options(launching)) as launcher:
-        _conduct(
-            create_study(request, kind, plan, jobs, console), launcher, jobs, console, retry=False, as_json=as_json
-        )
+        elsewhere = launching["launcher"] != "local"
+        study = create_study(request, kind, plan, jobs, console, elsewhere=elsewhere)
+        _conduct(study, launcher, jobs, console, retry=False, as_json=as_json)
 
 
 def continue_study(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diva.report.console import Console
 
 EPILOG = "Example: diva sweep --task image_classification --over lr=log:1e-4:1e-1 --over batch_size=16,32 --trials 30"
+SAMPLERS = ("grid", "random", "tpe", "sigopt")
 SHOWN = 20  # points of a dry run
 IN_FLIGHT = 4  # trials under way on a cluster, where suggestions wait for outcomes and nobody said --jobs
 
@@ -40,7 +41,7 @@ IN_FLIGHT = 4  # trials under way on a cluster, where suggestions wait for outco
 )
 @click.option(
     "--sampler",
-    type=click.Choice(("grid", "random", "tpe", "sigopt")),
+    type=click.Choice(SAMPLERS),
     default="random",
     help="what chooses the trials; tpe learns from earlier ones (Optuna), sigopt asks a server  [default: random]",
 )

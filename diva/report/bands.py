@@ -59,7 +59,9 @@ def band_of(curves: Sequence[tuple[ArrayLike, ArrayLike]], most_steps: int | Non
     some = n > 0
     steps, matrix, n = steps[some], matrix[:, some], n[some]
     with np.errstate(all="ignore"):
-        if (n == len(lines)).all():
+        if not len(n):
+            mean = sd = np.zeros(0)
+        elif (n == len(lines)).all():
             mean, sd = matrix.mean(axis=0), matrix.std(axis=0, ddof=1) if len(lines) > 1 else np.full(len(n), np.nan)
         else:
             mean = np.nanmean(matrix, axis=0)

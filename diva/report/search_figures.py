@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 BEST: Final = LINES[1]
 BAD_TO_GOOD: Final = LinearSegmentedColormap.from_list("bad to good", BLUES)
-MOST_TICKS: Final = 9
+FAN: Final = 0.1  # lines through one value of a list lie side by side over so much of the axis
 _LABEL_BOX: Final = {"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.85}
 
 
@@ -102,12 +102,14 @@ def history_figure(table: SearchTable) -> Figure:
         else:
             low, high = 0.0, 1.0
         gone = {"pruned": ("|", GREY), "failed": ("x", RED)}
-        floor = low - 0.07 * (high - low)
+        floor = low - 0.07 * (high - low) if set(gone) & set(table.states) else low
         for state, (mark, colour) in gone.items():
             at = [number for number, s in enumerate(table.states) if s == state]
             if at:
                 axes.plot(at, [floor] * len(at), mark, color=colour, markersize=6, label=state)
-        axes.set(xlim=(-0.6, max(len(values), 2) - 0.4), ylim=(floor - 0.06 * (high - low), high))
+        axes.set(
+            xlim=(-0.6, max(len(values), 2) - 0.4), ylim=(floor - (0.06 * (high - low) if floor < low else 0), high)
+        )
         axes.set_xlabel("trial", size=9, labelpad=7)
         axes.set_ylabel(clean(table.metric), size=9, labelpad=7)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -118,7 +120,10 @@ def history_figure(table: SearchTable) -> Figure:
 
 
 def parallel_figure(table: SearchTable) -> Figure:
-    """Parallel coordinates: a line per finished trial through its knobs' values to its objective; darker is better, orange the best."""
+    """Parallel coordinates: a line per finished trial through its knobs' values to its objective; darker is better, orange the best.
+
+    Lines through one of few values lie side by side, in the order of their objectives.
+    """
     values, places = table.objective, np.asarray(table.places, np.float64)
     there = [int(i) for i in np.flatnonzero(~np.isnan(values))]
     n_axes = len(table.knobs) + 1
@@ -127,11 +132,14 @@ def parallel_figure(table: SearchTable) -> Figure:
     with style():
         figure, axes = canvas(MARGIN + max(46, widest + 8), 26, gap * (n_axes - 1), 330, 104, MARGIN + 84)
         colour, level = _colours(values[there], less=table.less_is_better), _levels(values)
-        across = np.arange(n_axes)
+        across, listed = np.arange(n_axes), np.array([knob.listed for knob in table.knobs])
+        ascending = sorted(there, key=lambda i: (values[i], i))
+        beside = {i: rank / max(1, len(there) - 1) for rank, i in enumerate(ascending)}
         order = sorted(there, key=lambda i: (values[i] if not table.less_is_better else -values[i], i))
         for i in order:
             is_best = i == table.best
-            line = [*places[i].tolist(), level(values[i])]
+            fanned = np.where(listed, places[i] + FAN * (beside[i] - 0.5), places[i])
+            line = [*fanned.tolist(), level(values[i])]
             axes.plot(
                 across, line, color=BEST if is_best else colour(values[i]), linewidth=2.6 if is_best else 1.3,
                 alpha=1.0 if is_best else 0.8, solid_joinstyle="round", zorder=3 if is_best else 2,
@@ -139,7 +147,7 @@ def parallel_figure(table: SearchTable) -> Figure:
         for at, knob in enumerate(table.knobs):
             _upright(axes, at, knob.name, knob.ticks, gap)
         _upright(axes, n_axes - 1, table.metric, _value_ticks(values[there], level), gap, last=True)
-        axes.set(xlim=(0, n_axes - 1), ylim=(-0.03, 1.03))
+        axes.set(xlim=(0, n_axes - 1), ylim=(-0.06, 1.06))
         axes.axis("off")
         if not there:
             axes.text(0.5, 0.5, "no trial finished", size=11, color=GREY, ha="center", transform=axes.transAxes)

@@ -15,6 +15,8 @@ from click.testing import CliRunner
 import diva
 from diva.cli import cli
 
+from ..prepared import run_diva
+
 COMMANDS = (
     "run", "resume", "reproduce", "sweep", "sensitivity", "aggregate", "apply", "compare", "list", "show", "init", "download", "split",
     "analyze", "verify", "data", "tensorboard", "doctor",
@@ -22,8 +24,7 @@ COMMANDS = (
 
 
 def invoke(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "diva", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
+    return run_diva(*arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ..prepared import run_diva
+
 if TYPE_CHECKING:
     from .conftest import Diva
 
@@ -175,10 +177,10 @@ def unfinish(lab: Path) -> None:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_what_is_not_what_it_was_is_refused_and_named(
-    diva: Diva, lab: Path, tmp_path: Path, damage: Callable[[Path], None], expected: str
+    lab: Path, tmp_path: Path, damage: Callable[[Path], None], expected: str
 ) -> None:
     damage(lab)
-    done = diva("reproduce", only_run(lab))
+    done = run_diva("reproduce", only_run(lab), cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     assert expected in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # Everything that has a state: momentum, a schedule with warm-up, early stopping, augmentation, batch norm.
 KNOBS = (
-    "--task", "image_classification", "--data", "shades", "--batch-size", "2", "--epochs", "150", "--seed", "3", "--optimizer", "adamw",
-    "--schedule", "cosine", "--warmup-epochs", "3", "--patience", "149", "--workers", "1", "--no-tensorboard",
+    "--task", "image_classification", "--data", "shades", "--batch-size", "2", "--epochs", "80", "--seed", "3", "--optimizer", "adamw",
+    "--schedule", "cosine", "--warmup-epochs", "3", "--patience", "79", "--workers", "1", "--no-tensorboard",
 )  # fmt: skip
 SAME = (
     "metrics",

@@ -46,6 +46,10 @@ class Shaken(Dataset[Any]):
 class Net(nn.Module):
     """Everything that can go wrong: batch norm, dropout, a parameter that few batches use and one that none does, a counter."""
 
+    mask: torch.Tensor
+    seen: torch.Tensor
+    odd: torch.Tensor
+
     def __init__(self, *, plain: bool = False) -> None:
         super().__init__()
         between = (nn.ReLU(),) if plain else (nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5))
@@ -84,7 +88,8 @@ class Toy(Task):
 
     def load_data(self, folder: DataFolder | None) -> Data:
         """Three splits of unlike sizes."""
-        return Data(*(Shaken(n, self.dtype, calm=self.plain) for n in (self.n, 21, 5)))
+        train, val, test = (Shaken(n, self.dtype, calm=self.plain) for n in (self.n, 21, 5))
+        return Data(train, val, test)
 
     def build_model(self, data: Data) -> nn.Module:
         """The net above."""
@@ -208,7 +213,7 @@ def test_buffers_are_the_mean_over_the_shards_and_counters_those_of_the_first() 
     variance = sum((0.9 + 0.1 * part.var(0)) * len(part) / 10 for part in parts)
     torch.testing.assert_close(norm.running_mean, mean)
     torch.testing.assert_close(norm.running_var, variance)
-    assert int(norm.num_batches_tracked) == 1
+    assert norm.num_batches_tracked == 1
     assert made.model.seen.tolist() == [1, 3]
     assert bool(made.model.odd) is True
     assert made.model.mask.tolist() == [0.0, -torch.inf]  # a mean of it would be no number

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from diva.errors import UsageError
 from diva.experiment.search.journal import OptunaJournal
 from diva.experiment.search.pruning import Curve, Verdict, prune
-from diva.experiment.search.report import report
+from diva.experiment.search.report import report, show_search
 from diva.experiment.search.samplers import N_STARTUP, SAMPLERS, Told, load_optuna, suggest
 from diva.experiment.search.sigopt_service import SigOptTrials, check_sigopt
 from diva.experiment.search.space import Dimension, dimension_of, grid, n_points
@@ -115,7 +115,8 @@ class Sweep(Plan):
         self.less = less_is_better(record.monitor)
         self._trials: list[Trial] = []
         self._curves = CurveReader(record.monitor)
-        self._verdicts: dict[str, Verdict | None] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._cleared: dict[str, int] = {}  # of a run, the number of epochs after which it went on
         self._ended: dict[int, Told] = {}
         self._settled: dict[str, Curve | None] = {}
         self._journal = OptunaJournal(plan.space, less=self.less)
@@ -163,6 +164,10 @@ class Sweep(Plan):
             self._service.say_best(study, console)
         return report(study, self.record, self.plan.space, self.plan.sampler, told, outcomes, console)
 
+    def show(self, summary: Mapping[str, Any], console: Console) -> None:
+        """Write the best points, and which knobs matter."""
+        show_search(summary, console)
+
     def _suggest(self, study: StudyFolder, number: int, told: Sequence[Told]) -> Trial:
         if self._service is not None:
             return self._service.suggest(study, number, self._trials)
@@ -188,7 +193,7 @@ class Sweep(Plan):
 
     def _tell(self, study: StudyFolder, trial: Trial, outcomes: Sequence[Outcome]) -> Told:
         if trial.number not in self._ended:
-            told = tell(trial, outcomes, self.record.monitor)
+            told = tell(trial, outcomes, len(self.plan.seeds), self.record.monitor)
             if told.state == "running":
                 return told
             first = trial.members(self.plan.seeds)[0]
@@ -200,19 +205,21 @@ class Sweep(Plan):
     def _verdict(self, study: StudyFolder, trial: Trial, place: int) -> Verdict | None:
         """Whether the run of the seed number `place` is to be pruned, by the runs of the same seed of the trials before."""
         member = trial.members(self.plan.seeds)[place]
-        if self._verdicts.get(member.name) is not None:
+        if member.name in self._verdicts:
             return self._verdicts[member.name]
         assert self.plan.prune_after is not None
         values = self._curves.read(study.member(member.name))
-        earlier = []
-        if len(values) > self.plan.prune_after:
-            earlier = [
-                curve
-                for before in self._trials[: max(0, trial.number - self.plan.lag + 1)]
-                if (curve := self._settled_curve(study, before, place)) is not None
-            ]
-        verdict = prune(values, earlier, self.plan.prune_after, self.record.monitor, less=self.less)
-        self._verdicts[member.name] = verdict
+        first = max(self.plan.prune_after, self._cleared.get(member.name, 0))
+        if len(values) <= first:
+            return None
+        before = self._trials[: max(0, trial.number - self.plan.lag + 1)]
+        curves = [self._settled_curve(study, other, place) for other in before]
+        earlier = [curve for curve in curves if curve is not None]
+        verdict = prune(values, earlier, first, self.record.monitor, less=self.less)
+        if verdict is None:
+            self._cleared[member.name] = len(values)
+        else:
+            self._verdicts[member.name] = verdict
         return verdict
 
     def _settled_curve(self, study: StudyFolder, trial: Trial, place: int) -> Curve | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from diva.errors import UsageError
-from diva.experiment.search.space import Dimension, grid, key_of, n_points
+from diva.experiment.search.space import MOST_POINTS, Dimension, grid, grid_point, key_of, n_points
 from diva.seeding import Seeds
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ N_STARTUP = 10  # trials of TPE that are random search's, as Optuna has it
 N_DRAWS = (
     20  # how often a point that was tried before is drawn anew before an untried one is taken from the list of all
 )
-MOST_LISTED = 100_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def suggest(sampler: str, space: Sequence[Dimension], seed: int, told: Sequence[
     """
     number = len(told)
     if sampler == "grid":
-        return grid(space)[number]
+        return grid_point(space, number)
     tried = {key_of(trial.point) for trial in told}
     size = n_points(space)
     if size is not None and len(tried) >= size:
@@ -62,7 +61,7 @@ def suggest(sampler: str, space: Sequence[Dimension], seed: int, told: Sequence[
         point = draw(attempt)
         if key_of(point) not in tried:
             return point
-    if size is not None and size <= MOST_LISTED:
+    if size is not None and size <= MOST_POINTS:
         untried = [point for point in grid(space) if key_of(point) not in tried]
         return untried[Seeds(seed).python("search", "untried", number).randrange(len(untried))]
     return point
@@ -164,7 +163,7 @@ def from_optuna(space: Sequence[Dimension], params: dict[str, Any]) -> dict[str,
         elif d.kind == "int":
             point[d.name] = int(value)
         elif d.step:
-            point[d.name] = d.values()[round((value - d.low) / d.step)]
+            point[d.name] = d.at(round((value - d.low) / d.step))
         else:
             point[d.name] = rounded(float(value), d.low, d.high)
     return point

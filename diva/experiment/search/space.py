@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diva.params import Layers, Param
 
 DIGITS = 4  # significant decimal digits of a value that is drawn: it can be typed, and does not hang on a machine's logarithm
+MOST_POINTS = 10_000  # of a grid
 WORDS = ("uniform", "log", "int")
 HOW = "write lr=log:1e-4:1e-1, dropout=uniform:0:0.5, width=int:8:64 or batch_size=16,32"
 
@@ -48,16 +49,14 @@ class Dimension:
 
     def values(self) -> list[Any]:
         """All values, in their order; only where they can be counted."""
-        if self.kind == "choice":
-            return list(self.choices)
         assert self.n_values is not None
-        return [self._at(index) for index in range(self.n_values)]
+        return [self.at(index) for index in range(self.n_values)]
 
     def value(self, share: float) -> Any:
         """The value at `share` in [0, 1) of the way, ends included: equal shares hold equally many values."""
         if self.n_values is not None and not self.log:
             index = min(int(share * self.n_values), self.n_values - 1)
-            return self.choices[index] if self.kind == "choice" else self._at(index)
+            return self.at(index)
         if not self.log:
             return rounded(self.low + share * (self.high - self.low), self.low, self.high)
         half = 0.5 if self.kind == "int" else 0.0  # each whole number has the share of the half numbers around it
@@ -85,7 +84,10 @@ class Dimension:
         """As JSON holds it."""
         return {**asdict(self), "choices": [list(c) if isinstance(c, tuple) else c for c in self.choices]}
 
-    def _at(self, index: int) -> Any:
+    def at(self, index: int) -> Any:
+        """The value of that number, of those that can be counted."""
+        if self.kind == "choice":
+            return self.choices[index]
         if self.kind == "int":
             return int(self.low + index * self.step)
         return float(_decimal(self.low) + index * _decimal(self.step))
@@ -113,16 +115,29 @@ def n_points(space: Sequence[Dimension]) -> int | None:
 
 
 def grid(space: Sequence[Dimension]) -> list[dict[str, Any]]:
-    """All points, the last knob varying fastest; UsageError for a knob whose values cannot be counted."""
+    """All points, the last knob varying fastest; UsageError for a knob whose values cannot be counted, and for too many points."""
     for dimension in space:
         if dimension.n_values is None:
             raise UsageError(
                 f"--over {dimension.name}: a grid needs values that can be counted; list them, as {dimension.name}=1e-3,1e-2, "
                 f"or give a step, as {dimension.name}=uniform:0:0.5:0.1, or use --sampler random"
             )
+    n = n_points(space) or 0
+    if n > MOST_POINTS:
+        raise UsageError(f"the grid has {n:,} points, at most {MOST_POINTS:,} are tried; use --sampler random")
     names = [dimension.name for dimension in space]
     points = itertools.product(*(dimension.values() for dimension in space))
     return [dict(zip(names, point, strict=True)) for point in points]
+
+
+def grid_point(space: Sequence[Dimension], number: int) -> dict[str, Any]:
+    """The point of that number in the grid."""
+    point: dict[str, Any] = {}
+    for dimension in reversed(space):
+        assert dimension.n_values is not None
+        number, index = divmod(number, dimension.n_values)
+        point[dimension.name] = dimension.at(index)
+    return {dimension.name: point[dimension.name] for dimension in space}
 
 
 def key_of(assignment: Assignment) -> str:

@@ -67,21 +67,21 @@ def read_trials(study: StudyFolder, space: Sequence[Dimension], known: Sequence[
     return found
 
 
-def tell(trial: Trial, outcomes: Sequence[Outcome], monitor: str, curve: Sequence[float] = ()) -> Told:
-    """What came of a trial: the mean of `monitor` over its runs, exactly rounded, once all have finished.
+def tell(trial: Trial, outcomes: Sequence[Outcome], n_runs: int, monitor: str) -> Told:
+    """What came of a trial: the mean of `monitor` over its runs, exactly rounded, once all `n_runs` have finished.
 
     A trial with a run that failed has failed, since the mean of the others is of other seeds; so has one whose mean is no number.
     """
     point, states = dict(trial.point), {outcome.status for outcome in outcomes}
-    if "waiting" in states or not outcomes:
+    if "waiting" in states or len(outcomes) < n_runs:
         return Told(trial.number, point, "running")
     if states != {"finished"}:
-        return Told(trial.number, point, "pruned" if "pruned" in states else "failed", None, tuple(curve))
+        return Told(trial.number, point, "pruned" if "pruned" in states else "failed")
     values = [outcome.metrics.get(monitor, math.nan) for outcome in outcomes]
     mean = math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
     if not math.isfinite(mean):
-        return Told(trial.number, point, "failed", None, tuple(curve))
-    return Told(trial.number, point, "finished", mean, tuple(curve))
+        return Told(trial.number, point, "failed")
+    return Told(trial.number, point, "finished", mean)
 
 
 def is_ahead(told: Told, other: Told, *, less: bool) -> bool:

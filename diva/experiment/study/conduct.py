@@ -84,7 +84,7 @@ class Crew:
     console: Console
     running: dict[str, Running] = field(default_factory=dict)
     settled: dict[str, Outcome] = field(default_factory=dict)
-    losses: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     pruned: dict[str, str] = field(default_factory=dict)
     looked_at: float = 0.0
 
@@ -156,9 +156,8 @@ class Crew:
         try:
             code = running.job.exit_code()
         except Lost as loss:
-            self.losses[name] = self.losses.get(name, 0) + 1
             self.console.warn(f"{name}: {loss}")
-            if self.losses[name] <= MOST_LOSSES and self.study.member(name).result() is None:
+            if self._count_loss(name) <= MOST_LOSSES and self.study.member(name).result() is None:
                 running.job = self._launch(running.member, running.gpu)
                 return False
             code = 1
@@ -166,6 +165,14 @@ class Crew:
             return False
         self._settle(running.member, code)
         return True
+
+    def _count_loss(self, name: str) -> int:
+        """How often a member was lost since it last came further: a time limit may cut a long run into any number of pieces."""
+        state = self.study.member(name).checkpoints / "state.json"
+        reached = state.read_bytes() if state.exists() else b""
+        times, before = self.losses.get(name, (0, b""))
+        self.losses[name] = (times + 1 if reached == before else 1, reached)
+        return self.losses[name][0]
 
     def _settle(self, member: Member, code: int) -> None:
         if member.name in self.pruned:

@@ -90,13 +90,7 @@ def _draw(study: StudyFolder, record: StudyRecord, plan: Plan, outcomes: Sequenc
 
 
 def show(summary: Mapping[str, Any], console: Console) -> None:
-    """Write a study's table: a row per member and what they come to or, where there are several configurations, a row for each;
-    of a search its best points."""
-    if summary["kind"] == "sweep":
-        from diva.experiment.search.report import show_search
-
-        show_search(summary, console)
-        return
+    """Write a study's table: a row per member and what they come to or, where there are several configurations, a row for each."""
     finished = [row for row in summary["members"] if row["status"] == "finished"]
     names = dict.fromkeys([summary["monitor"], *(n for row in finished for n in row["metrics"] if _is_outcome(n))])
     if len(summary["statistics"]) == 1:

@@ -67,7 +67,7 @@ def test_two_runs_are_told_apart_in_every_format(two: list[Path], style: Style) 
 def test_where_two_runs_part_is_a_line_each(two: list[Path]) -> None:
     said = " ".join(show(two).split())
     for line in (
-        "the same until step 0", "first difference after epoch 1, step 3, in losses, weights, optimizer",
+        "the same until the first step", "first difference after epoch 1, step 3, in losses, weights, optimizer",
         "first number batch/loss at step 2: 2.0 and 2.5", "first tensor weight:fc (epoch 1, step 3)",
         "what may explain it knob lr, code task.py, data footprint",
     ):  # fmt: skip

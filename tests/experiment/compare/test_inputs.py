@@ -86,3 +86,12 @@ def test_everything_that_can_change_bits_explains_and_nothing_else(make_run: Mak
         environment={"packages": {"torch": "2.10"}},
     )  # fmt: skip
     assert inputs.explanations(runs) == ["knob lr", "seed", "data footprint", "packages.torch"]
+
+
+def test_an_option_that_an_older_diva_had_not_is_as_if_not_given(make_run: MakeRun) -> None:
+    assert inputs.options(pair(make_run, options={"freeze": [], "tf32": False, "load": None})) == []
+
+
+def test_many_files_of_code_are_one_explanation(make_run: MakeRun) -> None:
+    runs = pair(make_run, files={f"toy/{name}.py": "x\n" for name in "abc"})
+    assert inputs.explanations(runs) == ["code a.py and 2 files more"]

@@ -11,7 +11,7 @@ from torch import nn
 
 from diva import Data, DataFolder, Step
 from diva.errors import UsageError
-from diva.experiment.search.space import Dimension, dimension_of, grid, n_points, read_space
+from diva.experiment.search.space import Dimension, dimension_of, grid, grid_point, n_points, read_space
 from diva.learning.task import Task
 from diva.params import Layers
 
@@ -98,8 +98,11 @@ def test_a_grid_has_every_point_once_the_last_knob_fastest():
     points = [(p["batch_size"], p["dropout"]) for p in grid(space)]
     assert points == [(16, 0.0), (16, 0.2), (16, 0.4), (32, 0.0), (32, 0.2), (32, 0.4)]
     assert n_points(space) == 6
+    assert [grid_point(space, number) for number in range(6)] == grid(space)
     with pytest.raises(UsageError, match="can be counted"):
         grid(read_space(["lr=log:1e-4:1"], Toy, NOTHING))
+    with pytest.raises(UsageError, match="the grid has 261,121 points"):
+        grid(read_space(["width=int:1:511", "batch_size=int:1:511"], Toy, NOTHING))
 
 
 def test_places_run_from_0_to_1_and_follow_the_logarithm():

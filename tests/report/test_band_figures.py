@@ -1,0 +1,107 @@
+"""Figures of several runs say what they show: which runs, how many, how far apart."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+
+from diva.report.band_figures import Runs, band_figure, plus_minus, score_figure
+from diva.report.bands import band_of
+from diva.report.style import png
+
+
+def runs(n: int, level: float = 0.0, stop: int = 40) -> Runs:
+    draw = np.random.Generator(np.random.Philox(n))
+    steps = np.arange(40)
+    lines = [(steps, level + np.exp(-steps / 5) + 0.01 * draw.standard_normal(40)) for _ in range(n)]
+    lines = [*lines[:-1], (steps[:stop], lines[-1][1][:stop])]
+    return Runs(band_of(lines), lines)
+
+
+def texts(figure) -> list[str]:
+    legends = [text for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+    own = [text for axes in figure.axes for text in axes.texts]
+    return [text.get_text() for text in [*figure.texts, *legends, *own]]
+
+
+def test_the_band_of_one_configuration_shows_every_run_and_says_how_many():
+    figure = band_figure("val/loss", {"": runs(6)}, "digits")
+    title, said = texts(figure)[:2]
+    assert title == "val/loss · digits"
+    assert "(n = 6)" in said and "± 1 sd" in said
+    (lines,) = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+    assert len(lines.get_segments()) == 6
+
+
+def test_the_last_half_has_a_panel_of_its_own_where_the_first_steps_dwarf_it():
+    whole, late = band_figure("val/loss", {"": runs(4)}).axes
+    assert late.get_xlim()[0] == pytest.approx(19.5, abs=1)
+    assert np.ptp(late.get_ylim()) < np.ptp(whole.get_ylim()) / 2.5
+    flat = [(np.arange(40), np.sin(np.arange(40) + i)) for i in range(3)]
+    assert len(band_figure("val/loss", {"": Runs(band_of(flat), flat)}).axes) == 1
+
+
+def test_where_runs_have_stopped_the_mean_is_dashed_and_the_number_is_said():
+    figure = band_figure("val/loss", {"": runs(3, stop=10)})
+    said = texts(figure)[1]
+    assert "(n = 2 of 3)" in said and "dashed: fewer runs" in said
+    assert [line.get_linestyle() for line in figure.axes[0].get_lines()] == ["--", "-"]
+
+
+def test_each_configuration_has_a_line_in_the_legend_with_its_last_numbers():
+    figure = band_figure("val/loss", {f"lr={lr}": runs(3, level=lr) for lr in (0.1, 0.2)})
+    labels = texts(figure)[2:]
+    assert [label.split()[0] for label in labels] == ["lr=0.1", "lr=0.2"]
+    assert all("±" in label and "(n = 3)" in label for label in labels)
+
+
+def test_of_many_configurations_the_highest_and_the_lowest_are_coloured():
+    figure = band_figure("val/loss", {f"{i}": runs(2, level=float(i)) for i in range(9)})
+    assert [label.split()[0] for label in texts(figure)[2:]] == ["8", "7", "6", "2", "1", "0"]
+    assert "the 3 highest and 3 lowest of 9" in texts(figure)[1]
+
+
+def test_scores_show_every_run_and_leave_out_what_is_not_finite():
+    figure = score_figure("test/accuracy", {"a": [0.9, 0.8, 0.7, 0.6, 0.5], "b": [0.3, math.nan], "c": [math.nan]})
+    dots = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert [sorted(line.get_xdata()) for line in dots] == [[0.5, 0.6, 0.7, 0.8, 0.9], [0.3]]
+    said = texts(figure)
+    assert "0.70 ± 0.16  (n = 5)" in said
+    assert "0.3  (n = 1, 1 not finite)" in said
+    assert "no number in 1 runs" in said
+    assert "box: quartiles and median" in said[1]
+
+
+def test_of_too_many_configurations_the_extremes_are_drawn():
+    figure = score_figure("test/accuracy", {f"{i}": [float(i), i + 0.5] for i in range(50)})
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [f"{i}" for i in (*range(49, 29, -1), *range(19, -1, -1))]
+    assert "40 of 50 configurations" in texts(figure)[1]
+
+
+def test_equal_scores_do_not_hide_each_other():
+    figure = score_figure("test/accuracy", {"a": [0.5] * 9})
+    (dots,) = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert len(set(dots.get_ydata())) == 9
+    assert max(dots.get_ydata()) - min(dots.get_ydata()) < 0.6
+
+
+@pytest.mark.parametrize(("mean", "sd", "said"), [
+    (0.98654, 0.0037, "0.9865 ± 0.0037"),
+    (0.98, 0.00099, "0.98000 ± 0.00099"),
+    (12.3456, 3.21, "12.3 ± 3.2"),
+    (1234.5, 456.0, "1234 ± 456"),
+    (0.1, 3e-18, "0.1 ± 0"),
+    (0.0, 0.0, "0 ± 0"),
+    (0.98654, math.nan, "0.9865"),
+])  # fmt: skip
+def test_the_spread_has_two_digits_and_the_mean_as_many_decimals(mean: float, sd: float, said: str):
+    assert plus_minus(mean, sd) == said
+
+
+def test_equal_figures_are_equal_bytes():
+    pictures = [(png(band_figure("a", {"": runs(3)})), png(score_figure("b", {"": [0.1, 0.2]}))) for _ in range(2)]
+    assert pictures[0] == pictures[1]
