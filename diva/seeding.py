@@ -10,33 +10,60 @@ import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from diva.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy
     import torch
     from numpy.random import Philox
 
 MAX_SEED = 2**63 - 1
+# The first names of diva's streams that can move a result, and what each decides; see docs/reference/streams.md.
+STREAMS: Final = {
+    "load_data": "what the task draws while it loads data",
+    "subset": "which samples --subset keeps",
+    "init": "the initial weights",
+    "shuffle": "the order of the training samples",
+    "balance": "which samples of smaller classes are read once more",
+    "augment": "the augmentation of each sample",
+    "epoch": "what is drawn at the start of an epoch",
+    "step": "dropout, and all else that a step draws",
+    "change": "what a task draws while it changes its model",
+    "evaluate": "what is drawn while a split is evaluated",
+    "metrics": "what is drawn while metrics are computed",
+    "calibrate": "what is drawn while constants are chosen on validation",
+}
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """All randomness of a run: `seed` in [0, 2**63) and a name give a generator."""
+    """All randomness of a run: `seed` in [0, 2**63) and a name give a generator.
+
+    others: streams that come from a seed of their own, by the first word of their name: with (("init", 7),) every stream ("init", ...)
+    is that of Seeds(7), and all others are those of Seeds(seed).
+    """
 
     seed: int
+    others: tuple[tuple[str, int], ...] = ()
+
+    def seed_of(self, *name: str | int) -> int:
+        """The seed that the stream `name` comes from."""
+        root = str(name[0]).partition(" ")[0] if self.others and name else ""
+        return next((seed for other, seed in self.others if other == root), self.seed)
 
     def key(self, *name: str | int) -> int:
         """The 128-bit key of the stream `name`: BLAKE2b of the JSON list [seed, *name], personalised "diva-stream"."""
-        path = json.dumps([self.seed, *name], separators=(",", ":")).encode()
+        path = json.dumps([self.seed_of(*name), *name], separators=(",", ":")).encode()
         return int.from_bytes(hashlib.blake2b(path, digest_size=16, person=b"diva-stream").digest(), "little")
 
     def branch(self, *name: str | int) -> Callable[[int], int]:
         """The key of the stream (*name, i) as a function of i: what these names have in common is hashed once."""
-        path = json.dumps([self.seed, *name], separators=(",", ":")).encode()[:-1]
+        path = json.dumps([self.seed_of(*name), *name], separators=(",", ":")).encode()[:-1]
         shared = hashlib.blake2b(path, digest_size=16, person=b"diva-stream")
 
         def key(i: int) -> int:
@@ -131,6 +158,24 @@ def preserved_generators() -> Iterator[None]:
         random.setstate(python)
         numpy.random.set_state(state)
         torch.set_rng_state(cpu)
+
+
+def other_seeds(given: Sequence[str], own: Sequence[str] = (), where: str = "--stream") -> tuple[tuple[str, int], ...]:
+    """Streams with a seed of their own from texts such as "init=7", as `Seeds.others`, sorted by name.
+
+    own: names that the task has for streams of its own. UsageError for an unknown name, a seed out of range, a name that is there twice.
+    """
+    found: dict[str, int] = {}
+    for text in given:
+        name, equals, seed = text.partition("=")
+        if not equals or not (seed.isascii() and seed.isdigit()) or int(seed) > MAX_SEED:
+            raise UsageError(f"{where} {text}: allowed is NAME=SEED, as init=7, with a seed from 0 to {MAX_SEED}")
+        if name not in (*STREAMS, *own):
+            raise UsageError(f"{where} {text}: no stream is called {name!r}; {nearest(name, (*STREAMS, *own))}")
+        if name in found:
+            raise UsageError(f"{where} {text}: the stream {name} is there twice; give it one seed")
+        found[name] = int(seed)
+    return tuple(sorted(found.items()))
 
 
 def draw_seed() -> int:

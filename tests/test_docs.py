@@ -49,8 +49,7 @@ SETUP = {
     "./setup_environment.sh --dev && .venv/bin/python -m pytest": None,
     "./setup_environment.sh --dev": None,
 }
-LEAST_COMMAND_BLOCKS = 50
-PAGE_LIMIT_S = 420
+LEAST_COMMAND_BLOCKS, PAGE_LIMIT_S = 50, 420
 
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout, not an unpacked archive")
 
@@ -300,15 +299,16 @@ def test_blocks_parse(page: Path):
 
 
 def options() -> dict[str, set[str]]:
-    """The flags of every command, a group's with those of its members; those of `run` with the knobs of every template."""
+    """The flags of every command, a group's with those of its members; those that take a task with the knobs of every template."""
     found = {}
     for name, command in cli.commands.items():
         members = command.commands.values() if isinstance(command, click.Group) else ()
         params = [param for each in (command, *members) for param in each.params]
         found[name] = {flag for param in params for flag in (*param.opts, *param.secondary_opts)} | {"--help"}
-    for template in template_names():
-        for knob in knobs_of(load_found(find_task(template))):
-            found["run"] |= {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}
+    knobs = [knob for template in template_names() for knob in knobs_of(load_found(find_task(template)))]
+    for name in ("run", "sweep", "sensitivity"):
+        for knob in knobs:
+            found[name] |= {knob.flag, "--no-" + knob.flag[2:]} if knob.kind == "bool" else {knob.flag}
     return found
 
 
@@ -354,7 +354,7 @@ def test_every_command_and_every_knob_is_in_the_reference(site: Path):
 
 def test_the_architecture_names_what_is_there():
     tree = next(b.text for b in blocks_of(DOCS / "explanation/architecture.md") if b.text.startswith("diva/\n"))
-    named = {line.split()[0].rstrip("/") for line in tree.splitlines() if line.startswith("  ")}
+    named = {line.split()[0].rstrip("/") for line in tree.splitlines() if re.match("  [a-z]", line)}
     there = {p.name for p in (ROOT / "diva").iterdir() if not p.name.startswith((".", "_")) and p.name != "py.typed"}
     assert named == there
 

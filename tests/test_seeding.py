@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diva.seeding import MAX_SEED, Seeds, draw_seed, reseeder
+from diva.errors import UsageError
+from diva.seeding import MAX_SEED, STREAMS, Seeds, draw_seed, other_seeds, reseeder
 
 NAMES = st.lists(st.one_of(st.text(max_size=8), st.integers(-9, 10**6)), max_size=4).map(tuple)
 WORD = 2**64 - 1
@@ -194,3 +195,54 @@ def test_reseed_sets_every_cuda_generator(device):
     torch.rand(9, device=device)
     Seeds(5).reseed("epoch", 1)
     assert torch.rand(3, device=device).tolist() == first
+
+
+def test_a_stream_of_another_seed_is_that_seeds_and_all_others_stay():
+    mixed, own, other = Seeds(1, (("init", 2), ("step", 3))), Seeds(1), Seeds(2)
+    assert mixed.key("init") == other.key("init") and mixed.key("init", "optimizer", 4) == other.key(
+        "init", "optimizer", 4
+    )
+    assert mixed.keys(5, "step", 1) == Seeds(3).keys(5, "step", 1)
+    assert [mixed.key(*name) for name in (("shuffle", 1), ("initial",), ("augment", "init"), ())] == [
+        own.key(*name) for name in (("shuffle", 1), ("initial",), ("augment", "init"), ())
+    ]
+    assert mixed.branch("init", 3)(4) == other.key("init", 3, 4) and mixed.branch("augment", 3)(4) == own.key(
+        "augment", 3, 4
+    )
+    mixed.reseed("init")
+    drawn = global_draws()
+    other.reseed("init")
+    assert global_draws() == drawn
+
+
+def test_a_stream_goes_by_the_first_word_of_its_name():
+    assert Seeds(1, (("shuffle", 2),)).key("shuffle crops", 1, 0) == Seeds(2).key("shuffle crops", 1, 0)
+
+
+def test_every_stream_from_the_same_other_seed_is_that_seed():
+    others = tuple((name, 9) for name in STREAMS)
+    assert [Seeds(1, others).key(name, 3) for name in STREAMS] == [Seeds(9).key(name, 3) for name in STREAMS]
+
+
+def test_other_seeds_are_read_in_any_order():
+    assert other_seeds(["step=3", "init=0"]) == (("init", 0), ("step", 3)) == other_seeds(["init=0", "step=3"])
+    assert other_seeds(["deal=4"], own=("deal",)) == (("deal", 4),)
+    assert other_seeds([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["inti=7"], "no stream is called 'inti'; did you mean init?"),
+        (["weather=7"], "no stream is called 'weather'; allowed: augment, balance"),
+        (["figures=7"], "no stream is called 'figures'"),
+        (["init"], "--stream init: allowed is NAME=SEED"),
+        (["init=-1"], "--stream init=-1: allowed is NAME=SEED"),
+        (["init=1.5"], "allowed is NAME=SEED"),
+        ([f"init={MAX_SEED + 1}"], "allowed is NAME=SEED"),
+        (["init=1", "init=1"], "the stream init is there twice"),
+    ],
+)
+def test_a_stream_that_is_unknown_out_of_range_or_there_twice_is_refused(given, words):
+    with pytest.raises(UsageError, match=words):
+        other_seeds(given)

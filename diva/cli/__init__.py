@@ -23,7 +23,9 @@ from diva.cli.inspect import list_, show
 from diva.cli.reproduce import reproduce
 from diva.cli.resume import resume
 from diva.cli.run import run
+from diva.cli.sensitivity import sensitivity
 from diva.cli.split import split
+from diva.cli.sweep import sweep
 from diva.cli.tensorboard import tensorboard
 from diva.cli.verify import verify
 from diva.errors import DivaError
@@ -43,9 +45,11 @@ def cli() -> None:
 
 for command in (
     run,
+    sweep,
     resume,
     reproduce,
     aggregate,
+    sensitivity,
     apply,
     compare,
     list_,

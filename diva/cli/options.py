@@ -66,6 +66,18 @@ def console(*, quiet: bool = False) -> Console:
     return Console(sys.stdout, sys.stderr, quiet=quiet)
 
 
+def followed() -> bool:
+    """Whether this process was started as one of a run's workers that write nothing; its work is then done."""
+    from diva.experiment.workers import follows
+
+    if not follows():
+        return False
+    from diva.experiment.follow import follow
+
+    follow()
+    return True
+
+
 def print_outcome(run: Path, result: dict[str, Any], *, as_json: bool) -> None:
     """The last line of a command that trains: the run's folder, or with --json one object."""
     import json

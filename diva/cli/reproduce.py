@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from diva.cli.options import complete_run, console, given, shared_options
+from diva.cli.options import complete_run, console, followed, given, shared_options
 from diva.errors import NotReproducedError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1), help="another number of threads than the recorded one")
 @click.option("--workers", type=click.IntRange(0), help="another number of loader workers; changes no bits")
 @click.option("--trace", type=click.Choice(["epoch", "step"]), help="record as finely as this; changes no bits")
+@click.option("--workers-per-run", type=click.IntRange(1), help="another number of workers of the run; changes no bits")
 @click.option(
     "--verify", type=click.Choice(["quick", "deep"]), default="deep", help="check of the data; deep hashes every file"
 )
@@ -54,6 +55,8 @@ def reproduce(run: Path, verify: Literal["quick", "deep"], as_json: bool, quiet:
     manifest = verify_run(folder)
     say = console(quiet=quiet)
     become_recorded_diva(folder, manifest, sys.argv[1:])
+    if followed():
+        return
     changes = {"output": Path("runs"), "data_root": Path("data"), **given(flags), "verify": verify}
     _show_differences(say, manifest, changes)
     again, verdict = run_again(folder, changes, ("diva", *sys.argv[1:]), say)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from diva.cli.options import complete_run, console, print_outcome, shared_options
+from diva.cli.options import complete_run, console, followed, print_outcome, shared_options
 from diva.cli.studies import continue_study, study_options
 
 
@@ -21,6 +21,7 @@ from diva.cli.studies import continue_study, study_options
     envvar="DIVA_DATA",
     help="where named data sets are",
 )
+@click.option("--workers-per-run", type=click.IntRange(1), help="of a run: another number of workers; changes no bits")
 @click.option("--retry", is_flag=True, help="of a study: also members that failed, from their last checkpoints")
 @click.option("--member", metavar="NAME", help="of a study: this member alone, in this process")
 @study_options
@@ -29,6 +30,7 @@ def resume(
     run: Path,
     data: str | None,
     data_root: Path,
+    workers_per_run: int | None,
     retry: bool,
     member: str | None,
     jobs: int | None,
@@ -50,7 +52,10 @@ def resume(
 
         folder = open_run(run)
         become_recorded_diva(folder, verify_record(folder), sys.argv[1:])
-        print_outcome(folder.path, continue_run(folder, data, data_root, say), as_json=as_json)
+        if followed():
+            return
+        result = continue_run(folder, data, data_root, say, workers=workers_per_run)
+        print_outcome(folder.path, result, as_json=as_json)
         return
     from diva.experiment.code import verify_code
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diva.cli.options import console, given, option_of, print_outcome, shared_options
+from diva.cli.options import console, followed, given, option_of, print_outcome, shared_options
 from diva.cli.studies import run_study, study_options
 from diva.experiment.options import RunOptions
 from diva.params import Param, knobs_of, options_of
@@ -99,20 +99,22 @@ def _knobs(task: str, *, lenient: bool) -> list[Param]:
     return knobs
 
 
-def _complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of templates, for the shell."""
     from diva.experiment.find import template_names
 
     return [name for name in template_names() if name.startswith(incomplete)]
 
 
-def _complete_data(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_data(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of data sets, for the shell."""
     from diva.data.catalogue import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
 
 @click.command(cls=RunCommand, epilog=EPILOG)
-@click.option("--task", shell_complete=_complete_task, help="a template's name, a path, or module:Class")
+@click.option("--task", shell_complete=complete_task, help="a template's name, a path, or module:Class")
 @click.option(
     "--config", multiple=True, type=click.Path(path_type=Path), help="YAML file of options and knobs; flags go over it"
 )
@@ -155,6 +157,8 @@ def run(
         return
     if jobs is not None or launcher != "local" or launcher_options:
         raise click.UsageError("--jobs and --launcher are of studies; give --runs or --seeds too")
+    if followed():
+        return
     from diva.experiment.run import start
 
     folder, result = start(request, say)
@@ -176,4 +180,4 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else "" if value is None else str(value)
 
 
-run.params += [option_of(param, _complete_data if param.name == "data" else None) for param in options_of(RunOptions)]
+run.params += [option_of(param, complete_data if param.name == "data" else None) for param in options_of(RunOptions)]

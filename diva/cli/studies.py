@@ -53,9 +53,9 @@ def run_study(
 
     jobs = choose_jobs(launching["jobs"], launching["launcher"], request.options, n)
     with open_launcher(launching["launcher"], jobs, launcher_options(launching)) as launcher:
-        _conduct(
-            create_study(request, kind, plan, jobs, console), launcher, jobs, console, retry=False, as_json=as_json
-        )
+        elsewhere = launching["launcher"] != "local"
+        study = create_study(request, kind, plan, jobs, console, elsewhere=elsewhere)
+        _conduct(study, launcher, jobs, console, retry=False, as_json=as_json)
 
 
 def continue_study(
@@ -74,13 +74,16 @@ def _conduct(
 ) -> None:
     """Run what is to run, show what came of it, and fail when a member failed."""
     from diva.experiment.study.conduct import conduct, report_failures
-    from diva.experiment.study.summary import show
+    from diva.experiment.study.plan import read_plan
 
     summary = conduct(study, launcher, console, jobs=jobs, retry=retry)
     if not as_json:
-        show(summary, console)
+        read_plan(study.record()).show(summary, console)
     report_failures(study, summary)
-    status = {"study": str(study.path), "status": "finished", "statistics": summary["statistics"]}
+    found = {
+        name: value for name, value in summary.items() if name not in ("schema_version", "kind", "monitor", "members")
+    }
+    status = {"study": str(study.path), "status": "finished", **found}
     print(json.dumps(status, sort_keys=True) if as_json else study.path)
 
 

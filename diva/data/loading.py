@@ -16,6 +16,7 @@ import numpy
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
+from diva.data.shards import WHOLE, Shards
 from diva.errors import DivaError
 from diva.seeding import Seeds, reseeder
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Batches:
     """The batches of one split. `shuffle` draws a new order for each epoch from the stream ("shuffle", epoch).
 
-    `limit` is the largest number of batches an epoch has (None: all).
+    `limit` is the largest number of batches an epoch has (None: all). `shards` are what `sharded` cuts batches into.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Batches:
         workers: int = 0,
         device: torch.device | None = None,
         limit: int | None = None,
+        shards: Shards = WHOLE,
     ) -> None:
         self.dataset, self.seeds, self.batch_size = dataset, seeds, batch_size
         self.shuffle, self.device, self.workers, self.limit = shuffle, device or torch.device("cpu"), workers, limit
+        self.shards = shards
         self._order: tuple[int, numpy.ndarray] | None = None
         n = len(self._whole_order(1) if hasattr(dataset, "epoch_order") else dataset)  # type: ignore[arg-type]
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
@@ -84,13 +87,25 @@ class Batches:
         own: Callable[[Seeds, int], numpy.ndarray] | None = getattr(self.dataset, "epoch_order", None)
         return own(self.seeds, epoch) if own else self.seeds.order(n, "shuffle", epoch)
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
-        """The batches of an epoch, on the device."""
-        batches = self._read(epoch)
+    def epoch(self, epoch: int, which: slice = slice(None)) -> Iterator[Any]:
+        """The batches of an epoch, or those of them that are wanted, on the device."""
+        return self._on_device(self._read(epoch, self._indices(epoch)[which]))
+
+    def sharded(self, epoch: int) -> Iterator[list[tuple[int, Any]]]:
+        """For each batch of an epoch this worker's shards that are not empty, each a batch of its own: (shard, samples)."""
+        cuts = [self.shards.cut(size) for size in self._sizes]
+        indices = [batch[part] for batch, cut in zip(self._indices(epoch), cuts, strict=True) for _, part in cut]
+        parts = self._on_device(self._read(epoch, indices))
+        return ([(shard, next(parts)) for shard, _ in cut] for cut in cuts)
+
+    def _on_device(self, batches: Iterator[Any]) -> Iterator[Any]:
         return batches if self.device.type == "cpu" else (to_device(batch, self.device) for batch in batches)
 
-    def _read(self, epoch: int) -> Iterator[Any]:
-        indices = torch.from_numpy(self.order(epoch)).split(self._sizes)
+    def _indices(self, epoch: int) -> Sequence[torch.Tensor]:
+        indices: Sequence[torch.Tensor] = torch.from_numpy(self.order(epoch)).split(self._sizes)
+        return indices
+
+    def _read(self, epoch: int, indices: Sequence[torch.Tensor]) -> Iterator[Any]:
         if type(self.dataset) is TensorDataset:  # a subclass may read its samples otherwise
             tensors = self.dataset.tensors
             return ([t.index_select(0, i) for t in tensors] for i in indices)

@@ -142,7 +142,7 @@ def _ask(
 ) -> _Answer:
     """Read the samples of a folder and predict, in the scope of the run's kernels."""
     _refuse_silent(task)
-    seeds, device = Seeds(manifest.seed), torch.device(options.device)
+    seeds, device = options.seeds(type(task)), torch.device(options.device)
     data = Data(_NotHere(), _NotHere(), _NotHere(), manifest.facts)
     model, epoch = best_model(run, task, data, seeds)
     if run.result() is None:

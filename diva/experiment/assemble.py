@@ -12,7 +12,10 @@ from torch.utils.data import Subset, TensorDataset
 from diva.data.loading import Batches, collate_of, to_device
 from diva.data.pixels import keep_in_memory
 from diva.data.sampling import part_size, stratified_order
+from diva.data.shards import WHOLE, Shards
 from diva.errors import DivaError, UsageError, place_of
+from diva.experiment.workers import shards_of
+from diva.learning.exchange import Alone
 from diva.learning.loop import Learner, monitored
 from diva.learning.optim import freeze
 from diva.learning.task import Data, DataFolder, Split, Task
@@ -45,6 +48,10 @@ def assemble(
     `say` is told what becomes of `--cache`, and of `--subset` where the classes are not known.
     """
     task = _shortened(task, options)
+    if options.shards > task.batch_size:
+        raise UsageError(
+            f"--shards {options.shards}: more than --batch-size {task.batch_size}; some would have no sample"
+        )
     seeds.reseed("load_data")
     data = _part(task.load_data(folder), options.subset, seeds, say)
     data = _overfitted(data, task, seeds) if options.overfit else data
@@ -63,7 +70,9 @@ def assemble(
     _try_one_batch(task, model, data, device)
     seeds.reseed("init", "optimizer")
     optimizer = task.build_optimizer(model)
-    return Learner(task, data, model, optimizer, task.build_schedule(optimizer), seeds, batches, device), report
+    learner = Learner(task, data, model, optimizer, task.build_schedule(optimizer), seeds, batches, device)
+    learner.exchange = Alone(Shards(options.shards))
+    return learner, report
 
 
 def _shortened(task: Task, options: RunOptions) -> Task:
@@ -134,6 +143,7 @@ def _batches(task: Task, data: Data, seeds: Seeds, options: RunOptions, device: 
             workers=options.workers,
             device=device,
             limit=limit,
+            shards=shards_of(options) if train else WHOLE,
         )
 
     return {"train": batches("train"), "val": batches("val"), "test": batches("test")}

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from diva.errors import DivaError, RecordError, UsageError
 from diva.experiment.activations import ActivationWriter
 from diva.experiment.assemble import OVERFIT_LOSS
 from diva.experiment.tensor_writer import TensorWriter
+from diva.experiment.workers import together
 from diva.experiment.writers import (
     BoardWriter,
     ConsoleWriter,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from diva.experiment.options import RunOptions
+    from diva.learning.task import DataFolder
     from diva.records.run_folder import RunFolder
     from diva.report.console import Console
 
@@ -69,18 +71,24 @@ class Progress:
     initial_weights: str = ""
 
 
-def train(run: RunFolder, learner: Learner, options: RunOptions, console: Console) -> dict[str, Any]:
-    """Train from where the checkpoints stand to the end; returns the result, which is also written.
+def train(
+    run: RunFolder, learner: Learner, options: RunOptions, console: Console, data: DataFolder | None = None
+) -> dict[str, Any]:
+    """Train from where the checkpoints stand to the end; returns the result, which is also written by the worker that leads.
 
-    Raises DivaError when the run fails, and lets KeyboardInterrupt through; both leave a run that `diva resume` continues.
+    data: where the run's other workers find its data. Raises DivaError when the run fails, and lets KeyboardInterrupt through; both
+    leave a run that `diva resume` continues.
     """
+    started = time.perf_counter()
+    if not learner.leads:
+        return _train(run, learner, options, console, restore(run, learner), started)
     with locked(run), told(console):
-        started = time.perf_counter()
         progress = restore(run, learner)
         stopped = run.path / "stopped.json"
         stopped.unlink(missing_ok=True)
         try:
-            return _train(run, learner, options, console, progress, started)
+            with together(run, learner, options, data, console):
+                return _train(run, learner, options, console, progress, started)
         except BaseException as error:
             what = "failed" if isinstance(error, Exception) else "interrupted"
             with suppress(OSError):  # a full disk takes no note either
@@ -88,23 +96,43 @@ def train(run: RunFolder, learner: Learner, options: RunOptions, console: Consol
             raise
 
 
+class _Book:
+    """Everything that is written of a run while it trains: its journals, and the writers of all kinds."""
+
+    def __init__(
+        self, run: RunFolder, learner: Learner, options: RunOptions, console: Console, progress: Progress
+    ) -> None:
+        self._metrics = Journal(run.metrics_file, progress.metrics_bytes)
+        self._trace = Journal(run.trace_file, progress.trace_bytes)
+        self._tracer = TraceWriter(self._trace, learner, steps=options.trace == "step", previous=progress.trace_head)
+        self.shown = ConsoleWriter(console, learner)
+        self.writers: list[Writer] = [MetricsWriter(self._metrics), self._tracer, self.shown]
+        board = None
+        if options.tensorboard:
+            purge_step = None if progress.epoch < 0 else progress.step + 1
+            board = BoardWriter(run, learner, console, purge_step=purge_step, figures=not options.overfit)
+            self.writers.append(board)
+            if progress.epoch < 0:
+                board.draw("train", 0, 0, {})
+        if options.activations:
+            board = None if options.overfit else board
+            self.writers.append(ActivationWriter(run, learner, options.activations, board, console))
+
+    def at(self) -> tuple[int, int, str]:
+        """Where metrics and trace end by now, in bytes, and the head of the trace."""
+        return self._metrics.offset(), self._trace.offset(), self.head
+
+    @property
+    def head(self) -> str:
+        """The digest of the last entry of the trace."""
+        return self._tracer.head
+
+
 def _train(
     run: RunFolder, learner: Learner, options: RunOptions, console: Console, progress: Progress, started: float
 ) -> dict[str, Any]:
-    metrics = Journal(run.metrics_file, progress.metrics_bytes)
-    trace = Journal(run.trace_file, progress.trace_bytes)
-    tracer = TraceWriter(trace, learner, steps=options.trace == "step", previous=progress.trace_head)
-    shown = ConsoleWriter(console, learner)
-    writers: list[Writer] = [MetricsWriter(metrics), tracer, shown]
-    board = None
-    if options.tensorboard:
-        purge_step = None if progress.epoch < 0 else progress.step + 1
-        board = BoardWriter(run, learner, console, purge_step=purge_step, figures=not options.overfit)
-        writers.append(board)
-        if progress.epoch < 0:
-            board.draw("train", 0, 0, {})
-    if options.activations:
-        writers.append(ActivationWriter(run, learner, options.activations, None if options.overfit else board, console))
+    book = _Book(run, learner, options, console, progress) if learner.leads else None
+    writers = book.writers if book else []
     every = options.log_every or max(1, len(learner.batches["train"]) // 50)
     stop_on_nan = options.on_nan == "stop"
     initial = progress.initial_weights or digest_model(learner.model)
@@ -115,7 +143,8 @@ def _train(
         for event in events:
             numbers = None
             if type(event) is StepEnded:
-                shown.advance(event)
+                if book:
+                    book.shown.advance(event)
                 if event.step % every == 0:
                     numbers = step_numbers(learner, event, stop_on_nan=stop_on_nan)
                 elif options.trace == "epoch":
@@ -126,12 +155,14 @@ def _train(
                 _refuse_nan(event)
             if isinstance(event, EpochEnded):
                 _refuse_loosened_pins(options)
-                at = (metrics.offset(), trace.offset(), tracer.head)
-                progress = save(run, learner, event, progress, at, initial)
+                progress = _reached(learner, event, progress, initial)
+                if book:
+                    progress = save(run, learner, progress, book.at())
                 last = event
                 if _has_stopped(learner, progress) or (options.overfit and _has_learnt(event)):
                     break
-        _draw_last(learner, progress, writers)
+        if options.tensorboard or options.activations:
+            _draw_last(learner, progress, writers)
         last_weights = digest_model(learner.model)
         tested, scores, chosen = _test_best(run, learner, progress, writers)
         if options.overfit and last is not None and not _has_learnt(last):
@@ -143,6 +174,8 @@ def _train(
     finally:
         for writer in writers:
             writer.close()
+    if book is None:
+        return {}
     _tell(console, learner, progress, tested)
     result = {
         "status": "finished",
@@ -156,7 +189,7 @@ def _train(
         "weights_digest": last_weights,
         "best_weights_digest": digest_model(learner.model),
         "test_outputs_digest": digest_tensors(tested.outputs),
-        "trace_digest": tracer.head,
+        "trace_digest": book.head,
         "manifest_digest": manifest_digest(run.manifest_file),
     }
     write_json(run.result_file, result)
@@ -165,8 +198,8 @@ def _train(
 
 def _single_sample() -> UsageError:
     return UsageError(
-        "batch norm has only one value per channel to learn from: the last batch of an epoch, or every one, has a single sample. "
-        "Use --drop-last, or another --batch-size"
+        "batch norm has only one value per channel to learn from: a batch, as the last of an epoch, or a shard of one has a single sample. "
+        "Use --drop-last, another --batch-size, or fewer --shards"
     )
 
 
@@ -186,17 +219,18 @@ def _draw_last(learner: Learner, progress: Progress, writers: list[Writer]) -> N
 
     `val` is evaluated once more, so that a run that was interrupted right before this draws the same.
     """
-    drawing = [writer for writer in writers if isinstance(writer, (BoardWriter, ActivationWriter))]
-    if drawing and not is_drawn(progress.epoch, learner.task.epochs):
+    if not is_drawn(progress.epoch, learner.task.epochs):
         validated = evaluate(learner, "val", progress.epoch, progress.step)
-        for writer in drawing:
-            writer.draw_last(validated)
+        for writer in writers:
+            if isinstance(writer, (BoardWriter, ActivationWriter)):
+                writer.draw_last(validated)
 
 
 def _test_best(
     run: RunFolder, learner: Learner, progress: Progress, writers: list[Writer]
 ) -> tuple[Evaluated, dict[str, float], dict[str, Any]]:
     """Test the best model, once; its metrics on val and test, and what its task chose on val, go to the writers and the result."""
+    learner.exchange.gather(None)  # by now worker 0 has written the file
     load_model(run.checkpoints / progress.best_weights, learner.model)
     validated = evaluate(learner, "val", progress.best_epoch, progress.step)
     learner, chosen = calibrate(learner, validated.outputs)
@@ -245,23 +279,32 @@ def _refuse_nan(event: TrainEnded) -> None:
             raise diverged(event.epoch, event.step - len(event.losses) + number + 1, loss)
 
 
-def save(
-    run: RunFolder, learner: Learner, event: EpochEnded, before: Progress, journals: tuple[int, int, str], initial: str
-) -> Progress:
-    """Write the checkpoint of a whole epoch. `state.json`, renamed into place, decides which tensor files count."""
-    folder = run.checkpoints
-    weights, optimizer = f"epoch-{event.epoch:04}.safetensors", f"epoch-{event.epoch:04}.optimizer.safetensors"
-    state, tensors = pack_optimizer(learner.optimizer)
-    save_model(folder / weights, learner.model)
-    save_tensors(folder / optimizer, tensors)
+def _reached(learner: Learner, event: EpochEnded, before: Progress, initial: str) -> Progress:
+    """Where a run stands after a whole epoch, but for what is written of it."""
     value = monitored(learner.task, event.metrics)
     # What was best of a model that has changed since is no measure for what it has become.
     anew = before.best_epoch < 0 or before.best_epoch <= (
         -1 if learner.renewed_after is None else learner.renewed_after
     )
     better = anew or is_better(learner.task.monitor, value, before.best_value)
+    weights = _weights_file(event.epoch)
     best = (event.epoch, value, weights) if better else (before.best_epoch, before.best_value, before.best_weights)
-    after = Progress(event.epoch, event.step, *best, *journals, initial)
+    return Progress(event.epoch, event.step, *best, initial_weights=initial)
+
+
+def _weights_file(epoch: int) -> str:
+    return f"epoch-{epoch:04}.safetensors"
+
+
+def save(run: RunFolder, learner: Learner, reached: Progress, journals: tuple[int, int, str]) -> Progress:
+    """Write the checkpoint of a whole epoch. `state.json`, renamed into place, decides which tensor files count."""
+    folder = run.checkpoints
+    weights, optimizer = _weights_file(reached.epoch), f"epoch-{reached.epoch:04}.optimizer.safetensors"
+    state, tensors = pack_optimizer(learner.optimizer)
+    save_model(folder / weights, learner.model)
+    save_tensors(folder / optimizer, tensors)
+    metrics_bytes, trace_bytes, trace_head = journals
+    after = replace(reached, metrics_bytes=metrics_bytes, trace_bytes=trace_bytes, trace_head=trace_head)
     files = {name: sha256_file(folder / name) for name in {weights, optimizer, after.best_weights}}
     write_json(
         folder / "state.json",

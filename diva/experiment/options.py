@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from diva.params import option
+from diva.seeding import Seeds, other_seeds
+
+if TYPE_CHECKING:
+    from diva.learning.task import Task
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,9 @@ class RunOptions:
     """One declaration each: the flag of `diva run`, the key of a configuration file, the entry in the manifest."""
 
     seed: int | None = option(None, "seed of all randomness; drawn and recorded when not given")
+    stream: tuple[str, ...] = option(
+        (), "a stream of randomness from a seed of its own, as init=7: the rest stays as the seed has it"
+    )
     data: str | None = option(None, "a data set's name (diva list datasets) or a folder; default: the task's own")
     data_root: Path = option(Path("data"), "where named data sets are kept; also DIVA_DATA")
     output: Path = option(Path("runs"), "where run folders are made; also DIVA_OUTPUT")
@@ -28,6 +35,13 @@ class RunOptions:
     )
     tf32: bool = option(False, "let CUDA round to TF32 inside fp32 products")
     workers: int = option(0, "processes that read data; changes no bits")
+    shards: int = option(
+        1,
+        "parts of every training batch that are computed on their own, batch norm within each; part of the experiment",
+    )
+    workers_per_run: int = option(
+        1, "processes, on GPUs one each, that compute the shards of the run together; divides --shards; changes no bits"
+    )
     cache: Literal["auto", "on", "off"] = option(
         "auto",
         "keep decoded images in memory; auto does when they fit into a quarter of what is available; changes no bits",
@@ -65,3 +79,8 @@ class RunOptions:
         """The number of threads, once it is chosen."""
         assert self.threads is not None
         return self.threads
+
+    def seeds(self, task: type[Task]) -> Seeds:
+        """All randomness of a run of `task`, once the seed is chosen; UsageError for a stream that neither diva nor the task has."""
+        assert self.seed is not None
+        return Seeds(self.seed, other_seeds(self.stream, task.streams))

@@ -35,6 +35,7 @@ HELD_BY_EXACT = re.compile(
     r"torch\.(threads|blas|mkl|onednn|openmp|cpu_capability|cuda|kernels\.instruction_set)"
     r"|cpu\..*|gpu\..*|machine|os\..*|variables\..*|option threads"
 )
+UNTOUCHED = (("workers", False), ("workers_per_run", False))  # options that change no bits
 DIGESTS = ("initial_weights_digest", "weights_digest", "best_weights_digest", "test_outputs_digest")
 
 
@@ -123,7 +124,7 @@ def differences(then: Manifest, now: Manifest) -> list[environment.Difference]:
     found = environment.differences(then.environment, now.environment)
     if not str(now.options["device"]).startswith("cuda"):  # a GPU that computes nothing excuses nothing
         found = [row for row in found if not row.what.startswith("gpu")]
-    for name, bits in (("backend", True), ("device", True), ("threads", True), ("tf32", True), ("workers", False)):
+    for name, bits in (("backend", True), ("device", True), ("threads", True), ("tf32", True), *UNTOUCHED):
         if then.options.get(name) != now.options.get(name):
             row = environment.Difference(
                 f"option {name}", str(then.options.get(name)), str(now.options.get(name)), bits

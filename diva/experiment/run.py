@@ -24,6 +24,7 @@ from diva.experiment.execute import best_weights, train
 from diva.experiment.find import project_root, unrecorded_modules
 from diva.experiment.recorded import find_data
 from diva.experiment.request import with_seed
+from diva.experiment.workers import threads_each, with_workers
 from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_weights, save_tensors
 from diva.learning.digests import digest_tensors
@@ -33,7 +34,7 @@ from diva.records import environment, footprint
 from diva.records.files import hide_home, write_atomic, write_json
 from diva.records.manifest import DataRecord, LoadedRecord, Manifest, TaskRecord, manifest_digest
 from diva.records.run_folder import RunFolder, create_run_folder, discard, open_run
-from diva.seeding import MAX_SEED, Seeds, preserved_generators
+from diva.seeding import MAX_SEED, other_seeds, preserved_generators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,6 +65,9 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
     """Run an experiment to its end; returns its folder and result. What fails before the seal leaves nothing behind."""
     stock.prepare_process()
     options = check_options(request.options)
+    other_seeds(options.stream, type(request.task).streams)
+    asked = request.recorded is None and request.origins.get("workers_per_run", "default") != "default"
+    options = with_workers(options, given=asked)
     device = stock.choose_device(options.device)
     options = with_computer(options, device)
     located = locate_data(_wanted_data(request, options), options, console)
@@ -85,7 +89,7 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
                         console.warn(
                             f"{path} runs and is not in the snapshot; is it ignored by git? The run may not reproduce"
                         )
-                return run, train(run, learner, options, console)
+                return run, train(run, learner, options, console, located.folder if located else None)
     except (
         UsageError
     ) as error:  # the snapshot it speaks of is about to be removed; the file it was made of is what to mend
@@ -124,7 +128,7 @@ def _make_folder(request: Request, options: RunOptions) -> RunFolder:
 def with_computer(options: RunOptions, device: torch.device) -> RunOptions:
     """The options with who computes: the device, its backend and its threads, none left open."""
     backend = backends.choose_backend(options.backend, device)
-    threads = backends.choose_threads(options.threads, backend)
+    threads = options.threads or threads_each(backends.choose_threads(None, backend), options)
     return replace(options, device=str(device), backend=backend, threads=threads)
 
 
@@ -196,7 +200,7 @@ def prepare(
     assert isinstance(task, Task) and options.seed is not None
     weights = _keep_weights(run, request, options)
     learner, matched = assemble(
-        task, located.folder if located else None, Seeds(options.seed), options, device, weights, console.say
+        task, located.folder if located else None, options.seeds(task_class), options, device, weights, console.say
     )
     stock.pin(options.n_threads, tf32=options.tf32)  # a task's first lines may have set other things
     if matched:
@@ -234,17 +238,17 @@ def _with_seed(argv: tuple[str, ...], request: Request) -> tuple[str, ...]:
 
 
 def _record_code(run: RunFolder, request: Request, console: Console) -> Code:
-    if request.recorded is not None:
-        old = request.recorded.manifest()
-        shutil.copytree(request.recorded.source, run.source, symlinks=True)
-        return Code(old.task, old.source, running_diva(old.diva))
     if request.place is not None:
         return _study_code(run, request, request.place.study)
     return record_code(run, request, console)
 
 
 def record_code(run: RunFolder | StudyFolder, request: Request, console: Console) -> Code:
-    """Snapshot the code of a run or study into its folder, and say which it is."""
+    """Snapshot the code of a run or study into its folder, and say which it is; that of a recorded run is copied."""
+    if request.recorded is not None:
+        old = request.recorded.manifest()
+        shutil.copytree(request.recorded.source, run.source, symlinks=True)
+        return Code(old.task, old.source, running_diva(old.diva))
     source, root = record_task(request.found, run, request.options.code)
     for note in source["notes"]:
         console.warn(note)

@@ -12,6 +12,7 @@ from diva.errors import DivaError, place_of
 from diva.learning.digests import digest_losses, digest_model, digest_optimizer, digest_order
 from diva.learning.drawings import Animation, Embedding, Histogram, Picture, Table
 from diva.learning.events import EpochEnded, Evaluated, Event, ModelChanged, StepEnded, TrainEnded
+from diva.learning.sharded import outputs_of_all
 from diva.records.trace import START, entry
 from diva.report.animation import epoch_frames
 from diva.report.pictures import gif_of, png_of
@@ -290,11 +291,8 @@ def step_numbers(learner: Learner, event: StepEnded, *, stop_on_nan: bool) -> di
     loss = float(event.loss)
     if (stop_on_nan and abs(loss) >= float("inf")) or (loss != loss and stop_on_nan):
         raise diverged(event.epoch, event.step, loss)
-    own = (
-        learner.task.compute_metrics({k: v.cpu() for k, v in event.outputs.items()}, learner.data)
-        if event.outputs
-        else {}
-    )
+    (outputs,) = outputs_of_all(learner.exchange, [event.outputs])
+    own = learner.task.compute_metrics({k: v.cpu() for k, v in outputs.items()}, learner.data) if outputs else {}
     return {"batch/loss": loss, **{f"batch/{name}": float(value) for name, value in own.items()}}
 
 

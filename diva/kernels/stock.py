@@ -54,7 +54,6 @@ def deterministic(threads: int, *, tf32: bool = False) -> Iterator[None]:
 
     Raises KernelError for an operator that has no deterministic form.
     """
-
     before = _settings()
     try:
         pin(threads, tf32=tf32)

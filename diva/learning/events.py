@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class StepEnded(NamedTuple):
-    """One optimizer step: `step` counts from 1 over the whole run; `loss` is a detached scalar; `outputs` are those of the batch."""
+    """One optimizer step: `step` counts from 1 over the whole run; `loss` is a detached scalar; `outputs` are those of the batch.
+
+    Where several workers share the batch, `outputs` are those of this worker's part.
+    """
 
     epoch: int
     step: int

@@ -12,9 +12,12 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from diva.data.loading import Batches
-from diva.errors import UsageError, nearest
+from diva.errors import DivaError, UsageError, nearest
+from diva.learning.digests import digest_model
 from diva.learning.events import EpochEnded, Evaluated, Event, ModelChanged, StepEnded, TrainEnded
+from diva.learning.exchange import ALONE, Exchange
 from diva.learning.optim import set_training
+from diva.learning.sharded import join, outputs_of_all, sharded_steps
 from diva.learning.task import Change, Data, Outputs, Split, Task
 from diva.seeding import Seeds, reseeder
 
@@ -31,6 +34,7 @@ class Learner:
     """Everything that learns: the task, its data (constants on the device), the objects whose state changes, and the seeds.
 
     `renew_optimizer` alone replaces optimizer and schedule, after a change of the model; `renewed_after` is the epoch of the last one.
+    Every worker of a run has a learner of its own, `exchange` joins them: all make the same steps and hear of the same events.
     """
 
     task: Task
@@ -42,6 +46,12 @@ class Learner:
     batches: Mapping[Split, Batches]
     device: torch.device
     renewed_after: int | None = None
+    exchange: Exchange = ALONE
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is worker 0, which alone writes."""
+        return self.exchange.shards.rank == 0
 
 
 def fit(learner: Learner, *, first_epoch: int = 0, step: int = 0) -> Iterator[Event]:
@@ -63,38 +73,48 @@ def fit(learner: Learner, *, first_epoch: int = 0, step: int = 0) -> Iterator[Ev
         metrics = {**trained, **validated.metrics}
         if epoch > 0:
             _step_schedule(learner, metrics)
+        _refuse_other_weights(learner, epoch)
         yield EpochEnded(epoch, step, metrics)
 
 
 def train_epoch(learner: Learner, epoch: int, step: int) -> Iterator[StepEnded | TrainEnded]:
     """One pass over the training data. The global generators are re-seeded for the epoch and before every step."""
-    task, model, optimizer, data = learner.task, learner.model, learner.optimizer, learner.data
-    batches = learner.batches["train"]
+    task, optimizer, batches = learner.task, learner.optimizer, learner.batches["train"]
     learner.seeds.reseed("epoch", epoch)
-    set_training(model)
+    set_training(learner.model)
     lr, mixed = optimizer.param_groups[0]["lr"], mixed_precision(task, learner.device)
     parameters = [p for group in optimizer.param_groups for p in group["params"]] if task.clip_norm else []
-    reseed = reseeder()
-    losses, kept = [], []
+    losses: list[Tensor] = []
+    kept: list[Outputs] = []
+    steps = _whole_steps if learner.exchange.shards.n == 1 else sharded_steps
+    for loss, outputs in steps(learner, epoch, mixed):
+        if parameters:
+            nn.utils.clip_grad_norm_(parameters, task.clip_norm or math.inf)
+        optimizer.step()
+        step += 1
+        losses.append(loss)
+        kept.append(outputs)
+        yield StepEnded(epoch, step, loss, outputs)
+    values = torch.stack(losses).double().tolist() if losses else []
+    outputs = _join([outputs for outputs in outputs_of_all(learner.exchange, kept) if outputs])
+    metrics = _metrics(learner, "train", epoch, values, batches.sizes(), outputs)
+    yield TrainEnded(epoch, step, batches.order(epoch), values, metrics, lr)
+
+
+def _whole_steps(
+    learner: Learner, epoch: int, mixed: AbstractContextManager[Any]
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """For each batch of an epoch its loss and outputs, in one piece; its gradient stands in the parameters."""
+    task, model, optimizer, data = learner.task, learner.model, learner.optimizer, learner.data
+    batches, reseed = learner.batches["train"], reseeder()
     for key, batch in zip(learner.seeds.keys(len(batches), "step", epoch), batches.epoch(epoch), strict=True):
         reseed(key)
         optimizer.zero_grad()
         with mixed:
             loss, outputs = task.training_step(model, batch, data)
         loss.backward()
-        if parameters:
-            nn.utils.clip_grad_norm_(parameters, task.clip_norm or math.inf)
-        optimizer.step()
-        step += 1
         loss = loss.detach()
-        losses.append(loss)
-        if outputs:
-            outputs = {name: value.detach() for name, value in outputs.items()}
-            kept.append(outputs)
-        yield StepEnded(epoch, step, loss, outputs)
-    values = torch.stack(losses).double().tolist() if losses else []
-    metrics = _metrics(learner, "train", epoch, values, batches.sizes(), _join(kept))
-    yield TrainEnded(epoch, step, batches.order(epoch), values, metrics, lr)
+        yield loss, {name: value.detach() for name, value in outputs.items()}
 
 
 def end_epoch(learner: Learner, epoch: int) -> Change:
@@ -146,16 +166,41 @@ def evaluate(learner: Learner, split: Split, epoch: int, step: int) -> Evaluated
 def _evaluate(learner: Learner, batches: Batches, epoch: int, keys: Sequence[int]) -> tuple[list[float], Outputs]:
     """The loss of each batch and all outputs; before every batch the generators are seeded from its key."""
     learner.model.eval()
-    reseed = reseeder()
-    losses, kept = [], []
+    reseed, exchange = reseeder(), learner.exchange
+    which = slice(exchange.shards.rank, None, exchange.shards.workers)
+    losses: list[Tensor] = []
+    kept: list[Outputs] = []
     with torch.no_grad(), mixed_precision(learner.task, learner.device):
-        for key, batch in zip(keys, batches.epoch(epoch), strict=True):
+        for key, batch in zip(keys[which], batches.epoch(epoch, which), strict=True):
             reseed(key)
             result = learner.task.training_step(learner.model, batch, learner.data)
             losses.append(result.loss)
             kept.append(result.outputs)
-        values = torch.stack(losses).double().tolist()
+        values = torch.stack(losses).double().tolist() if losses else []
+    if exchange.shards.workers > 1:
+        values, kept = _interleaved(exchange, values, kept)
     return values, _join(kept)
+
+
+def _interleaved(exchange: Exchange, values: list[float], kept: Sequence[Outputs]) -> tuple[list[float], list[Outputs]]:
+    """The losses and outputs of all batches, of which each worker has evaluated every `workers`-th; the same everywhere."""
+    own = [(loss, {name: v.cpu() for name, v in outputs.items()}) for loss, outputs in zip(values, kept, strict=True)]
+    said = exchange.gather(own)
+    whole = [said[k % len(said)][k // len(said)] for k in range(sum(map(len, said)))]
+    return [loss for loss, _ in whole], [outputs for _, outputs in whole]
+
+
+def _refuse_other_weights(learner: Learner, epoch: int) -> None:
+    """DivaError when the workers of a run do not hold the same weights after an epoch: its task is no function of seeds and data."""
+    if learner.exchange.shards.workers == 1:
+        return
+    digests = learner.exchange.gather(digest_model(learner.model))
+    other = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if other:
+        raise DivaError(
+            f"after epoch {epoch} the weights of workers {', '.join(map(str, other))} are not those of worker 0: the task keeps "
+            "state outside of its model, or draws from no stream of the seed; look for it, or use --workers-per-run 1"
+        )
 
 
 def calibrate(learner: Learner, outputs: Outputs) -> tuple[Learner, Mapping[str, Tensor]]:
@@ -198,8 +243,7 @@ def _metrics(
 
 
 def _join(kept: Sequence[Outputs]) -> dict[str, Tensor]:
-    names = kept[0].keys() if kept else ()
-    return {name: torch.cat([outputs[name] for outputs in kept]).cpu() for name in names}
+    return {name: value.cpu() for name, value in join(kept).items()}
 
 
 def _step_schedule(learner: Learner, metrics: Mapping[str, float]) -> None:

@@ -96,6 +96,9 @@ class Task(BaseModel, ABC):
     animations: ClassVar[tuple[str, ...]] = ()
     """Names of pictures of "val" that are shown one after the other, as an animated GIF, when the run has ended."""
 
+    streams: ClassVar[tuple[str, ...]] = ()
+    """First names of the task's own streams, so that `--stream NAME=SEED` takes them as it takes diva's."""
+
     epochs: int = Field(20, ge=0, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="samples per step")
     drop_last: bool = Field(False, description="skip the last training batch of an epoch when it is short")

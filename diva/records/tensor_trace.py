@@ -58,6 +58,43 @@ class TensorJournal:
 
 def read_tensor_trace(path: Path) -> Iterator[TensorEntry]:
     """The entries of `tensors.jsonl`, one after the other; none where the file is missing. RecordError names a line that is none."""
+    return (entry.opened() for entry in _packed_entries(path))
+
+
+def first_tensors_that_differ(one: Path, two: Path) -> tuple[TensorEntry, tuple[str, ...]] | None:
+    """The first step that both tensor traces have and at which a tensor that both name differs, and the names of all such tensors then,
+    in the order of computation; None when there is none. The entry is that of the first trace."""
+    left, right = _packed_entries(one), _packed_entries(two)
+    a, b = next(left, None), next(right, None)
+    while a is not None and b is not None:
+        if a.step == b.step and (a.digests != b.digests or a.names != b.names):
+            entry, other = a.opened(), b.opened().digests
+            names = tuple(name for name, digest in entry.digests.items() if other.get(name, digest) != digest)
+            if names:
+                return entry, names
+        behind = a.step - b.step
+        if behind <= 0:
+            a = next(left, None)
+        if behind >= 0:
+            b = next(right, None)
+    return None
+
+
+class _Packed(NamedTuple):
+    """An entry as its line has it: all digests in one string, which compares as fast as memory."""
+
+    epoch: int
+    step: int
+    names: Sequence[str]
+    digests: str
+
+    def opened(self) -> TensorEntry:
+        """With the digests by name."""
+        by_name = {name: self.digests[DIGITS * i : DIGITS * (i + 1)] for i, name in enumerate(self.names)}
+        return TensorEntry(self.epoch, self.step, by_name)
+
+
+def _packed_entries(path: Path) -> Iterator[_Packed]:
     if not path.is_file():
         return
     names: Sequence[str] = ()
@@ -67,36 +104,15 @@ def read_tensor_trace(path: Path) -> Iterator[TensorEntry]:
                 found = _parsed(line)
                 if "names" in found:
                     names = found["names"]
-                else:
-                    yield TensorEntry(found["epoch"], found["step"], _by_name(names, found["digests"]))
+                    continue
+                entry = _Packed(found["epoch"], found["step"], names, found["digests"])
+                if len(entry.digests) != DIGITS * len(names):
+                    raise ValueError("as many digests as names")
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise RecordError(
                     f"{path}:{number}: not an entry of a tensor trace; it was altered or cut off"
                 ) from None
-
-
-def first_tensors_that_differ(one: Path, two: Path) -> tuple[TensorEntry, tuple[str, ...]] | None:
-    """The first step that both tensor traces have and at which a tensor that both name differs, and the names of all such tensors then,
-    in the order of computation; None when there is none. The entry is that of the first trace."""
-    left, right = read_tensor_trace(one), read_tensor_trace(two)
-    a, b = next(left, None), next(right, None)
-    while a is not None and b is not None:
-        if a.step == b.step:
-            names = tuple(name for name, digest in a.digests.items() if b.digests.get(name, digest) != digest)
-            if names:
-                return a, names
-        behind = a.step - b.step
-        if behind <= 0:
-            a = next(left, None)
-        if behind >= 0:
-            b = next(right, None)
-    return None
-
-
-def _by_name(names: Sequence[str], digests: str) -> dict[str, str]:
-    if len(digests) != DIGITS * len(names):
-        raise ValueError("as many digests as names")
-    return {name: digests[DIGITS * i : DIGITS * (i + 1)] for i, name in enumerate(names)}
+            yield entry
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from diva.report.pictures import rgb
 
@@ -60,6 +59,8 @@ def _sprite(thumbnails: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8] | None
 
 def _write_config(folder: Path) -> None:
     """The list of all points that lie in the folder, which is all the state there is."""
+    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig  # slow, for few runs
+
     config = ProjectorConfig()
     for place in sorted((folder / "projector").iterdir()):
         added = config.embeddings.add(

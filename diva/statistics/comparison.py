@@ -256,8 +256,8 @@ def _split_p(a: Sequence[float], b: Sequence[float]) -> tuple[float, bool]:
         spread_a = numpy.maximum(square_a - sum_a**2 / n_a, 0) / (n_a - 1) / n_a
         spread_b = numpy.maximum(squares - square_a - (total - sum_a) ** 2 / n_b, 0) / (n_b - 1) / n_b
         error = spread_a + spread_b
-        flat = error < 1e-24  # no spread within: infinite for any gap, 0 for none
-        return numpy.where(flat, numpy.where(gap < 1e-24, 0.0, numpy.inf), gap / numpy.where(flat, 1.0, error))
+        flat = error < 1e-13  # no spread within but for rounding, hence a gap: of all values the largest is 1
+        return numpy.where(flat, numpy.inf, gap / numpy.where(flat, 1.0, error))
 
     return two_sample_p(welch, n_a + n_b, n_a)
 

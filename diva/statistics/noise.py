@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import UsageError
@@ -50,9 +51,14 @@ class Effect:
         """Whether it is flagged: p_adjusted <= 1 - level."""
         return self.p_adjusted <= round(1 - self.level, 12)
 
+    @property
+    def assumes_normal(self) -> bool:
+        """Whether the test takes the noise to be normal; then a single run that collapsed may be the reason of a flag."""
+        return self.method.startswith("F test")
+
     def to_json(self) -> dict[str, Any]:
-        """As JSON: NaN becomes null, an interval [low, high]; with `exceeds`."""
-        return {**to_json(asdict(self)), "exceeds": self.exceeds}
+        """As JSON: NaN becomes null, an interval [low, high]; with `exceeds` and `assumes_normal`."""
+        return {**to_json(asdict(self)), "exceeds": self.exceeds, "assumes_normal": self.assumes_normal}
 
 
 @dataclass(frozen=True)
@@ -192,13 +198,18 @@ def _described(groups: Mapping[str, Runs], noise: _Noise, p: float, method: str,
 
 def _tukey(spread: float, n_low: int, n_high: int, n_levels: int, noise: _Noise, level: float) -> Interval:
     """The interval of the largest difference of means among `n_levels`, simultaneous over all pairs. Source: Kramer 1956."""
-    from scipy.stats import studentized_range
-
     if noise.df < 1:
         return NO_INTERVAL
     error = math.sqrt(noise.variance / 2 * (1 / n_low + 1 / n_high))
-    reach = float(studentized_range.ppf(level, n_levels, noise.df)) * error if error else 0.0
+    reach = _studentized_range(level, n_levels, noise.df) * error if error else 0.0
     return Interval(max(0.0, spread - reach), spread + reach)
+
+
+@cache  # a tenth of a second each, and the same for every metric of a study
+def _studentized_range(level: float, n_levels: int, df: int) -> float:
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(level, n_levels, df))
 
 
 def _f_test(groups: Mapping[str, Runs], noise: _Noise) -> float:
@@ -258,12 +269,8 @@ def _split_p(samples: Sequence[Sequence[float]]) -> tuple[float, bool]:
     if scale == 0:
         return 1.0, True
     pooled, starts = pooled / scale, numpy.concatenate([[0], numpy.cumsum(sizes)[:-1]])
-    if len(sizes) == 2:
-        whole = float(pooled.sum())
-        return two_sample_p(
-            lambda first: pooled[first].sum(axis=1) ** 2 / sizes[0] + (whole - pooled[first].sum(axis=1)) ** 2 / sizes[1],
-            len(pooled), int(sizes[0]),
-        )  # fmt: skip
+    if len(sizes) == 2:  # around the mean of all, the totals of two groups differ by their sign alone
+        return two_sample_p(lambda first: pooled[first].sum(axis=1) ** 2, len(pooled), len(samples[0]))
 
     def between(rows: numpy.ndarray) -> numpy.ndarray:
         totals: numpy.ndarray = numpy.add.reduceat(rows, starts, axis=1)

@@ -20,6 +20,7 @@ class Similarity(ImageTask):
     """Embed images by any network so that a query's nearest neighbours are of its class, also of classes never seen in training."""
 
     default_data: ClassVar[str | None] = "digits"
+    streams: ClassVar[tuple[str, ...]] = ("deal",)
 
     epochs: int = Field(12, ge=0, description="passes over the training data")
     batch_size: int = Field(64, ge=2, description="samples per step: so many classes as images_per_class goes into it")

@@ -15,15 +15,16 @@ from click.testing import CliRunner
 import diva
 from diva.cli import cli
 
+from ..prepared import run_diva
+
 COMMANDS = (
-    "run", "resume", "reproduce", "apply", "compare", "list", "show", "init", "download", "split", "analyze", "verify", "data",
-    "tensorboard", "doctor",
+    "run", "resume", "reproduce", "sweep", "sensitivity", "aggregate", "apply", "compare", "list", "show", "init", "download", "split",
+    "analyze", "verify", "data", "tensorboard", "doctor",
 )  # fmt: skip
 
 
 def invoke(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "diva", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
+    return run_diva(*arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,8 @@ def data(tmp_path: Path, shades: Callable[[Path], Path]) -> Path:
 
 
 @pytest.fixture
-def diva(tmp_path: Path) -> Diva:
-    """`diva(*arguments, cwd=...)` runs the program in a process of its own, without a terminal, from `tmp_path`."""
+def whole_diva(tmp_path: Path) -> Diva:
+    """`whole_diva(*arguments, cwd=...)` runs the program in a process of its own, without a terminal, from `tmp_path`."""
 
     def run(
         *arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None
@@ -51,3 +51,9 @@ def diva(tmp_path: Path) -> Diva:
         )
 
     return run
+
+
+@pytest.fixture
+def diva(whole_diva: Diva) -> Diva:
+    """`whole_diva`; a module may put one in its place that is forked from a Python that has the libraries."""
+    return whole_diva

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ..prepared import run_diva
+
 if TYPE_CHECKING:
     from .conftest import Diva
 
@@ -83,9 +85,11 @@ def test_a_reproduction_can_be_reproduced_when_the_task_is_gone(diva: Diva, lab:
     assert first.returncode == 0, first.stderr
     printed = json.loads(first.stdout.splitlines()[-1])
     assert printed["verdict"] == "IDENTICAL"
-    second = diva("reproduce", printed["run"], "--workers", 2)
+    second = diva("reproduce", printed["run"], "--workers", 2, "--trace", "step")
     assert second.returncode == 0, second.stderr
-    assert second.stdout.splitlines()[-2].startswith("IDENTICAL")
+    assert second.stdout.splitlines()[-2].startswith(
+        "IDENTICAL"
+    )  # its trace, finer than the recorded one, has the same epochs
 
 
 def test_moved_data_are_found_where_the_user_says(diva: Diva, lab: Path, tmp_path: Path) -> None:
@@ -173,10 +177,10 @@ def unfinish(lab: Path) -> None:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_what_is_not_what_it_was_is_refused_and_named(
-    diva: Diva, lab: Path, tmp_path: Path, damage: Callable[[Path], None], expected: str
+    lab: Path, tmp_path: Path, damage: Callable[[Path], None], expected: str
 ) -> None:
     damage(lab)
-    done = diva("reproduce", only_run(lab))
+    done = run_diva("reproduce", only_run(lab), cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     assert expected in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

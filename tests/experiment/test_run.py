@@ -17,10 +17,18 @@ from PIL import Image
 from diva.records.run_folder import open_run
 from diva.records.trace import read_trace
 
+from ..prepared import run_diva
+
 if TYPE_CHECKING:
     from .conftest import Diva
 
 RUN = ("run", "--task", "image_classification", "--data", "shades", "--batch-size", "4")
+
+
+@pytest.fixture
+def diva(tmp_path: Path) -> Diva:
+    """`diva(*arguments)` runs the program from `tmp_path`, forked from a Python that has the libraries."""
+    return lambda *arguments: run_diva(*arguments, cwd=tmp_path)
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -53,11 +61,11 @@ def test_json_prints_one_object(diva: Diva, data: Path) -> None:
     assert {"val/loss", "test/accuracy"} <= set(printed["metrics"])
 
 
-def test_equal_runs_leave_equal_numbers(diva: Diva, data: Path, tmp_path: Path) -> None:
+def test_equal_runs_leave_equal_numbers(whole_diva: Diva, data: Path, tmp_path: Path) -> None:
     """From another folder, with worker processes and steps traced or not: the metrics file is the same, byte for byte."""
     (tmp_path / "elsewhere").mkdir()
-    one = tmp_path / last_line(diva(*RUN, "--seed", 1, "--epochs", 2))
-    other = diva(*RUN, "--seed", 1, "--epochs", 2, "--workers", 2, "--data", data, cwd=tmp_path / "elsewhere")
+    one = tmp_path / last_line(whole_diva(*RUN, "--seed", 1, "--epochs", 2))
+    other = whole_diva(*RUN, "--seed", 1, "--epochs", 2, "--workers", 2, "--data", data, cwd=tmp_path / "elsewhere")
     two = tmp_path / "elsewhere" / last_line(other)
     assert (one / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
     assert (one / "trace.jsonl").read_bytes() == (two / "trace.jsonl").read_bytes()
@@ -309,11 +317,11 @@ def test_a_monitored_metric_that_is_no_number_is_said(diva: Diva, data: Path, tm
     assert "val/accuracy was not a number in any epoch" in done.stderr
 
 
-def test_a_folder_is_not_littered(diva: Diva, data: Path, tmp_path: Path) -> None:
-    assert diva("init", "image_classification", "own").returncode == 0
+def test_a_folder_is_not_littered(whole_diva: Diva, data: Path, tmp_path: Path) -> None:
+    assert whole_diva("init", "image_classification", "own").returncode == 0
     before = sorted(path.name for path in (tmp_path / "own").iterdir())
     assert (
-        diva(
+        whole_diva(
             "run",
             "--task",
             "./own",

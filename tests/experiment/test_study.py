@@ -16,12 +16,15 @@ import pytest
 
 from diva.errors import DivaError, RecordError, UsageError
 from diva.experiment.launch import Job, Launcher, Lost
+from diva.experiment.options import RunOptions
 from diva.experiment.study import conduct as conducting
+from diva.experiment.study import create as creating
 from diva.experiment.study.conduct import conduct, free_gpu, report_failures
 from diva.experiment.study.member import find_member
 from diva.experiment.study.multi_run import MultiRun, derived_seeds, given_seeds
 from diva.experiment.study.summary import show
 from diva.experiment.study.values import listed
+from diva.kernels.backends import Backend
 from diva.records.files import write_json
 from diva.records.manifest import TaskRecord
 from diva.records.study_folder import Member, StudyFolder, StudyRecord, locked, open_study
@@ -180,6 +183,29 @@ def test_a_lost_member_is_started_again_and_only_so_often(tmp_path: Path):
     assert [row["status"] for row in summary["members"]] == ["finished", "finished", "failed"]
     assert launcher.started.count("seed-1") == 2
     assert launcher.started.count("seed-2") == 1 + conducting.MOST_LOSSES
+
+
+def test_a_member_that_comes_further_each_time_may_be_lost_any_number_of_times(tmp_path: Path):
+    study = planned(tmp_path / "s", seeds=(1,))
+    launcher = Pretender(study, {"seed-1": [*[Lost("time is over")] * 9, 0.5]})
+    begin = launcher.start
+
+    def start(name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Job:
+        study.member(name).checkpoints.mkdir(parents=True, exist_ok=True)
+        write_json(study.member(name).checkpoints / "state.json", {"epoch": len(launcher.started)})
+        return begin(name, command, environment, log)
+
+    launcher.start = start  # type: ignore[method-assign]
+    assert [row["status"] for row in conduct(study, launcher, quiet())["members"]] == ["finished"]
+
+
+@pytest.mark.parametrize(("backend", "threads"), [("exact", 3), ("torch", 1)])
+def test_members_share_the_cores_only_where_the_number_of_threads_changes_no_bits(
+    monkeypatch: pytest.MonkeyPatch, backend: Backend, threads: int
+):
+    monkeypatch.setattr(creating, "share_threads", lambda jobs: 6 // jobs)
+    assert creating.with_share(RunOptions(device="cpu", backend=backend), jobs=2).threads == threads
+    assert creating.with_share(RunOptions(device="cpu", backend=backend, threads=5), jobs=2).threads == 5
 
 
 def test_a_study_goes_on_where_it_stopped(tmp_path: Path):

@@ -202,6 +202,11 @@ def test_an_effect_is_json():
     assert (record["p"], record["ci_range"], record["exceeds"]) == (None, [None, None], False)
 
 
+def test_an_effect_says_whether_it_took_the_noise_to_be_normal():
+    few, many = ({name: runs([0.9, 0.8, 0.95, 0.85, 0.9][:n]) for name in ("16", "64")} for n in (1, 5))
+    assert only(few, YARDSTICK).assumes_normal and not only(many, YARDSTICK).assumes_normal
+
+
 # --- False alarms and planted effects ---------------------------------------------------------------------------------
 
 

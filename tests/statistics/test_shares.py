@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from diva.statistics import Shares, variance_shares
+from diva.statistics.shares import _bootstrap_variances
 
 INIT, ORDER, ALL = [1.0, 3.0], [2.0, 3.0], [0.0, 1.0, 2.0, 3.0, 4.0]  # variances 2, 0.5 and 2.5
 
@@ -26,6 +27,13 @@ def test_the_f_interval_holds_every_ratio_that_an_f_test_would_not_reject():
     found = variance_shares({"init": [1.0, 2.0, 4.0, 7.0]}, ALL).sources["init"]
     for end, tail in zip(found.ci_f, (0.025, 0.975), strict=True):
         assert stats.f.sf(found.share / end, 3, 4) == pytest.approx(tail)
+
+
+def test_variances_of_resamples_are_right_on_average_and_drawn_for_each_source_anew():
+    values = [1.0, 2.0, 4.0, 9.0]
+    first, second = (_bootstrap_variances(values, "source", name) for name in ("init", "shuffle"))
+    assert first.mean() == pytest.approx(np.var(values, ddof=1), rel=0.03)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
 
 
 def test_planted_shares_are_found():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy
 
 NOTICE = """Optical recognition of handwritten digits, the copy that scikit-learn bundles (the test part of the UCI set, 13 writers).
@@ -16,12 +16,24 @@ Grey levels 0 to 16 are written as 0 to 255. The writers of the images are not r
 """
 
 
+def digits_table() -> numpy.ndarray:
+    """scikit-learn's own file, float64 (1797, 65): 64 grey levels from 0 to 16 and the digit; scikit-learn is not imported.
+
+    Importing it takes a second, longer than writing the images.
+    """
+    import numpy
+
+    library = importlib.util.find_spec("sklearn")
+    assert library is not None and library.origin is not None  # diva depends on it
+    table: numpy.ndarray = numpy.loadtxt(Path(library.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
+    return table
+
+
 def grey_digits() -> numpy.ndarray:
     """All 1,797 images in scikit-learn's order, uint8 (1797, 8, 8)."""
     import numpy
-    from sklearn.datasets import load_digits
 
-    images = load_digits().images
+    images = digits_table()[:, :64].reshape(-1, 8, 8)
     grey: numpy.ndarray = numpy.minimum(images.astype(numpy.uint16) * 16, 255).astype(numpy.uint8)
     return grey
 
@@ -31,9 +43,7 @@ def dealt_digits() -> dict[str, dict[int, list[int]]]:
 
     They are dealt in the order of the SHA-256 of their index, so the split depends on no generator.
     """
-    from sklearn.datasets import load_digits
-
-    labels = load_digits().target.tolist()
+    labels = digits_table()[:, 64].astype(int).tolist()
     dealt: dict[str, dict[int, list[int]]] = {"train": {}, "val": {}, "test": {}}
     for digit in range(10):
         members = [i for i, label in enumerate(labels) if label == digit]

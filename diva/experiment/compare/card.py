@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +78,17 @@ def where(parted: Parted) -> str:
     epoch, step, names = parted.parting
     if names == ("length",):
         return f"one goes on after epoch {epoch - 1}, the other ends there"
+    if step == 0:
+        return f"before the first step, in {', '.join(names)}"
     return f"after epoch {epoch}, step {step}, in {', '.join(names)}"
 
 
 def _parting(runs: Sequence[Run], parted: Parted) -> Section:
     """The rows of two runs."""
-    rows: list[list[Any]] = [["the same until", _until(parted)], ["first difference", where(parted)]]
+    rows: list[list[Any]] = [
+        ["the same until", _until(parted)],
+        ["first difference", "none" if parted.identical else where(parted)],
+    ]
     if parted.value is not None:
         step, name, one, two = parted.value
         rows.append(["first number", f"{name} at step {step}: {one} and {two}"])
@@ -97,7 +103,9 @@ def _parting(runs: Sequence[Run], parted: Parted) -> Section:
 def _until(parted: Parted) -> str:
     if parted.identical or not _differ(parted):
         return "the end of what is recorded"
-    return "-" if parted.equal_until is None else f"step {parted.equal_until}"
+    return (
+        "-" if parted.equal_until is None else f"step {parted.equal_until}" if parted.equal_until else "the first step"
+    )
 
 
 def _tensor(parted: Parted) -> str:
@@ -164,7 +172,9 @@ def _metric_row(name: str, values: Sequence[float | None], subjects: Sequence[Su
 def number(value: float, beside: Sequence[float]) -> str:
     """Four digits after the point, or as many as tell it from those beside it."""
     for digits in (4, 6, 8, 12):
-        if len({f"{other:.{digits}f}" for other in beside}) == len(set(beside)) and abs(value) >= 10**-digits:
+        if len({f"{other:.{digits}f}" for other in beside}) == len(set(beside)) and (
+            value == 0 or abs(value) >= 10**-digits
+        ):
             return f"{value:.{digits}f}"
     return repr(value)
 
@@ -227,6 +237,8 @@ def _text(value: Any) -> str:
         return "absent"
     if isinstance(value, str) and value.startswith("sha256:"):
         return f"{value[:19]}..."
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}", value):  # a commit
+        return value[:12]
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value)) or "none"
     return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)

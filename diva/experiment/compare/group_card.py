@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diva.experiment.compare.card import inputs_json, inputs_sections, number, parted_json, where
-from diva.experiment.compare.groups import chosen_metrics, paired_seeds, shown_metrics, test_pairs
+from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds, shown_metrics
 from diva.experiment.compare.parting import part
 from diva.statistics.summary import summarise
 
@@ -32,7 +32,7 @@ def compare_groups(
 ) -> dict[str, Any]:
     """The card of groups of runs; `comparison` in it is the same for scripts. metrics: those that are tested, () for the monitored one."""
     chosen = chosen_metrics(subjects, metrics)
-    tested = test_pairs(subjects, chosen)
+    tested = compare_pairs(subjects, chosen)
     parted = _parted(subjects)
     alike = [representative(subject, subjects) for subject in subjects]
     return {

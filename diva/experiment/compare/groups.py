@@ -38,7 +38,7 @@ class Tested:
         )
 
 
-def test_pairs(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[Tested]:
+def compare_pairs(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[Tested]:
     """Every metric of every pair of which one is a group; of more than 6, of the first against each other. p values are Holm's over all."""
     pairs = [(one, two) for one, two in combinations(subjects, 2) if one.is_group or two.is_group]
     if len(subjects) > MOST_GROUPS_IN_ALL_PAIRS:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
 from diva.errors import RecordError
+from diva.experiment.options import RunOptions
 from diva.experiment.reproduce import weigh
 from diva.records import environment, footprint
 from diva.records.source_diff import compare_snapshots
@@ -22,6 +23,8 @@ CHANGES_NO_BITS: Final = frozenset({
     "activations", "cache", "code", "data", "data_root", "log_every", "output", "tensorboard", "trace", "verify", "workers",
     "workers_per_run",
 })  # fmt: skip
+
+MOST_NAMED_FILES: Final = 2
 
 
 @final
@@ -77,8 +80,9 @@ def knobs(runs: Sequence[Run], *, shown: bool = False) -> list[Row]:
 
 
 def options(runs: Sequence[Run], *, shown: bool = False) -> list[Row]:
-    """The options of the runs, the seed among them; those that change no bits last."""
-    facts = [{**run.manifest.options, "seed": run.seed} for run in runs]
+    """The options of the runs, the seed among them; those that change no bits last. One that an older diva had not is as if not given."""
+    unset = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(RunOptions()).items()}
+    facts = [{**unset, **run.manifest.options, "seed": run.seed} for run in runs]
     exact = all(run.manifest.options.get("backend") == "exact" for run in runs)
     held = CHANGES_NO_BITS | ({"threads"} if exact else frozenset())
     rows = side_by_side(facts, lambda name: name not in held, shown=shown)
@@ -171,11 +175,6 @@ def _far(path: str, tasks: set[str]) -> int:
     return 0 if own else 1 if path.startswith("diva/") else 2
 
 
-def computes(path: str, tasks: set[str]) -> bool:
-    """Whether a file of a snapshot is the task's or diva's: the others are there, but need not have run."""
-    return _far(path, tasks) < 2
-
-
 def explanations(runs: Sequence[Run]) -> list[str]:
     """What may explain that bits differ: everything in which the runs differ that can change them, by name."""
     one, two = runs
@@ -183,12 +182,19 @@ def explanations(runs: Sequence[Run]) -> list[str]:
     found = [f"knob {row.name}" if row.name not in ("task", "class") else row.name for row in knobs(runs)]
     found += [f"option {row.name}" if row.name != "seed" else "seed" for row in options(runs) if row.can_change_bits]
     changes = [c for difference in code_changes(one, two) for c in difference.changes]
-    found += [f"code {change.path}" for change in changes if computes(change.path, tasks)]
-    if one.manifest.diva["digest"] != two.manifest.diva["digest"] and not any(
-        c.path.startswith("diva/") for c in changes
-    ):
+    found += _few_files([change.path for change in changes if _far(change.path, tasks) == 0])
+    diva_files = [change.path for change in changes if _far(change.path, tasks) == 1]
+    found += _few_files(diva_files)
+    if one.manifest.diva["digest"] != two.manifest.diva["digest"] and not diva_files:
         found.append("diva")
     found += [f"data {row.name}" for row in data(runs) if row.can_change_bits]
     loaded = [run.manifest.loaded.digest if run.manifest.loaded else None for run in runs]
     found += ["the weights that training started from"] if loaded[0] != loaded[1] else []
     return found + [row.name for row in surroundings(runs) if row.can_change_bits]
+
+
+def _few_files(paths: Sequence[str]) -> list[str]:
+    """Up to two files by name; of more the first and how many others."""
+    if len(paths) <= MOST_NAMED_FILES:
+        return [f"code {path}" for path in paths]
+    return [f"code {paths[0]} and {len(paths) - 1} files more"]

@@ -42,7 +42,7 @@ def attend(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment, "DIVA_LEASH": "stdin"},
-            cwd=folder if Path(folder).is_dir() else None,
+            cwd=folder,
             start_new_session=True,
         )
     try:

@@ -84,7 +84,7 @@ class Crew:
     console: Console
     running: dict[str, Running] = field(default_factory=dict)
     settled: dict[str, Outcome] = field(default_factory=dict)
-    losses: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     pruned: dict[str, str] = field(default_factory=dict)
     looked_at: float = 0.0
 
@@ -156,9 +156,8 @@ class Crew:
         try:
             code = running.job.exit_code()
         except Lost as loss:
-            self.losses[name] = self.losses.get(name, 0) + 1
             self.console.warn(f"{name}: {loss}")
-            if self.losses[name] <= MOST_LOSSES and self.study.member(name).result() is None:
+            if self._count_loss(name) <= MOST_LOSSES and self.study.member(name).result() is None:
                 running.job = self._launch(running.member, running.gpu)
                 return False
             code = 1
@@ -167,14 +166,30 @@ class Crew:
         self._settle(running.member, code)
         return True
 
+    def _count_loss(self, name: str) -> int:
+        """How often a member was lost since it last came further: a time limit may cut a long run into any number of pieces."""
+        state = self.study.member(name).checkpoints / "state.json"
+        reached = state.read_bytes() if state.exists() else b""
+        times, before = self.losses.get(name, (0, b""))
+        self.losses[name] = (times + 1 if reached == before else 1, reached)
+        return self.losses[name][0]
+
     def _settle(self, member: Member, code: int) -> None:
         if member.name in self.pruned:
             self.study.note_ending(member.name, "pruned", self.pruned.pop(member.name))
         elif self.study.member(member.name).result() is None:
-            self.study.note_ending(member.name, "failed", self._last_error(member, code))
+            behind = self.plan.to_prune(self.study, [member]).get(
+                member.name
+            )  # if it failed after it was to be stopped
+            if behind is not None:
+                self.study.note_ending(member.name, "pruned", behind)
+            else:
+                self.study.note_ending(member.name, "failed", self._last_error(member, code))
         outcome = self._outcome(member)
         n_ended, n_known = len(self.settled), len(self.study.known_members())
-        line = f"{member.name}  {one_line(outcome, self.study.record().monitor)}  ({n_ended} of {n_known})"
+        record = self.study.record()
+        said = one_line(outcome, record.monitor, test=record.kind != "sweep")
+        line = f"{member.name}  {said}  ({n_ended} of {n_known})"
         (self.console.warn if outcome.status == "failed" else self.console.say)(line)
 
     def _last_error(self, member: Member, code: int) -> str:
@@ -222,7 +237,9 @@ def _runs(job: Job) -> bool:
 
 
 def report_failures(study: StudyFolder, summary: Mapping[str, Any]) -> None:
-    """DivaError naming the members that failed, if any did."""
+    """DivaError naming the members that failed, if any did. A search goes on without them; it has failed when nothing is left of it."""
+    if summary["kind"] == "sweep" and summary["best"] is not None:
+        return
     failed = [row for row in summary["members"] if row["status"] == "failed"]
     if failed:
         first = failed[0]

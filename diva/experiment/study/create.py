@@ -24,6 +24,7 @@ from diva.learning.checkpoints import save_tensors
 from diva.records.files import hide_home, write_atomic
 from diva.records.run_folder import RunFolder, create_run_folder, discard
 from diva.records.study_folder import StudyFolder, StudyRecord
+from diva.seeding import other_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,16 +35,19 @@ if TYPE_CHECKING:
     from diva.report.console import Console
 
 
-def create_study(request: Request, kind: Kind, plan: Mapping[str, Any], jobs: int, console: Console) -> StudyFolder:
+def create_study(
+    request: Request, kind: Kind, plan: Mapping[str, Any], jobs: int, console: Console, *, elsewhere: bool = False
+) -> StudyFolder:
     """Snapshot the code, check the data, and seal what is to run: every member's options and knobs but for those the plan varies.
 
     request: what a single run would be asked for; one without a seed gets one, which is recorded. jobs: how many members at a time.
+    elsewhere: whether members run on other machines, where they choose device, backend and threads as a single run does.
     """
     stock.prepare_process()
     options = check_options(request.options)
-    threads = share_threads(jobs) if options.threads is None else options.threads
-    device = stock.choose_device(options.device)
-    options = with_computer(replace(options, threads=threads), device)
+    other_seeds(options.stream, type(request.task).streams)
+    if not elsewhere:
+        options = with_share(options, jobs)
     request = with_seed(replace(request, options=options))
     options = request.options
     if request.origins["seed"] == "drawn":
@@ -79,6 +83,13 @@ def create_study(request: Request, kind: Kind, plan: Mapping[str, Any], jobs: in
             discard(RunFolder(study.path))
     console.say(f"study {study.path}")
     return study
+
+
+def with_share(options: RunOptions, jobs: int) -> RunOptions:
+    """The options with this machine's device, and with a share of its cores where the number of threads changes no bits."""
+    chosen = with_computer(options, stock.choose_device(options.device))
+    share = options.threads is None and chosen.backend == "exact"
+    return replace(chosen, threads=share_threads(jobs)) if share else chosen
 
 
 def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | None) -> int:

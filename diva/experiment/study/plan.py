@@ -44,6 +44,12 @@ class Plan(ABC):
         """When all have ended: draw figures, say what there is to say, and return what joins `summary.json`; a pure function of them."""
         return {}
 
+    def show(self, summary: Mapping[str, Any], console: Console) -> None:
+        """Write what came of the study: of most kinds its members, and what they have in common."""
+        from diva.experiment.study.summary import show
+
+        show(summary, console)
+
 
 def read_plan(record: StudyRecord) -> Plan:
     """The plan that a study's record holds."""

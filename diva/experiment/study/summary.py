@@ -73,11 +73,11 @@ def test_metric(monitor: str, names: Mapping[str, Any]) -> str:
     return name if name in names else monitor
 
 
-def one_line(outcome: Outcome, monitor: str) -> str:
-    """How a member ended, in a line."""
+def one_line(outcome: Outcome, monitor: str, *, test: bool = True) -> str:
+    """How a member ended, in a line. test: with what it reached on test, which nobody wants to see of each point of a search."""
     if outcome.status != "finished":
         return f"{outcome.status}: {outcome.error}"
-    names = dict.fromkeys((monitor, test_metric(monitor, outcome.metrics)))
+    names = dict.fromkeys((monitor, *((test_metric(monitor, outcome.metrics),) if test else ())))
     return "  ".join(f"{name} {outcome.metrics[name]:.4f}" for name in names if name in outcome.metrics)
 
 

@@ -1,0 +1,1 @@
+"""Search: which values of a task's knobs give the best validation metric, found by trials that repeat to the last bit."""

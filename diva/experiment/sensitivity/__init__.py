@@ -1,0 +1,1 @@
+"""Sensitivity: how far results move with each factor, measured against what seeds alone do."""
