@@ -44,7 +44,7 @@ def test_the_last_half_has_tags_of_its_own():
 
 
 def test_columns_are_the_knobs_that_differ_and_the_metrics_in_their_order():
-    rows = [
+    rows: list[dict[str, bool | int | float | str | None]] = [
         {"configuration": "a", "lr": 0.1, "batch_size": 32, "augment": True, "crop": None},
         {"configuration": "b", "lr": 1, "batch_size": 32, "augment": False, "crop": "random"},
     ]
@@ -54,7 +54,7 @@ def test_columns_are_the_knobs_that_differ_and_the_metrics_in_their_order():
         "configuration": DataType.DATA_TYPE_STRING, "lr": DataType.DATA_TYPE_FLOAT64,
         "augment": DataType.DATA_TYPE_BOOL, "crop": DataType.DATA_TYPE_STRING,
     }  # fmt: skip
-    assert [value.string_value for value in experiment.hparam_infos[0].domain_discrete] == ["a", "b"]
+    assert list(experiment.hparam_infos[0].domain_discrete) == ["a", "b"]
     assert [info.name.tag for info in experiment.metric_infos] == ["test/loss", "test/loss/sd", "runs"]
 
 
