@@ -229,7 +229,8 @@ def test_runs_are_grouped_by_what_they_have_in_common_but_their_seeds(tmp_path: 
     paths = [
         write_run(tmp_path / name, seed, lr=lr).path for name, seed, lr in (("c", 1, 0.1), ("a", 2, 0.2), ("b", 2, 0.1))
     ]
-    groups = gather([*paths, tmp_path / "x" / ".." / "c"] if (tmp_path / "x").mkdir() is None else [])
+    (tmp_path / "x").mkdir()
+    groups = gather([*paths, tmp_path / "x" / ".." / "c"])
     assert {name: [run.path.name for run in runs] for name, runs in groups.items()} == {
         "lr=0.1": ["c", "b"],
         "lr=0.2": ["a"],
