@@ -70,10 +70,15 @@ def representative(subject: Subject, subjects: Sequence[Subject]) -> Subject:
 
 
 def _status(tested: Sequence[Tested]) -> str:
-    settled = [one for one in tested if one.found.settled]
     if len(tested) == 1:
-        return "settled" if settled else "not settled"
-    return f"{len(settled)} of {len(tested)} differences are settled"
+        return tested[0].words.partition(" (" if tested[0].found.settled else ":")[0]
+    settled = sum(one.found.settled for one in tested)
+    return f"{settled} of {len(tested)} differences are settled"
+
+
+def _is_tested(tested: Tested) -> bool:
+    """Whether there was anything to test: of two single values there is not."""
+    return tested.found.p_adjusted == tested.found.p_adjusted
 
 
 def _groups(subjects: Sequence[Subject]) -> Section:
@@ -91,8 +96,15 @@ def _groups(subjects: Sequence[Subject]) -> Section:
 
 
 def _verdict(tested: Sequence[Tested], chosen: Sequence[str]) -> Section:
-    rows = [[_name(one, chosen), one.words] for one in tested]
-    return {"name": "Verdict", "rows": [*rows, ["how", PAIRING]]}
+    """A sentence per pair; many pairs of single runs, of which nothing can be said, share one."""
+    said = [one for one in tested if _is_tested(one)] or list(tested)
+    if not _is_tested(said[0]) and len(said) > 1:
+        more = f"{len(said)} pairs of one run each: one seed says nothing about others. Give each configuration several, with --runs."
+        return {"name": "Verdict", "rows": [["nothing to test", more]]}
+    rows = [[_name(one, chosen), one.words] for one in said]
+    silent = len(tested) - len(said)
+    rest = [["not tested", f"{silent} pairs of one run each: one seed says nothing about others."]] if silent else []
+    return {"name": "Verdict", "rows": [*rows, *rest, ["how", PAIRING]]}
 
 
 def _name(tested: Tested, chosen: Sequence[str]) -> str:
@@ -102,13 +114,15 @@ def _name(tested: Tested, chosen: Sequence[str]) -> str:
 def _tests(tested: Sequence[Tested], chosen: Sequence[str]) -> list[Section]:
     """The differences and how well they are known; then the other tests and the effect sizes."""
     first, second = [], []
-    for one in tested:
+    for one in filter(_is_tested, tested):
         found, name = one.found, _name(one, chosen)
         n = f"{found.n_a} pairs" if one.seeds else f"{found.n_a} and {found.n_b}"
         first.append([name, _signed(found.difference), _interval(found.ci_t), _short(found.p_adjusted), n])
         p_values = [_short(p) for p in (found.p_permutation, found.p_rank, found.p_t)]
         effects = [f"{found.effect_name} {_short(found.effect)}", _short(found.cliffs_delta)]
         second.append([name, _interval(found.ci_bootstrap), *p_values, *effects])
+    if not first:
+        return []
     said = f" of {chosen[0]}" if len(chosen) == 1 else ""
     holm = "p" if len(tested) == 1 else "p (Holm)"
     headers = ["", "bootstrap interval", "p (permutation)", "p (rank)", "p (t)", "effect", "Cliff's delta"]
