@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from diva.experiment.compare.card import inputs_json, inputs_sections, number, parted_json, where
+from diva.experiment.compare.card import MOST_COLUMNS, inputs_json, inputs_sections, number, parted_json, turned, where
 from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds, shown_metrics
 from diva.experiment.compare.parting import part
 from diva.statistics.summary import summarise
@@ -45,7 +45,7 @@ def compare_groups(
             _groups(subjects),
             _summaries(subjects),
             *_tests(tested, chosen),
-            *(_by_seed(subjects, metric) for metric in chosen),
+            *(_by_seed(subjects, metric) for metric in chosen if len(subjects) <= MOST_COLUMNS),
             *_partings(subjects, parted),
             *inputs_sections(alike, everything=everything, diff=diff, of_groups=True),
         ],
@@ -158,7 +158,8 @@ def _summaries(subjects: Sequence[Subject]) -> Section:
             cells.append(f"{found.mean:.4f}{spread}" if found.n else "-")
         rows.append([metric, *cells])
     headers = ["metric", *(f"{subject.label} (n = {len(subject.finished)})" for subject in subjects)]
-    return {"name": "Mean and standard deviation", "table": {"headers": headers, "rows": rows}}
+    table = {"headers": headers, "rows": rows}
+    return {"name": "Mean and standard deviation", "table": turned(table) if len(subjects) > MOST_COLUMNS else table}
 
 
 def _by_seed(subjects: Sequence[Subject], metric: str) -> Section:
@@ -190,12 +191,14 @@ def _partings(subjects: Sequence[Subject], parted: Sequence[dict[int, Parted]]) 
     """How many runs of the same seed have the same bits, and where the first of the others part."""
     rows = []
     for subject, of_seeds in zip(subjects[1:], parted, strict=True):
-        if not of_seeds:
-            continue
         same = sum(one.identical for one in of_seeds.values())
+        if not of_seeds or (not same and len(subjects) > MOST_COLUMNS):
+            continue
         other = next((one for _, one in sorted(of_seeds.items()) if not one.identical), None)
         said = f"{same} of {len(of_seeds)} are identical to those of {subjects[0].label} with the same seed"
         rows.append([subject.label, said + (f"; the first of the others: {where(other)}" if other else "")])
+    if not rows and any(parted):
+        rows = [["", f"none is identical to that of {subjects[0].label}"]]
     return [{"name": "Runs of the same seed", "rows": rows}] if rows else []
 
 
