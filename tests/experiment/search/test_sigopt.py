@@ -83,7 +83,8 @@ class Calls(BaseHTTPRequestHandler):
             self.page([s for s in server.suggestions if "state=open" not in query or s["state"] == "open"])
         else:
             there = [o for o in server.observations if "values" in o]
-            best = max(there, key=lambda o: float(o["values"][0]["value"]))
+            choose = max if server.experiment["metrics"][0]["objective"] == "maximize" else min
+            best = choose(there, key=lambda o: float(o["values"][0]["value"]))
             given = next(s["assignments"] for s in server.suggestions if s["id"] == best["suggestion"])
             self.page([{"object": "best_assignments", "assignments": given, "values": best["values"]}])
 

@@ -171,13 +171,14 @@ def contents(study: StudyFolder) -> dict[str, bytes]:
 def test_trials_follow_from_the_plan_in_whatever_order_runs_end_and_however_often_the_study_is_killed(
     tmp_path: Path, sampler: str, prune_after: int | None, seeds: tuple[int, ...]
 ):
-    whole = planned(tmp_path / "whole", sampler, prune_after=prune_after, seeds=seeds)
+    asked: Any = {"sampler": sampler, "trials": 18, "jobs": 3, "prune_after": prune_after, "seeds": seeds}
+    whole = planned(tmp_path / "whole", **asked)
     conduct(whole, Pretender(whole, fails=[2, 6]), quiet())
     states = [trial["state"] for trial in whole.summary()["trials"]]
-    assert len(states) == 14 and "finished" in states and "failed" in states
+    assert len(states) == 18 and "finished" in states and "failed" in states
     assert ("pruned" in states) is (prune_after is not None)
     for attempt in (1, 2):
-        study = planned(tmp_path / str(attempt), sampler, prune_after=prune_after, seeds=seeds)
+        study = planned(tmp_path / str(attempt), **asked)
         for dies in (3, 5, None):
             try:
                 conduct(study, Pretender(study, attempt, fails=[2, 6], dies=dies), quiet())
@@ -246,10 +247,20 @@ def test_failed_trials_are_recorded_and_fail_the_sweep_only_when_nothing_is_left
     assert not (lost.path / "best.yaml").exists()
 
 
-def test_optunas_journal_holds_every_trial_also_after_a_crash_that_left_a_lock_and_half_a_line(tmp_path: Path):
+def test_optunas_journal_holds_every_trial_also_after_a_crash_that_left_a_lock_and_half_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     import optuna
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    acquire = JournalFileSymlinkLock.acquire
+
+    def at_once(lock: Any) -> bool:
+        assert not Path(lock._lock_file).is_symlink(), "it would be waited for half a minute"
+        return acquire(lock)
+
+    monkeypatch.setattr(JournalFileSymlinkLock, "acquire", at_once)
 
     study = planned(tmp_path / "s")
     with pytest.raises(KeyboardInterrupt):
