@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TensorWriter:
     """`tensors.jsonl`. With `steps` an entry per step, and one before the first; otherwise one per epoch, of the weights alone.
 
-    done: the last whole epoch of a run that is resumed, -1 for a new one.
+    done: the last whole epoch of a run that is resumed, -1 for a new one. Of several shards the first alone is seen from within.
     """
 
     def __init__(self, run: RunFolder, learner: Learner, *, steps: bool, done: int) -> None:
@@ -33,6 +33,10 @@ class TensorWriter:
         match event:
             case StepEnded() if self._forward is not None:
                 seen = self._forward.take()
+                if (
+                    learner.exchange.shards.n > 1
+                ):  # how many shards this worker computes depends on how many workers there are
+                    seen = {name: digest for name, digest in seen.items() if "#" not in name}
                 self._journal.write(event.epoch, event.step, seen | step_digests(learner.model, learner.optimizer))
             case EpochEnded():
                 if self._forward is None or event.step == 0:

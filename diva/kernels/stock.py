@@ -54,10 +54,6 @@ def deterministic(threads: int, *, tf32: bool = False) -> Iterator[None]:
 
     Raises KernelError for an operator that has no deterministic form.
     """
-
-    from diva.kernels.compiler import import_when_wanted
-
-    import_when_wanted()
     before = _settings()
     try:
         pin(threads, tf32=tf32)

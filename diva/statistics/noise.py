@@ -269,12 +269,8 @@ def _split_p(samples: Sequence[Sequence[float]]) -> tuple[float, bool]:
     if scale == 0:
         return 1.0, True
     pooled, starts = pooled / scale, numpy.concatenate([[0], numpy.cumsum(sizes)[:-1]])
-    if len(sizes) == 2:
-        whole = float(pooled.sum())
-        return two_sample_p(
-            lambda first: pooled[first].sum(axis=1) ** 2 / sizes[0] + (whole - pooled[first].sum(axis=1)) ** 2 / sizes[1],
-            len(pooled), int(sizes[0]),
-        )  # fmt: skip
+    if len(sizes) == 2:  # around the mean of all, the totals of two groups differ by their sign alone
+        return two_sample_p(lambda first: pooled[first].sum(axis=1) ** 2, len(pooled), len(samples[0]))
 
     def between(rows: numpy.ndarray) -> numpy.ndarray:
         totals: numpy.ndarray = numpy.add.reduceat(rows, starts, axis=1)

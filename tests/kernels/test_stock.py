@@ -1,8 +1,6 @@
 """PyTorch is held still while a run computes, and is afterwards what it was before."""
 
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -179,33 +177,3 @@ def test_what_can_change_bits_is_described():
     assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     assert (found["threads"], found["device"]) == (2, "cpu")
     assert found["blas"] in torch.__config__.show()
-
-
-def test_training_does_not_import_the_compiler_and_finds_it_whole_where_somebody_does():
-    """In its own process, where the compiler is not imported before."""
-    code = """
-import sys, torch
-from diva.kernels.stock import deterministic
-weight = torch.nn.Parameter(torch.ones(2))
-with deterministic(1):
-    for kind in (torch.optim.Adam, torch.optim.SGD):
-        optimizer = kind([weight], lr=0.5)
-        optimizer.zero_grad()
-        weight.sum().backward()
-        assert torch.is_grad_enabled()
-        optimizer.step()
-        assert torch.is_grad_enabled()
-        optimizer.load_state_dict(optimizer.state_dict())
-assert weight.abs().max() < 1e-6, weight
-assert "torch._dynamo" not in sys.modules
-import torch._dynamo
-breaks = []
-torch._dynamo.graph_break = lambda *args: breaks.append(args)
-optimizer.step()
-optimizer.zero_grad()
-assert len(breaks) == 2, breaks
-plain = torch.optim.Optimizer.zero_grad.__wrapped__
-assert plain.__dynamo_disable.__module__.startswith("torch._dynamo"), plain.__dynamo_disable
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

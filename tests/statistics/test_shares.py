@@ -29,9 +29,11 @@ def test_the_f_interval_holds_every_ratio_that_an_f_test_would_not_reject():
         assert stats.f.sf(found.share / end, 3, 4) == pytest.approx(tail)
 
 
-def test_variances_of_resamples_are_right_on_average():
+def test_variances_of_resamples_are_right_on_average_and_drawn_for_each_source_anew():
     values = [1.0, 2.0, 4.0, 9.0]
-    assert _bootstrap_variances(values, "test").mean() == pytest.approx(np.var(values, ddof=1), rel=0.03)
+    first, second = (_bootstrap_variances(values, "source", name) for name in ("init", "shuffle"))
+    assert first.mean() == pytest.approx(np.var(values, ddof=1), rel=0.03)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
 
 
 def test_planted_shares_are_found():

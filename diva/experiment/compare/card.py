@@ -85,7 +85,10 @@ def where(parted: Parted) -> str:
 
 def _parting(runs: Sequence[Run], parted: Parted) -> Section:
     """The rows of two runs."""
-    rows: list[list[Any]] = [["the same until", _until(parted)], ["first difference", where(parted)]]
+    rows: list[list[Any]] = [
+        ["the same until", _until(parted)],
+        ["first difference", "none" if parted.identical else where(parted)],
+    ]
     if parted.value is not None:
         step, name, one, two = parted.value
         rows.append(["first number", f"{name} at step {step}: {one} and {two}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -135,11 +136,11 @@ def _connect(address: str | None, cpus: float) -> Any:
     Nothing is reported to Ray's makers, no dashboard is opened, and our own cluster listens on the loopback alone.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     loopback = address is None or address.partition(":")[0] in (LOOPBACK, "localhost")
     if loopback:  # or Ray takes the machine's outer address in place of it
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = needs("ray", "ray")
+    needs("ray._private.worker", "ray").print_to_stdstream = _hush
     try:
         with _handlers_kept():
             _begin(ray, address, cpus, loopback)
@@ -157,6 +158,14 @@ def _begin(ray: Any, address: str | None, cpus: float, loopback: bool) -> None:
         ray.init(**told, **own, **here)
     else:
         ray.init(address=address, **told, **here)
+
+
+def _hush(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+    """What Ray wants to tell the driver, as that a node died: its first line on standard error.
+
+    Ray prints it on standard output, which is for results, with twenty lines of its own log, and has no option against that.
+    """
+    print(f"ray: {_first_line(chr(10).join(data.get('lines', ())))}", file=sys.stderr, flush=True)
 
 
 @contextmanager

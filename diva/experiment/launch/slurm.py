@@ -6,7 +6,7 @@ import hashlib
 import os
 import signal
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from diva.experiment.launch import Job, Launcher, Lost, ending, needs
 from diva.experiment.launch import node as node_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # The options that are passed on to sbatch, under submitit's names, by what they are read as.
 NUMBERS = {"time", "cpus_per_task", "cpus_per_gpu", "gpus_per_node", "gpus_per_task", "signal_delay_s"}
@@ -39,7 +39,8 @@ OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMOR
 OVER |= {"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "PREEMPTED", "REVOKED"}
 OVER |= {"FINISHED", "INTERRUPTED", "NO PROCESS AND NO RESULT"}  # of submitit's own local cluster
 SETTLE_S = 15.0  # how long a shared file system may take to show what a node wrote
-CANCEL_S = 5.0
+LOOK_S = 2.0  # between two looks at a job: its folder is on a file system that many share
+CANCEL_S = 5.0  # for a job on this machine to end
 
 
 class SlurmJob(Job):
@@ -48,28 +49,30 @@ class SlurmJob(Job):
     def __init__(self, job: Any, *, on_this_machine: bool) -> None:
         self._job = job
         self._on_this_machine = on_this_machine
-        self._settle_s = 0.0 if on_this_machine else SETTLE_S
+        self._settle_s, self._look_s = (0.0, 0.0) if on_this_machine else (SETTLE_S, LOOK_S)
         self._asked = False
+        self._looked_at: float | None = None
         self._over_since: float | None = None
         self._code: int | None = None
         self._lost = ""
 
     def exit_code(self) -> int | None:
-        """See Job. That it is over is seen from the file with its result at once, from Slurm's accounting within minutes."""
-        if self._code is None and not self._lost:
-            self._look()
+        """See Job. That it is over is seen from the file with its result in seconds, from Slurm's accounting within minutes."""
+        now = time.monotonic()
+        if self._code is None and not self._lost and (self._looked_at is None or now - self._looked_at >= self._look_s):
+            self._looked_at = now
+            self._look(now)
         if self._lost:
             raise Lost(self._lost)
         return self._code
 
-    def _look(self) -> None:
+    def _look(self, now: float) -> None:
         if self._has_result():
             self._read_result()
             return
         state = str(self._job.state)
         if not state.upper().startswith(tuple(OVER)):
             return
-        now = time.monotonic()
         self._over_since = now if self._over_since is None else self._over_since
         if now - self._over_since < self._settle_s:
             return
@@ -162,7 +165,8 @@ class SlurmLauncher(Launcher):
         log = log.absolute()
         arguments = (list(command), {"OMP_NUM_THREADS": str(self.threads), **environment}, str(log), str(Path.cwd()))
         try:
-            job = self._executor(name, log).submit(_portable(), *arguments, [signal.SIGUSR2])
+            with _ctrl_c_blocked():
+                job = self._executor(name, log).submit(_portable(), *arguments, [signal.SIGUSR2])
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise DivaError(f"--launcher slurm: {name} was not taken: {' '.join(str(error).split())[-300:]}") from None
         self._jobs.append(SlurmJob(job, on_this_machine=self._cluster == "local"))
@@ -194,6 +198,16 @@ class SlurmLauncher(Launcher):
             for job in self._jobs:
                 job.ended_within(CANCEL_S)
         self._jobs = []
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """What is started here on this machine does not hear of a Ctrl-C, which is for who conducts the study: it stops the jobs."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _portable() -> Callable[..., tuple[int, list[str]]]:

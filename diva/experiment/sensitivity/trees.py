@@ -88,17 +88,12 @@ def trees_apart(factors: Sequence[Factor], design: Design, trees: Mapping[str, T
 
 
 def _of_factor(factor: Factor, design: Design, trees: Mapping[str, Tree]) -> dict[str, Any]:
-    blocks: dict[str, list[tuple[str, Tree]]] = {}
+    blocks: dict[str, list[Tree]] = {}  # a level is in a block once
     for cell in design.of(factor):
         if cell.member in trees:
-            blocks.setdefault(cell.block, []).append((cell.level, trees[cell.member]))
-    pairs = [
-        distance(one, two)
-        for block in blocks.values()
-        for (level, one), (other, two) in itertools.combinations(block, 2)
-        if level != other
-    ]
-    different = {tree for block in blocks.values() for _, tree in block}
+            blocks.setdefault(cell.block, []).append(trees[cell.member])
+    pairs = [distance(one, two) for block in blocks.values() for one, two in itertools.combinations(block, 2)]
+    different = {tree for block in blocks.values() for tree in block}
     found = {
         "name": factor.name,
         "n_runs": sum(map(len, blocks.values())),

@@ -39,10 +39,11 @@ def started(launcher: Launcher, code: str, log: Path) -> Job:
 
 # One test, for a cluster is dear: it takes ten seconds to come up.
 def test_a_lost_node_loses_its_own_job_alone_which_then_runs_on_another_node(
-    cluster: Any, tmp_path: Path, pipe: Path, ended: Ended
+    cluster: Any, tmp_path: Path, pipe: Path, ended: Ended, capsys: pytest.CaptureFixture[str]
 ):
     with pytest.raises(UsageError, match="no node of the cluster has so many"):
         open_launcher("ray", 1, {"address": cluster.address, "cpus": "2"})
+    capsys.readouterr()
     with open_launcher("ray", 2, {"address": cluster.address, "cpus": "1"}) as launcher:
         says = "import os; print(os.environ['OMP_NUM_THREADS'], os.getcwd()); exit(5)"
         job = started(launcher, says, tmp_path / "logs" / "a.txt")
@@ -77,6 +78,7 @@ def test_a_lost_node_loses_its_own_job_alone_which_then_runs_on_another_node(
         bad = launcher.start("seed-1", ["/no/such/program"], {}, tmp_path / "bad")
         assert ended(bad) == 1
         assert "diva: error: the node could not start it" in (tmp_path / "bad").read_text()
+    assert capsys.readouterr().out == ""  # that is for results; what Ray has to say of a dead node is no such
 
 
 def _is_lost(job: Job) -> bool:

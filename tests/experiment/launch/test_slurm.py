@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +68,29 @@ def test_a_job_that_loses_its_node_or_its_time_is_lost_and_takes_its_process_wit
                     ended(job)
 
 
+def test_ctrl_c_ends_a_job_on_this_machine_once_and_through_who_started_it(tmp_path: Path, pipe: Path):
+    log = tmp_path / "log"
+    said = "signal.signal(signal.SIGTERM, lambda n, _: (print(n), sys.exit(143)))"
+    code = WAITS.format(str(pipe)).replace("signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))", said)
+    starter = (
+        "import sys, signal; from pathlib import Path; from diva.experiment.launch import open_launcher\n"
+        "with open_launcher('slurm', 1, {'cluster': 'local'}) as launcher:\n"
+        f"    launcher.start('a', [sys.executable, '-c', {code!r}], {{}}, Path({str(log)!r}))\n"
+        "    try: signal.pause()\n"
+        "    except KeyboardInterrupt: pass"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", starter], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    with pipe.open() as reader:
+        reader.readline()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to its whole foreground group
+        _, told = process.communicate(timeout=60)
+        assert reader.read() == ""
+    assert log.read_text() == "15\n"
+    assert "KeyboardInterrupt" not in told
+
+
 SBATCH = """#!/bin/sh
 cp "$1" {bin}/script
 echo "Submitted batch job {job}"
@@ -94,6 +119,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setattr(slurm, "SETTLE_S", 0.0)
+    monkeypatch.setattr(slurm, "LOOK_S", 0.0)
     return folder
 
 
@@ -128,6 +154,25 @@ def test_a_job_that_slurm_ended_is_lost(tmp_path: Path, cluster: Path, state: st
         job = started(launcher, SAYS, tmp_path / "log")
         with pytest.raises(Lost, match=state):
             job.exit_code()
+
+
+def test_a_job_is_not_looked_at_more_often_than_every_two_seconds(
+    tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(slurm, "LOOK_S", 2.0)
+    now = [1000.0]
+    monkeypatch.setattr("diva.experiment.launch.slurm.time.monotonic", lambda: now[0])
+    with open_launcher("slurm", 1, {}) as launcher:
+        (cluster / "state").write_text("RUNNING")
+        job = started(launcher, SAYS, tmp_path / "log")
+        assert job.exit_code() is None
+        result = job._job.paths.result_pickle  # type: ignore[attr-defined]
+        result.parent.mkdir(exist_ok=True, parents=True)
+        result.write_bytes(pickle.dumps(("success", (0, []))))
+        now[0] += 1.9
+        assert job.exit_code() is None
+        now[0] += 0.2
+        assert job.exit_code() == 0
 
 
 def test_a_job_that_waits_has_no_exit_code_and_is_cancelled_when_the_launcher_closes(tmp_path: Path, cluster: Path):

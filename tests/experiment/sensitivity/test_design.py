@@ -77,8 +77,9 @@ def test_streams_in_a_grid_are_joined_and_their_seed_is_no_yardstick() -> None:
 
 def test_a_stream_of_the_base_gives_way_to_the_factor_of_its_name() -> None:
     kept = Factor("stream:init", "stream", tuple(Level(str(x), {"stream": [f"init={x}", "step=9"]}) for x in (1, 2)))
-    planned = design((seeds(1, 2), kept, stream("step", 5)), 7, grid=True)
-    assert [member.values["stream"] for member in planned.members[2:]] == [["init=1", "step=5"], ["init=2", "step=5"]]
+    for factors in ((kept, stream("step", 5)), (stream("step", 5), kept)):
+        members = design((seeds(1, 2), *factors), 7, grid=True).members[2:]
+        assert [member.values["stream"] for member in members] == [["init=1", "step=5"], ["init=2", "step=5"]]
 
 
 def test_names_are_safe_in_a_path_and_never_the_same() -> None:
