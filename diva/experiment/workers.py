@@ -58,8 +58,14 @@ def seat() -> Seat | None:
     """This process's place in a run that several processes make; None for a process that was started alone."""
     if any(name not in os.environ for name in NEEDED) or os.environ["WORLD_SIZE"] == "1":
         return None
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return Seat(rank, size, int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size)))
+    try:
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        return Seat(rank, size, int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size)))
+    except ValueError:
+        said = ", ".join(f"{name}={os.environ[name]}" for name in NEEDED[:2])
+        raise UsageError(
+            f"{said}: not numbers as torchrun sets them; unset {', '.join(NEEDED)}, or start diva with torchrun"
+        ) from None
 
 
 def follows() -> bool:
