@@ -181,6 +181,8 @@ def test_a_refresh_keeps_one_session_and_empty_files_for_a_tensorboard_that_is_o
     files = sessions(tmp_path / "tensorboard/aggregate")
     assert [int(file.suffix[1:]) for file in files] == [2, 3, 4]
     assert [file.stat().st_size > 0 for file in files] == [False, False, True]
+    shown = EventFileLoader(str(files[-1])).Load()
+    assert any(event.HasField("session_log") for event in shown), "what was read of earlier sessions is to be forgotten"
 
 
 def test_several_configurations_have_a_band_each(runs: list[RunFolder], tmp_path: Path):

@@ -54,6 +54,13 @@ def test_every_number_is_the_one_that_json_reads(tmp_path: Path):
     assert len(found["val/loss"]) == 408
 
 
+def test_rows_as_a_run_writes_them_are_not_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(curves, "_one_by_one", lambda rows, places: pytest.fail(f"one by one: {rows[0]!r}"))
+    for step, (name, value) in enumerate([("batch/loss", 2.5), ("val/top3_accuracy", 1e-05), ("a", -3)]):
+        row = {"per": ("step", "epoch")[step % 2], "epoch": 10**step, "step": 7**step, "name": name, "value": value}
+        assert curves.rows_of((json.dumps(row, sort_keys=True) + "\n").encode())[name][1].tolist() == [value]
+
+
 def test_what_json_has_no_number_for_is_read_from_its_text(tmp_path: Path):
     file = tmp_path / "metrics.jsonl"
     texts = [1.5, "nan", "inf", 2.5, "-inf", "NaN", "Infinity"]
