@@ -59,12 +59,14 @@ def seat() -> Seat | None:
     if any(name not in os.environ for name in NEEDED) or os.environ["WORLD_SIZE"] == "1":
         return None
     try:
-        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        rank, size, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+        if not (0 <= rank < size and 0 < port < 65536):  # 0 is no port that others could meet at
+            raise ValueError
         return Seat(rank, size, int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     except ValueError:
-        said = ", ".join(f"{name}={os.environ[name]}" for name in NEEDED[:2])
+        said = ", ".join(f"{name}={os.environ[name]}" for name in NEEDED)
         raise UsageError(
-            f"{said}: not numbers as torchrun sets them; unset {', '.join(NEEDED)}, or start diva with torchrun"
+            f"{said}: workers cannot meet so; start diva with torchrun, as with --standalone, or unset these variables"
         ) from None
 
 
