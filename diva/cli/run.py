@@ -28,7 +28,7 @@ class RunCommand(click.Command):
         """Look for --task and --config first, so that the task's knobs become options."""
         task = named_task(args)
         if task is not None:
-            ctx.meta[KNOBS] = _knobs(task, lenient=ctx.resilient_parsing)
+            ctx.meta[KNOBS] = _knobs(task, self, lenient=ctx.resilient_parsing)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -78,11 +78,10 @@ def _task_of(config: Path) -> str | None:
     return str(task) if task is not None else None
 
 
-def _knobs(task: str, *, lenient: bool) -> list[Param]:
+def _knobs(task: str, command: click.Command, *, lenient: bool) -> list[Param]:
     from diva.errors import DivaError
     from diva.experiment.find import find_task, import_root, imports_from, load_found, project_root
 
-    taken = {"task", "config", *(param.name for param in options_of(RunOptions))}
     try:
         found = find_task(task)
         with imports_from(project_root(found.path), first=import_root(found)):
@@ -91,10 +90,11 @@ def _knobs(task: str, *, lenient: bool) -> list[Param]:
         if lenient:
             return []
         raise
+    own = {flag for parameter in command.params for flag in parameter.opts}
     for knob in knobs:
-        if knob.name in taken:
+        if knob.flag in own:
             raise click.UsageError(
-                f"--task {task}: its knob {knob.name} has the name of an option of diva run; rename it"
+                f"--task {task}: its knob {knob.name} has the name of an option of diva {command.name}; rename it"
             )
     return knobs
 

@@ -74,16 +74,20 @@ def _statistics(outcomes: Sequence[Outcome], monitor: str) -> list[dict[str, Any
     if len(configurations) == 1:
         rows = [[name, *_cells(finished, name)] for name in shown_metrics(outcomes, monitor)]
         return [{"name": "Results of the best epochs", "table": {"headers": ["metric", *headers], "rows": rows}}]
-    sections = []
-    for metric in dict.fromkeys([outcome_metric(outcomes, monitor), monitor]):
-        rows = [
-            [name or "as planned", *_cells([o for o in finished if o.member.configuration == name], metric)]
-            for name in configurations[:MOST_CONFIGURATIONS]
-        ]
-        more = len(configurations) - MOST_CONFIGURATIONS
-        rest = {"rows": [["", f"and {more} more in summary.json"]]} if more > 0 else {}
-        sections.append({"name": metric, "table": {"headers": ["configuration", *headers], "rows": rows}, **rest})
-    return sections
+    if len(configurations) == len(finished):
+        return []  # a run each: the members' own rows say all
+    metric = outcome_metric(outcomes, monitor)
+    by_name = {name: [o for o in finished if o.member.configuration == name] for name in configurations}
+    rows = [[name or "as planned", *_cells(found, metric), _mean(found, monitor)] for name, found in by_name.items()]
+    more = len(rows) - MOST_CONFIGURATIONS
+    rest = {"rows": [["", f"and {more} more in summary.json"]]} if more > 0 else {}
+    table = {"headers": ["configuration", *headers, f"mean {monitor}"], "rows": rows[:MOST_CONFIGURATIONS]}
+    return [{"name": f"{metric} by configuration", "table": table, **rest}]
+
+
+def _mean(outcomes: Sequence[Outcome], metric: str) -> str:
+    found = summarise([outcome.metrics[metric] for outcome in outcomes if metric in outcome.metrics])
+    return f"{found.mean:.4f}" if found.n else "-"
 
 
 def _cells(outcomes: Sequence[Outcome], metric: str) -> list[Any]:

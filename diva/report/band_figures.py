@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from diva.report.bands import thinned
+from diva.report.bands import middle, since, thinned
 from diva.report.style import GREY, INK, LINES, MARGIN, RULE, canvas, clean, cut, headline, style, text_pixels
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ DRAWN_STEPS: Final = 1000  # more than there are pixels
 MOST_ROWS: Final = 40
 LEAST_FOR_BOX: Final = 5
 LABEL_PIXELS: Final = 260
-LEFT, WIDTH, ZOOMED, HEIGHT = 84, 560, 400, 330
+LEFT, WIDTH, ZOOMED, HEIGHT = 78, 560, 400, 330
 ZOOM_FROM: Final = 2.5  # times the range of the last half
 LEAST_ZOOMED: Final = 4
 ENDS: Final = (0, (3, 1.6))
@@ -74,7 +74,6 @@ def band_figure(metric: str, configurations: Mapping[str, Runs], title: str = ""
             panel.margins(x=0.02)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        panels[0].set_ylabel(clean(metric), size=9, labelpad=7)
         if late is not None:
             panels[1].set(xlim=late[0], ylim=late[1])
             panels[1].set_xlabel("step, the last half", size=9, labelpad=7)
@@ -95,13 +94,11 @@ def _halved(figure: Figure, axes: Axes) -> list[Axes]:
 def _late(configurations: Mapping[str, Runs]) -> tuple[tuple[float, float], tuple[float, float]] | None:
     """The limits of steps and values of the last half of the steps; None where it is no small part of all values, or has few steps."""
     bands = [runs.band for runs in configurations.values()]
-    first, last = (f(band.steps[i] for band in bands) for f, i in ((min, 0), (max, -1)))
-    begin = (first + last) / 2
-    parts = [(band.low[band.steps >= begin], band.high[band.steps >= begin]) for band in bands]
-    if max(len(low) for low, _ in parts) < LEAST_ZOOMED:
+    begin, last = middle(bands), max(int(band.steps[-1]) for band in bands)
+    parts = [part for band in bands if len((part := since(band, begin)).steps)]
+    if max(len(part.steps) for part in parts) < LEAST_ZOOMED:
         return None
-    low = min(float(part.min()) for part, _ in parts if len(part))
-    high = max(float(part.max()) for _, part in parts if len(part))
+    low, high = min(float(part.low.min()) for part in parts), max(float(part.high.max()) for part in parts)
     whole = max(float(band.high.max()) for band in bands) - min(float(band.low.min()) for band in bands)
     if not (0 < (high - low) * ZOOM_FROM < whole):
         return None
@@ -122,7 +119,7 @@ def score_figure(metric: str, scores: Mapping[str, Sequence[float]], title: str 
     left = MARGIN + 14 + max((text_pixels(label, 8.5) for label in labels), default=20)
     right = MARGIN + 16 + max((text_pixels(text, 8.5) for text in told), default=20)
     with style():
-        figure, axes = canvas(left, 52, 480, max(42 * len(names), 76), 66, right)
+        figure, axes = canvas(left, 34, 480, max(42 * len(names), 76), 66, right)
         for row, name in enumerate(names):
             _strip(axes, row, finite[name], LINES[row % MOST_COLOURED] if len(names) <= MOST_COLOURED else LINES[0])
         for row, text in enumerate(told):
@@ -132,7 +129,6 @@ def score_figure(metric: str, scores: Mapping[str, Sequence[float]], title: str 
             )  # fmt: skip
         axes.set_yticks(range(len(names)), labels)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel(clean(metric), size=9, labelpad=7)
         _plain(axes, "x")
         axes.tick_params(axis="y", labelcolor=INK)
         axes.margins(x=0.06)

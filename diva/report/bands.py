@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -36,6 +36,19 @@ class Band:
         """What TensorBoard is given, in the order of `STATISTICS`; where there is one run, the band has no width."""
         sd = np.nan_to_num(self.sd, nan=0.0)
         return self.mean, self.mean - sd, self.mean + sd, self.low, self.high, self.n.astype(np.float64)
+
+
+def since(band: Band, step: float) -> Band:
+    """The band from a step on."""
+    kept = band.steps >= step
+    mean, sd, low, high = (found[kept] for found in (band.mean, band.sd, band.low, band.high))
+    return Band(band.steps[kept], mean, sd, low, high, band.n[kept], band.n_runs)
+
+
+def middle(bands: Iterable[Band]) -> float:
+    """The step halfway from the first to the last of all bands; of at least one that is not empty."""
+    ends = [float(band.steps[end]) for band in bands if len(band.steps) for end in (0, -1)]
+    return (min(ends) + max(ends)) / 2
 
 
 def band_of(curves: Sequence[tuple[ArrayLike, ArrayLike]], most_steps: int | None = None) -> Band:

@@ -23,6 +23,7 @@ GROUP: Final = "spread"
 # Categories that are open at first, in this order; the others follow as they come, closed.
 OPEN: Final = ("val", "test", "train", "batch")
 CHARTS_PER_PAGE: Final = 12
+LAST_HALF: Final = "last half"
 CONFIGURATION: Final = "configuration"
 
 
@@ -35,14 +36,24 @@ def band_tag(metric: str, statistic: str) -> str:
     return f"{GROUP}/{metric}/{statistic}"
 
 
-def margin_charts(metrics: Iterable[str]) -> Any:
+def late(metric: str) -> str:
+    """The name under which the last half of the steps of a metric has a band of its own."""
+    return f"{metric}/{LAST_HALF}"
+
+
+def margin_charts(metrics: Iterable[str], zoomed: Iterable[str] = ()) -> Any:
     """The layout, as a summary to write at step 0: per split a category with a chart of mean and standard deviation for each metric, and
-    a closed one with the mean between the lowest and the highest run."""
-    by_split: dict[str, list[str]] = {}
-    for metric in metrics:
-        by_split.setdefault(metric.rpartition("/")[0], []).append(metric)
+    a closed one with the mean between the lowest and the highest run.
+
+    zoomed: the metrics whose last half of the steps is written under `late(metric)`; their charts come first, since a first step with
+    an untrained model makes the bands of all others too thin to see.
+    """
+    by_split = _by_split(metrics)
     splits = sorted(by_split, key=lambda split: OPEN.index(split) if split in OPEN else len(OPEN))
     categories = []
+    for split, names in _by_split(zoomed).items():
+        charts = [_chart(late(metric), "mean ± sd", "mean_minus_sd", "mean_plus_sd") for metric in names]
+        categories.append(Category(title=f"{split}, the {LAST_HALF} of the steps: mean ± sd", chart=_turned(charts)))
     for title, lower, upper in (("mean ± sd", "mean_minus_sd", "mean_plus_sd"), ("mean, min to max", "min", "max")):
         for split in splits:
             charts = _turned([_chart(metric, title, lower, upper) for metric in by_split[split]])
@@ -52,6 +63,13 @@ def margin_charts(metrics: Iterable[str]) -> Any:
     tensor = make_tensor_proto(content, dtype=np.object_)
     value = Summary.Value(tag=metadata.CONFIG_SUMMARY_TAG, metadata=metadata.create_summary_metadata(), tensor=tensor)
     return Summary(value=[value])
+
+
+def _by_split(metrics: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        found.setdefault(metric.rpartition("/")[0], []).append(metric)
+    return found
 
 
 def _turned(charts: Sequence[Chart]) -> list[Chart]:

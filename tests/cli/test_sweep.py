@@ -66,3 +66,9 @@ def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], message: str
     done = sweep(*arguments)
     assert message in done.output + str(done.exception)
     assert done.exit_code != 0
+
+
+def test_a_knob_with_the_name_of_an_option_of_the_sweep_is_refused(tmp_path: Path):
+    (tmp_path / "clash.py").write_text(TASK.read_text().replace("width", "trials"))
+    done = CliRunner().invoke(cli, ["sweep", "--task", str(tmp_path / "clash.py"), "--over", "lr=0.1", "--dry-run"])
+    assert "its knob trials has the name of an option of diva sweep" in done.output

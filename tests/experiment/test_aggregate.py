@@ -102,14 +102,27 @@ def test_every_curve_of_a_whole_split_has_a_chart_of_three_tags(finished: Path):
         v for e in events(finished / "tensorboard/aggregate") for v in e.summary.value if v.tag.startswith("custom")
     ]
     layout = Layout.FromString(value.tensor.string_val[0])
-    assert [c.title for c in layout.category][:3] == ["val: mean ± sd", "val/f1: mean ± sd", "val: mean, min to max"]
-    assert [c.closed for c in layout.category] == [False, True, True, True]
+    assert [(category.title, category.closed) for category in layout.category] == [
+        ("val, the last half of the steps: mean ± sd", False),
+        ("val: mean ± sd", False),
+        ("val/f1: mean ± sd", True),
+        ("val: mean, min to max", True),
+        ("val/f1: mean, min to max", True),
+    ]
     charts = {chart.title: chart.margin.series[0] for category in layout.category for chart in category.chart}
     series = charts["val/accuracy (mean ± sd)"]
     assert (series.value, series.lower, series.upper) == tuple(
         f"spread/val/accuracy/{name}" for name in ("mean", "mean_minus_sd", "mean_plus_sd")
     )
-    assert len(charts) == 6  # and none of test/accuracy, which is a point
+    assert len(charts) == 8  # and none of test/accuracy, which is a point
+
+
+def test_the_last_half_of_the_steps_has_a_band_of_its_own(finished: Path):
+    found = scalars(finished / "tensorboard/aggregate")
+    for name in ("mean", "mean_minus_sd", "mean_plus_sd"):
+        whole, half = found[f"spread/val/loss/{name}"], found[f"spread/val/loss/last half/{name}"]
+        assert half == {step: value for step, value in whole.items() if step >= 17 * (EPOCHS - 1) / 2}
+        assert len(half) == EPOCHS // 2
 
 
 def test_figures_are_files_and_images(finished: Path):
@@ -149,10 +162,11 @@ def test_how_often_it_looked_changes_no_picture_and_no_number(finished: Path, tm
             write_run(live[seed - 1].path, seed, epochs, finished=epochs == EPOCHS)
             assert aggregation.refresh()
             assert not aggregation.refresh()
-    shown = scalars(tmp_path / "tensorboard/aggregate")
+    shown = scalars(tmp_path / "tensorboard/aggregate")  # few steps, so that nothing was thinned
     aggregation.finish()
-    assert scalars(tmp_path / "tensorboard/aggregate") == scalars(finished / "tensorboard/aggregate")
-    assert shown == scalars(finished / "tensorboard/aggregate")  # few steps, so that nothing was thinned
+    wanted = scalars(finished / "tensorboard/aggregate")
+    assert scalars(tmp_path / "tensorboard/aggregate") == wanted
+    assert shown == {tag: points for tag, points in wanted.items() if "/last half/" not in tag}
     for file in (finished / "figures").glob("*.png"):
         assert (tmp_path / "figures" / file.name).read_bytes() == file.read_bytes()
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Section = dict[str, Any]
 
 MOST_FILES, MOST_NAMES = 20, 4
+MOST_COLUMNS = 6  # of numbers; more runs have a row each, and the metrics a column
 NARROW = 3  # up to so many runs have a column each everywhere
 
 
@@ -156,7 +157,17 @@ def _metrics(subjects: Sequence[Subject]) -> list[Section]:
         found = [run.result[name] if run.result else None for run in runs]
         rows.append([name.replace("_", " "), *found, ""])
     headers = ["metric", *(subject.label for subject in subjects), "A - B" if len(runs) == 2 else "best"]
-    return [{"name": "Metrics of the best epoch", "table": {"headers": headers, "rows": rows}}]
+    table = (
+        turned({"headers": headers, "rows": rows}) if len(runs) > MOST_COLUMNS else {"headers": headers, "rows": rows}
+    )
+    return [{"name": "Metrics of the best epoch", "table": table}]
+
+
+def turned(table: Section) -> Section:
+    """The table with its rows as columns."""
+    columns = zip(*[table["headers"], *table["rows"]], strict=True)
+    headers, *rows = ([("" if cell is None else cell) for cell in column] for column in columns)
+    return {"headers": ["", *headers[1:]], "rows": rows}
 
 
 def _metric_row(name: str, values: Sequence[float | None], subjects: Sequence[Subject]) -> list[Any]:

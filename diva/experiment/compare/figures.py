@@ -57,7 +57,7 @@ def _of_groups(subjects: Sequence[Subject], metrics: Sequence[str]) -> Pictures:
         gaps = [
             Gap(f"{one.one} - {one.two}", one.found.difference, *one.found.ci_t, one.found.settled)
             for one in tested
-            if one.metric == metric
+            if one.metric == metric and one.found.ci_t.exists
         ]
-        pictures.append([f"differences of {metric}", png(gaps_figure(gaps, metric))])
+        pictures += [[f"differences of {metric}", png(gaps_figure(gaps, metric))]] if gaps else []
     return pictures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from diva.experiment.compare.card import inputs_json, inputs_sections, number, parted_json, where
+from diva.experiment.compare.card import MOST_COLUMNS, inputs_json, inputs_sections, number, parted_json, turned, where
 from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds, shown_metrics
 from diva.experiment.compare.parting import part
 from diva.statistics.summary import summarise
@@ -45,7 +45,7 @@ def compare_groups(
             _groups(subjects),
             _summaries(subjects),
             *_tests(tested, chosen),
-            *(_by_seed(subjects, metric) for metric in chosen),
+            *(_by_seed(subjects, metric) for metric in chosen if len(subjects) <= MOST_COLUMNS),
             *_partings(subjects, parted),
             *inputs_sections(alike, everything=everything, diff=diff, of_groups=True),
         ],
@@ -70,10 +70,15 @@ def representative(subject: Subject, subjects: Sequence[Subject]) -> Subject:
 
 
 def _status(tested: Sequence[Tested]) -> str:
-    settled = [one for one in tested if one.found.settled]
     if len(tested) == 1:
-        return "settled" if settled else "not settled"
-    return f"{len(settled)} of {len(tested)} differences are settled"
+        return tested[0].words.partition(" (" if tested[0].found.settled else ":")[0]
+    settled = sum(one.found.settled for one in tested)
+    return f"{settled} of {len(tested)} differences are settled"
+
+
+def _is_tested(tested: Tested) -> bool:
+    """Whether there was anything to test: of two single values there is not."""
+    return tested.found.p_adjusted == tested.found.p_adjusted
 
 
 def _groups(subjects: Sequence[Subject]) -> Section:
@@ -91,8 +96,15 @@ def _groups(subjects: Sequence[Subject]) -> Section:
 
 
 def _verdict(tested: Sequence[Tested], chosen: Sequence[str]) -> Section:
-    rows = [[_name(one, chosen), one.words] for one in tested]
-    return {"name": "Verdict", "rows": [*rows, ["how", PAIRING]]}
+    """A sentence per pair; many pairs of single runs, of which nothing can be said, share one."""
+    said = [one for one in tested if _is_tested(one)] or list(tested)
+    if not _is_tested(said[0]) and len(said) > 1:
+        more = f"{len(said)} pairs of one run each: one seed says nothing about others. Give each configuration several, with --runs."
+        return {"name": "Verdict", "rows": [["nothing to test", more]]}
+    rows = [[_name(one, chosen), one.words] for one in said]
+    silent = len(tested) - len(said)
+    rest = [["not tested", f"{silent} pairs of one run each: one seed says nothing about others."]] if silent else []
+    return {"name": "Verdict", "rows": [*rows, *rest, ["how", PAIRING]]}
 
 
 def _name(tested: Tested, chosen: Sequence[str]) -> str:
@@ -102,13 +114,15 @@ def _name(tested: Tested, chosen: Sequence[str]) -> str:
 def _tests(tested: Sequence[Tested], chosen: Sequence[str]) -> list[Section]:
     """The differences and how well they are known; then the other tests and the effect sizes."""
     first, second = [], []
-    for one in tested:
+    for one in filter(_is_tested, tested):
         found, name = one.found, _name(one, chosen)
         n = f"{found.n_a} pairs" if one.seeds else f"{found.n_a} and {found.n_b}"
         first.append([name, _signed(found.difference), _interval(found.ci_t), _short(found.p_adjusted), n])
         p_values = [_short(p) for p in (found.p_permutation, found.p_rank, found.p_t)]
         effects = [f"{found.effect_name} {_short(found.effect)}", _short(found.cliffs_delta)]
         second.append([name, _interval(found.ci_bootstrap), *p_values, *effects])
+    if not first:
+        return []
     said = f" of {chosen[0]}" if len(chosen) == 1 else ""
     holm = "p" if len(tested) == 1 else "p (Holm)"
     headers = ["", "bootstrap interval", "p (permutation)", "p (rank)", "p (t)", "effect", "Cliff's delta"]
@@ -144,7 +158,8 @@ def _summaries(subjects: Sequence[Subject]) -> Section:
             cells.append(f"{found.mean:.4f}{spread}" if found.n else "-")
         rows.append([metric, *cells])
     headers = ["metric", *(f"{subject.label} (n = {len(subject.finished)})" for subject in subjects)]
-    return {"name": "Mean and standard deviation", "table": {"headers": headers, "rows": rows}}
+    table = {"headers": headers, "rows": rows}
+    return {"name": "Mean and standard deviation", "table": turned(table) if len(subjects) > MOST_COLUMNS else table}
 
 
 def _by_seed(subjects: Sequence[Subject], metric: str) -> Section:
@@ -176,12 +191,14 @@ def _partings(subjects: Sequence[Subject], parted: Sequence[dict[int, Parted]]) 
     """How many runs of the same seed have the same bits, and where the first of the others part."""
     rows = []
     for subject, of_seeds in zip(subjects[1:], parted, strict=True):
-        if not of_seeds:
-            continue
         same = sum(one.identical for one in of_seeds.values())
+        if not of_seeds or (not same and len(subjects) > MOST_COLUMNS):
+            continue
         other = next((one for _, one in sorted(of_seeds.items()) if not one.identical), None)
         said = f"{same} of {len(of_seeds)} are identical to those of {subjects[0].label} with the same seed"
         rows.append([subject.label, said + (f"; the first of the others: {where(other)}" if other else "")])
+    if not rows and any(parted):
+        rows = [["", f"none is identical to that of {subjects[0].label}"]]
     return [{"name": "Runs of the same seed", "rows": rows}] if rows else []
 
 

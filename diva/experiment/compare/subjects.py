@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diva.records.study_folder import StudyFolder
 
 MOST_SUBJECTS = 50
+N_LETTERS = 26
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def open_subjects(paths: Sequence[Path]) -> list[Subject]:
 
 
 def _label(place: int) -> str:
-    return chr(ord("A") + place) if place < 26 else f"A{place - 25}"
+    """A to Z, AA to AX."""
+    letter = chr(ord("A") + place % N_LETTERS)
+    return letter if place < N_LETTERS else f"A{letter}"
 
 
 def _of_run(path: Path) -> tuple[str, tuple[Run, ...], tuple[str, ...], None]:

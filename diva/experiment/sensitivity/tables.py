@@ -158,10 +158,14 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
     if found["shares"] and seeds["sd"]:
         shares = sorted(found["shares"]["sources"].items(), key=lambda item: -(item[1]["share"] or 0))
         told = ", ".join(f"{_source(name)} {_percent(share['share'])}" for name, share in shares)
-        lines.append(
-            f"of the variance that seeds make: {told}; the rest, and what they do together: {_percent(found['shares']['remainder'])}"
-        )
+        lines.append(f"of the variance that seeds make: {told}; {_remainder(found['shares']['remainder'])}")
     return lines
+
+
+def _remainder(share: float) -> str:
+    if share < 0:
+        return f"{_percent(1 - share)} in all, more than there is: what one of them does, others do as well"
+    return f"the rest, {_percent(share)}, is what streams do that were not varied, and what they do together only"
 
 
 def _source(name: str) -> str:

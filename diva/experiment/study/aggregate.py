@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from diva.experiment.study.curves import CurveReader, read_all
 from diva.records.files import read_json, write_atomic
-from diva.report.bands import STATISTICS, band_of
-from diva.report.board_layout import CONFIGURATION, band_tag, margin_charts, score_columns
+from diva.report.bands import STATISTICS, band_of, middle, since
+from diva.report.board_layout import CONFIGURATION, band_tag, late, margin_charts, score_columns
 from diva.report.tensorboard import TensorBoardWriter, sessions
 
 if TYPE_CHECKING:
@@ -108,19 +108,22 @@ class Aggregation:
         return board if len(names) == 1 else board / folder_names(names)[names.index(configuration)]
 
     def _write_bands(self, most_steps: int | None) -> None:
-        """The bands; with every step also the figures."""
+        """The bands; with every step also the figures, and the last half of the steps once more."""
         bands = self.bands(most_steps)
         charts = [name for name, found in bands.items() if any(len(band.steps) > 1 for band in found.values())]
+        zoomed = [name for name in charts if is_zoomed(name, bands[name])] if most_steps is None else []
         root = self._folder / "tensorboard" / BOARD
         for folder in dict.fromkeys([root, *(self._board(BOARD, name) for name in self._groups)]):
             with session(folder) as writer:
                 if folder == root:
-                    writer.summary(margin_charts(charts), 0)
+                    writer.summary(margin_charts(charts, zoomed), 0)
                     if most_steps is None:
                         self._draw(writer, {name: bands[name] for name in charts})
                 for name in self._groups:
                     if self._board(BOARD, name) == folder:
-                        write_bands(writer, {metric: found[name] for metric, found in bands.items() if name in found})
+                        own = {metric: found[name] for metric, found in bands.items() if name in found}
+                        begins = {metric: middle(bands[metric].values()) for metric in zoomed if metric in own}
+                        write_bands(writer, own, {metric: since(own[metric], step) for metric, step in begins.items()})
             discard_before(folder)
 
     def _draw(self, writer: TensorBoardWriter, bands: Mapping[str, Mapping[str, Band]]) -> None:
@@ -225,16 +228,33 @@ def discard_before(folder: Path) -> None:
             file.open("wb").close()
 
 
-def write_bands(writer: TensorBoardWriter, bands: Mapping[str, Band]) -> None:
-    """The statistics of each metric under tags of their own, and its mean under its own name, to lie among the runs' curves."""
-    together: dict[bytes, list[tuple[str, Band]]] = {}
+def write_bands(writer: TensorBoardWriter, bands: Mapping[str, Band], halves: Mapping[str, Band]) -> None:
+    """The statistics of each metric under tags of their own, and its mean under its own name, to lie among the runs' curves.
+
+    halves: of some metrics the last half, to be drawn on a scale of its own.
+    """
+    together: dict[bytes, tuple[list[int], dict[str, list[float]]]] = {}  # equal steps: an event per step for all
     for metric, band in bands.items():
-        together.setdefault(band.steps.tobytes(), []).append((metric, band))
-    for same in together.values():
-        tags = [tag for metric, _ in same for tag in (metric, *(band_tag(metric, of) for of in STATISTICS))]
-        columns = [column.tolist() for _, band in same for column in (band.mean, *band.columns())]
-        for step, values in zip(same[0][1].steps.tolist(), zip(*columns, strict=True), strict=True):
-            writer.scalars(dict(zip(tags, values, strict=True)), step)
+        columns = dict(zip(STATISTICS, band.columns(), strict=True))
+        _, found = together.setdefault(band.steps.tobytes(), (band.steps.tolist(), {}))
+        found[metric] = band.mean.tolist()
+        found.update({band_tag(metric, name): column.tolist() for name, column in columns.items()})
+    for metric, band in halves.items():
+        _, found = together.setdefault(band.steps.tobytes(), (band.steps.tolist(), {}))
+        margins = zip(STATISTICS[:3], band.columns(), strict=False)
+        found.update({band_tag(late(metric), name): column.tolist() for name, column in margins})
+    for steps, found in together.values():
+        for step, values in zip(steps, zip(*found.values(), strict=True), strict=True):
+            writer.scalars(dict(zip(found, values, strict=True)), step)
+
+
+def is_zoomed(metric: str, bands: Mapping[str, Band]) -> bool:
+    """Whether a metric has a chart of the last half of its steps: those that are measured once per epoch, of four epochs on."""
+    return (
+        is_whole(metric)
+        and metric.startswith(("val/", "train/"))
+        and any(len(band.steps) >= 4 for band in bands.values())
+    )
 
 
 def folder_names(names: Sequence[str]) -> list[str]:

@@ -99,6 +99,10 @@ def test_many_runs_stand_side_by_side(make_run: MakeRun, n: int) -> None:
     assert len(set(labels)) == n and labels[:3] == ["A", "B", "C"]
     assert card["comparison"]["differ"]["knobs"]["lr"]["values"] == [0.1 * (i // 2) for i in range(n)]
     assert all(render(card, style) for style in STYLES)
+    (metrics,) = (section["table"] for section in card["sections"] if section["name"].startswith("Metrics"))
+    assert len(metrics["headers"]) <= 8 and all(len(row) == len(metrics["headers"]) for row in metrics["rows"])
+    wanted = labels if n > 6 else ["test/accuracy", "val/accuracy"]
+    assert [row[0] for row in metrics["rows"]][: len(wanted)] == wanted
 
 
 def test_the_place_of_the_runs_changes_nothing(two: list[Path], tmp_path: Path) -> None:

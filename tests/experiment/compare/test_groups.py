@@ -9,6 +9,7 @@ import numpy
 import pytest
 
 from diva.errors import UsageError
+from diva.experiment.compare import compare
 from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds
 from diva.experiment.compare.subjects import open_subjects
 from diva.statistics import holm
@@ -114,3 +115,17 @@ def test_what_is_no_comparison_is_refused_in_a_line(make_study: MakeStudy, make_
     waiting = open_subjects([make_run(name, finished=False).path for name in ("three", "four")])
     with pytest.raises(UsageError, match="none of these runs has finished"):
         chosen_metrics(waiting, [])
+
+
+def test_many_pairs_of_single_runs_are_one_sentence(make_study: MakeStudy) -> None:
+    card = compare(open_subjects([make_study("one", {f"trial-{k}": {0: 0.5 + k / 100} for k in range(8)}).path]))
+    (verdict,) = (section["rows"] for section in card["sections"] if section["name"] == "Verdict")
+    assert verdict[0][0] == "nothing to test" and verdict[0][1].startswith("7 pairs of one run each")
+    assert not any(section["name"].startswith("Differences") for section in card["sections"])
+    assert len(card["comparison"]["tests"]) == 7
+
+
+def test_the_status_is_the_verdict_in_few_words(make_study: MakeStudy) -> None:
+    low, high = make_study("one", {"": LOW}).path, make_study("two", {"": HIGH}).path
+    assert compare(open_subjects([low, high]))["status"].startswith("B is better than A by 3.")
+    assert compare(open_subjects([low, make_study("three", {"": LOW}).path]))["status"] == "No difference"

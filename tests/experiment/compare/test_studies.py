@@ -69,7 +69,7 @@ def test_a_study_that_is_not_over_says_how_far_it_is(make_study: MakeStudy) -> N
 def test_a_study_of_configurations_has_a_row_for_each_and_no_common_mean(make_study: MakeStudy) -> None:
     study = make_study("one", {"lr=1": LOW, "lr=2": {0: 0.5}})
     card = said("show", study.path)
-    assert "lr=1" in card and "0.5000" in card and "diva compare" in card
+    assert "test/accuracy by configuration" in card and "lr=1" in card and "0.5000" in card and "diva compare" in card
     (row,) = listed(study.path.parent.parent)
     assert (row["metric"], row["value"]) == ("2 configurations", None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,7 +84,8 @@ class Calls(BaseHTTPRequestHandler):
             self.page([s for s in server.suggestions if "state=open" not in query or s["state"] == "open"])
         else:
             there = [o for o in server.observations if "values" in o]
-            best = max(there, key=lambda o: float(o["values"][0]["value"]))
+            choose = max if server.experiment["metrics"][0]["objective"] == "maximize" else min
+            best = choose(there, key=lambda o: float(o["values"][0]["value"]))
             given = next(s["assignments"] for s in server.suggestions if s["id"] == best["suggestion"])
             self.page([{"object": "best_assignments", "assignments": given, "values": best["values"]}])
 
@@ -243,9 +245,13 @@ def test_without_token_or_server_nothing_begins(missing: str, server: Server, mo
         check_sigopt()
 
 
-def test_the_client_is_found_in_folders_of_any_name(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import sys
+def test_without_the_client_it_is_said_how_to_get_it(server: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sigopt", None)
+    with pytest.raises(UsageError, match=r"pip install 'diva\[sigopt\]'"):
+        check_sigopt()
 
+
+def test_the_client_is_found_in_folders_of_any_name(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "sigopt"]:
         monkeypatch.delitem(sys.modules, name)
     (tmp_path / "実験").mkdir()

@@ -8,6 +8,7 @@ import math
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,17 @@ def test_optunas_journal_holds_every_trial_also_after_a_crash_that_left_a_lock_a
     assert [t.state.name for t in found.trials].count("FAIL") == 1
     assert found.best_value == summary["best"]["value"]
     assert len(found.trials[0].intermediate_values) == N_EPOCHS + 1
+
+
+def test_without_optuna_a_search_that_does_not_need_it_keeps_no_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    study = planned(tmp_path / "s", "random", 3)
+    assert conduct(study, Pretender(study), quiet())["best"] is not None
+    assert not (study.path / NAME).exists()
+    with pytest.raises(UsageError, match=r"needs optuna; install it with: pip install 'diva\[hpo\]'"):
+        planned(tmp_path / "tpe", "tpe")
 
 
 def test_what_is_said_of_a_search_names_no_test_score(tmp_path: Path):
