@@ -87,6 +87,12 @@ def with_workers(options: RunOptions, *, given: bool) -> RunOptions:
             f"--workers-per-run {options.workers_per_run}: but {found.size} workers were started (WORLD_SIZE); leave it out"
         )
     options = options if found is None else replace(options, workers_per_run=found.size)
+    check_number(options)
+    return options
+
+
+def check_number(options: RunOptions) -> None:
+    """UsageError when so many workers cannot share the shards."""
     shards, workers = options.shards, options.workers_per_run
     if shards < 1 or workers < 1:
         raise UsageError(f"--shards {shards}, --workers-per-run {workers}: both must be at least 1")
@@ -96,7 +102,6 @@ def with_workers(options: RunOptions, *, given: bool) -> RunOptions:
             f"--workers-per-run {workers}: must divide --shards, which is {shards}; allowed are {allowed}, "
             f"or another experiment with --shards {workers} (shards change bits, workers do not)"
         )
-    return options
 
 
 def threads_each(threads: int, options: RunOptions) -> int:
