@@ -24,7 +24,7 @@ from diva.experiment.execute import best_weights, train
 from diva.experiment.find import project_root, unrecorded_modules
 from diva.experiment.recorded import find_data
 from diva.experiment.request import with_seed
-from diva.experiment.workers import threads_each, with_workers
+from diva.experiment.workers import check_number, threads_each, with_workers
 from diva.kernels import backends, stock
 from diva.learning.checkpoints import load_weights, save_tensors
 from diva.learning.digests import digest_tensors
@@ -156,6 +156,7 @@ def check_options(options: RunOptions) -> RunOptions:
         if value is not None and value < least:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
     check_samples(options.activations)
+    check_number(options)
     if options.check and options.overfit:
         raise UsageError("--check and --overfit exclude each other; choose one")
     if options.data == "":

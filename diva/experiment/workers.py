@@ -59,12 +59,14 @@ def seat() -> Seat | None:
     if any(name not in os.environ for name in NEEDED) or os.environ["WORLD_SIZE"] == "1":
         return None
     try:
-        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        rank, size, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+        if not (0 <= rank < size and 0 < port < 65536):  # 0 is no port that others could meet at
+            raise ValueError
         return Seat(rank, size, int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     except ValueError:
-        said = ", ".join(f"{name}={os.environ[name]}" for name in NEEDED[:2])
+        said = ", ".join(f"{name}={os.environ[name]}" for name in NEEDED)
         raise UsageError(
-            f"{said}: not numbers as torchrun sets them; unset {', '.join(NEEDED)}, or start diva with torchrun"
+            f"{said}: workers cannot meet so; start diva with torchrun, as with --standalone, or unset these variables"
         ) from None
 
 
@@ -85,6 +87,12 @@ def with_workers(options: RunOptions, *, given: bool) -> RunOptions:
             f"--workers-per-run {options.workers_per_run}: but {found.size} workers were started (WORLD_SIZE); leave it out"
         )
     options = options if found is None else replace(options, workers_per_run=found.size)
+    check_number(options)
+    return options
+
+
+def check_number(options: RunOptions) -> None:
+    """UsageError when so many workers cannot share the shards."""
     shards, workers = options.shards, options.workers_per_run
     if shards < 1 or workers < 1:
         raise UsageError(f"--shards {shards}, --workers-per-run {workers}: both must be at least 1")
@@ -94,7 +102,6 @@ def with_workers(options: RunOptions, *, given: bool) -> RunOptions:
             f"--workers-per-run {workers}: must divide --shards, which is {shards}; allowed are {allowed}, "
             f"or another experiment with --shards {workers} (shards change bits, workers do not)"
         )
-    return options
 
 
 def threads_each(threads: int, options: RunOptions) -> int:

@@ -127,9 +127,11 @@ def test_the_number_of_workers_is_how_many_torchrun_started(monkeypatch: pytest.
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert workers.seat() == workers.Seat(1, 4, 0, 2)
     assert workers.threads_each(16, options) == 8
-    monkeypatch.setenv("RANK", "first")
-    with pytest.raises(UsageError, match="RANK=first, WORLD_SIZE=4: not numbers as torchrun sets them"):
-        workers.seat()
+    for name, value in (("RANK", "first"), ("RANK", "4"), ("MASTER_PORT", "0")):
+        with monkeypatch.context() as odd:
+            odd.setenv(name, value)
+            with pytest.raises(UsageError, match=f"{name}={value}.*: workers cannot meet so; start diva with torchrun"):
+                workers.seat()
     monkeypatch.setenv("WORLD_SIZE", "1")  # as some clusters set it for every process
     assert workers.seat() is None
 

@@ -89,7 +89,7 @@ def with_share(options: RunOptions, jobs: int) -> RunOptions:
     """The options with this machine's device, and with a share of its cores where the number of threads changes no bits."""
     chosen = with_computer(options, stock.choose_device(options.device))
     share = options.threads is None and chosen.backend == "exact"
-    return replace(chosen, threads=share_threads(jobs)) if share else chosen
+    return replace(chosen, threads=share_threads(jobs * options.workers_per_run)) if share else chosen
 
 
 def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | None) -> int:
@@ -104,5 +104,6 @@ def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | 
     if launcher != "local" and n is not None:
         return n
     if stock.choose_device(options.device).type != "cpu":
-        return min(n or 1, stock.n_gpus())
-    return max(1, min(n or n_cores(), n_cores() // (options.threads or 1)))
+        return max(1, min(n or 1, stock.n_gpus() // options.workers_per_run))
+    threads = (options.threads or 1) * options.workers_per_run
+    return max(1, min(n or n_cores(), n_cores() // threads))
