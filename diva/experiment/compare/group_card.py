@@ -9,6 +9,7 @@ from diva.experiment.compare.card import MOST_COLUMNS, inputs_json, inputs_secti
 from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_draws, shown_metrics
 from diva.experiment.compare.parting import part
 from diva.statistics.summary import summarise
+from diva.statistics.table import interval_text, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from diva.experiment.compare.groups import Tested
     from diva.experiment.compare.parting import Parted
     from diva.experiment.compare.subjects import Draw, Subject
-    from diva.statistics.numbers import Interval
 
     Section = dict[str, Any]
 
@@ -118,10 +118,10 @@ def _tests(tested: Sequence[Tested], chosen: Sequence[str]) -> list[Section]:
     for one in filter(_is_tested, tested):
         found, name = one.found, _name(one, chosen)
         n = f"{found.n_a} pairs" if one.draws else f"{found.n_a} and {found.n_b}"
-        first.append([name, _signed(found.difference), _interval(found.ci_t), _short(found.p_adjusted), n])
+        first.append([name, _signed(found.difference), interval_text(found.ci_t), _short(found.p_adjusted), n])
         p_values = [_short(p) for p in (found.p_permutation, found.p_rank, found.p_t)]
         effects = [f"{found.effect_name} {_short(found.effect)}", _short(found.cliffs_delta)]
-        second.append([name, _interval(found.ci_bootstrap), *p_values, *effects])
+        second.append([name, interval_text(found.ci_bootstrap), *p_values, *effects])
     if not first:
         return []
     said = f" of {chosen[0]}" if len(chosen) == 1 else ""
@@ -144,10 +144,6 @@ def _signed(value: float) -> str:
     return f"{value:+.4f}" if value == value else "-"
 
 
-def _interval(found: Interval) -> str:
-    return f"{found.low:.4f} to {found.high:.4f}" if found.exists else "-"
-
-
 def _summaries(subjects: Sequence[Subject]) -> Section:
     """Mean and sd of every metric in every group."""
     rows = []
@@ -157,7 +153,7 @@ def _summaries(subjects: Sequence[Subject]) -> Section:
             found = summarise(list(subject.values(metric).values()))
             spread = f" ± {found.sd:.4f}" if found.sd == found.sd else ""
             fewer = f" (n = {found.n})" if found.n < len(subject.finished) else ""
-            cells.append(f"{found.mean:.4f}{spread}{fewer}" if found.n else "-")
+            cells.append(f"{number_text(found.mean)}{spread}{fewer}" if found.n else "-")
         rows.append([metric, *cells])
     headers = ["metric", *(f"{subject.label} (n = {len(subject.finished)})" for subject in subjects)]
     table = {"headers": headers, "rows": rows}

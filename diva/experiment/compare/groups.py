@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from diva.errors import UsageError, nearest
+from diva.experiment.study.summary import is_whole, outcome_metric
 from diva.learning.task import less_is_better
 from diva.statistics.comparison import Comparison, compare_paired, compare_unpaired, corrected
 from diva.statistics.verdict import Wording, verdict
@@ -80,12 +81,11 @@ def chosen_metrics(subjects: Sequence[Subject], asked: Sequence[str]) -> list[st
             raise UsageError(f"--metric {name}: measured by none of these runs; {nearest(name, known)}")
     if asked:
         return list(dict.fromkeys(asked))
-    monitor = subjects[0].monitor
-    on_test = f"test/{monitor.partition('/')[2]}"
-    return [next((name for name in (on_test, monitor) if name in known), known[0])]
+    metric = outcome_metric(subjects[0].monitor, known)
+    return [metric if metric in known else known[0]]
 
 
 def shown_metrics(subjects: Sequence[Subject]) -> list[str]:
     """The metrics that some finished run has, without those of single classes; test before val."""
     names = {name for subject in subjects for run in subject.finished for name in run.metrics}
-    return sorted(name for name in names if name.count("/") == 1)
+    return sorted(filter(is_whole, names))
