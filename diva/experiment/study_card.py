@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from diva.experiment.compare.subjects import MOST_SUBJECTS
 from diva.experiment.study.summary import is_outcome, outcome_metric
 from diva.records.files import hide_home
 from diva.statistics.summary import summarise
@@ -143,7 +144,7 @@ def _commands(study: StudyFolder, outcomes: Sequence[Outcome]) -> str:
         lines.append(f"diva resume {place}")
     elif found["failed"]:
         lines.append(f"diva resume {place} --retry")
-    if len({outcome.member.configuration for outcome in outcomes}) > 1:
+    if 1 < len({outcome.member.configuration for outcome in outcomes}) <= MOST_SUBJECTS:
         lines.append(f"diva compare {place}")
     first = next((outcome.member.name for outcome in outcomes if outcome.status == "finished"), None)
     lines += [f"diva reproduce {hide_home(str(study.members / first))}"] if first else []

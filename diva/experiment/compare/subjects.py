@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diva.errors import RecordError, UsageError
+from diva.learning.task import less_is_better
+from diva.records.files import hide_home
 from diva.records.run_folder import RunFolder, open_run
 from diva.records.study_folder import is_study, open_study
 
@@ -145,8 +148,22 @@ def open_subjects(paths: Sequence[Path]) -> list[Subject]:
         what = f"{paths[0]} holds one configuration" if found and found[0][3] else "one run is named"
         raise UsageError(f"{what}, and it takes two to compare; name another run or study: diva compare RUN RUN")
     if len(found) > MOST_SUBJECTS:
-        raise UsageError(f"{len(found)} runs and configurations are named, at most {MOST_SUBJECTS} fit; name fewer")
+        raise UsageError(
+            f"{len(found)} runs and configurations are named, at most {MOST_SUBJECTS} fit; {_fewer(found)}"
+        )
     return [Subject(_label(place), *one) for place, one in enumerate(found)]
+
+
+def _fewer(found: Sequence[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]]) -> str:
+    """What to do when too many are named: of a large study its best runs by the monitored metric can be named one by one."""
+    runs = [run for _, of_one, _, study in found if study for run in of_one]
+    if not runs:
+        return "name fewer"
+    monitor = Subject("", "", tuple(runs)).monitor
+    scores = [(run.metrics[monitor], run) for run in runs if math.isfinite(run.metrics.get(monitor, math.nan))]
+    ranked = sorted(scores, key=lambda pair: pair[0], reverse=not less_is_better(monitor))
+    best = " ".join(hide_home(str(run.folder.path)) for _, run in ranked[:2]) or "RUN RUN"
+    return f"of a study of many name those of its runs that matter: diva compare {best} ... (best first)"
 
 
 def _label(place: int) -> str:
