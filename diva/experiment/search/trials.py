@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """A point that is tried. suggestion: what the service that suggested it calls it; "" where none did."""
+    """A point that is tried. suggestion: what the service that suggested it calls it; "" where none did.
+
+    failed_before: the runs of earlier trials that had failed when it was suggested; its own are never compared with them, even if
+    they are run again and finish.
+    """
 
     number: int
     point: Mapping[str, Any]
     suggestion: str = ""
+    failed_before: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -50,11 +55,12 @@ def trials_of(study: StudyFolder) -> Path:
 def write_trial(study: StudyFolder, trial: Trial) -> None:
     """Write a trial down; from here on it is what is tried, whatever would be suggested later."""
     trials_of(study).mkdir(exist_ok=True)
-    row = {"number": trial.number, "point": dict(trial.point)}
-    write_json(
-        trials_of(study) / f"{trial.number:04}.json",
-        {**row, **({"suggestion": trial.suggestion} if trial.suggestion else {})},
-    )
+    row: dict[str, Any] = {"number": trial.number, "point": dict(trial.point)}
+    if trial.suggestion:
+        row["suggestion"] = trial.suggestion
+    if trial.failed_before:
+        row["failed_before"] = list(trial.failed_before)
+    write_json(trials_of(study) / f"{trial.number:04}.json", row)
 
 
 def read_trials(study: StudyFolder, space: Sequence[Dimension], known: Sequence[Trial] = ()) -> list[Trial]:
@@ -63,7 +69,7 @@ def read_trials(study: StudyFolder, space: Sequence[Dimension], known: Sequence[
     while (path := trials_of(study) / f"{len(found):04}.json").exists():
         row = read_json(path)
         point = {dimension.name: frozen(row["point"][dimension.name]) for dimension in space}
-        found.append(Trial(row["number"], point, row.get("suggestion", "")))
+        found.append(Trial(row["number"], point, row.get("suggestion", ""), tuple(row.get("failed_before", ()))))
     return found
 
 
