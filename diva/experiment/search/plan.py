@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import UsageError
+from diva.experiment.search import SAMPLERS
 from diva.experiment.search.journal import OptunaJournal
 from diva.experiment.search.pruning import Curve, Verdict, prune
 from diva.experiment.search.report import report, show_search
-from diva.experiment.search.samplers import N_STARTUP, SAMPLERS, Told, load_optuna, suggest
+from diva.experiment.search.samplers import N_STARTUP, Told, load_optuna, suggest
 from diva.experiment.search.sigopt_service import SigOptTrials, check_sigopt
 from diva.experiment.search.space import Dimension, dimension_of, grid, n_points
 from diva.experiment.search.trials import CurveReader, Trial, read_trials, tell, write_trial
