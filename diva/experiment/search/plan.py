@@ -14,7 +14,7 @@ from diva.experiment.search.report import report, show_search
 from diva.experiment.search.samplers import N_STARTUP, Told, load_optuna, suggest
 from diva.experiment.search.sigopt_service import SigOptTrials, check_sigopt
 from diva.experiment.search.space import Dimension, dimension_of, grid, n_points
-from diva.experiment.search.trials import CurveReader, Trial, read_trials, tell, write_trial
+from diva.experiment.search.trials import MonitorReader, Trial, read_trials, tell, write_trial
 from diva.experiment.study.plan import Plan
 from diva.learning.task import less_is_better
 
@@ -115,7 +115,7 @@ class Sweep(Plan):
         self.plan, self.record = plan, record
         self.less = less_is_better(record.monitor)
         self._trials: list[Trial] = []
-        self._curves = CurveReader(record.monitor)
+        self._curves = MonitorReader(record.monitor)
         self._verdicts: dict[str, Verdict] = {}
         self._cleared: dict[str, int] = {}  # of a run, the number of epochs after which it went on
         self._ended: dict[int, Told] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diva.experiment.search.samplers import Told
 from diva.experiment.search.space import frozen
+from diva.experiment.study.curves import CurveReader
 from diva.records.files import read_json, write_json
 from diva.records.study_folder import Member
 
@@ -105,28 +105,16 @@ def best_of(told: Sequence[Told], *, less: bool) -> Told | None:
     return best
 
 
-class CurveReader:
+class MonitorReader:
     """The validation curves of runs that may still be under way; reads what was added since it was last asked."""
 
     def __init__(self, monitor: str) -> None:
-        self._monitor = json.dumps(monitor).encode()
-        self._read: dict[Path, tuple[int, dict[int, float]]] = {}
+        self._monitor = monitor
+        self._readers: dict[Path, CurveReader] = {}
 
     def read(self, run: RunFolder) -> list[float]:
         """The metric after epochs 0, 1, ... as far as they are whole; [] for a run that has not begun."""
-        path = run.metrics_file
-        if not path.exists():
-            return []
-        start, values = self._read.get(path, (0, {}))
-        if path.stat().st_size < start:  # a resumed run cut off what its last checkpoint had not seen
-            start, values = 0, {}
-        with path.open("rb") as file:
-            file.seek(start)
-            added = file.read()
-        whole = added[: added.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            if self._monitor in line and b'"per": "epoch"' in line:
-                row = json.loads(line)
-                values.setdefault(row["epoch"], float(row["value"]))
-        self._read[path] = (start + len(whole), values)
-        return [values[epoch] for epoch in range(len(values)) if epoch in values]
+        reader = self._readers.setdefault(run.metrics_file, CurveReader(run.metrics_file))
+        reader.read()
+        curve = reader.curves().get(self._monitor)
+        return [] if curve is None else [float(value) for value in curve.values]
