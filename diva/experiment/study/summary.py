@@ -92,6 +92,8 @@ def _draw(study: StudyFolder, record: StudyRecord, plan: Plan, outcomes: Sequenc
 def show(summary: Mapping[str, Any], console: Console) -> None:
     """Write a study's table: a row per member and what they come to or, where there are several configurations, a row for each."""
     finished = [row for row in summary["members"] if row["status"] == "finished"]
+    if not finished:
+        return
     names = dict.fromkeys([summary["monitor"], *(n for row in finished for n in row["metrics"] if _is_outcome(n))])
     if len(summary["statistics"]) == 1:
         measured = {row["name"]: {n: float(value) for n, value in row["metrics"].items()} for row in finished}
