@@ -25,6 +25,7 @@ def interval_text(ends: Sequence[Any], written: Callable[[float], str] = number_
     found = interval(ends)
     return f"{written(found.low)} to {written(found.high)}" if found.exists else missing
 
+
 FEWEST_RESAMPLED = 8  # of fewer runs a bootstrap interval says little more than the smallest and the largest
 
 
