@@ -75,7 +75,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     values = {"task": str(task), "seed": 1, "output": folder / "runs", "threads": 1, "tensorboard": False, "epochs": 1}
     run, _ = start(resolve(values, [], ("diva", "run")), console())
     task.write_text("raise SystemExit('the code of today')")
-    base = settled(base_of_run(run, {"output": folder / "runs"}, ("diva", "sensitivity", str(run.path))), 1)
+    base = settled(base_of_run(run, {"output": folder / "runs"}, ("diva", "sensitivity", str(run.path))))
     factors = read_factors(VARY, base)
     plan = sensitivity(factors, grid=False, runs=None, metric="test/loss")
     study = create_study(base, "sensitivity", plan, 1, console())
@@ -166,5 +166,5 @@ def test_an_altered_run_is_no_base(lab: Lab, tmp_path: Path) -> None:
 
 def test_an_unknown_stream_is_refused_before_a_study_is_made(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no stream is called 'dropout'"):
-        settled(base_of_run(lab.run, {"stream": ("dropout=1",), "output": tmp_path / "runs"}, ("diva",)), 1)
+        settled(base_of_run(lab.run, {"stream": ("dropout=1",), "output": tmp_path / "runs"}, ("diva",)))
     assert not (tmp_path / "runs").exists()
