@@ -86,6 +86,9 @@ def sensitivity(
     if dry_run:
         say.result(say.table(("factor", "values", "runs"), rows))
         return
+    from diva.experiment.sensitivity.trial import try_levels
+
+    try_levels(request, factors, say)
     record = plan(factors, grid=grid, runs=runs, metric=metric)
     launching = {"jobs": jobs, "launcher": launcher, "launcher_options": launcher_options}
     run_study(request, "sensitivity", record, len(planned.members), launching, say, as_json=as_json)

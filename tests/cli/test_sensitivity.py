@@ -63,6 +63,8 @@ def test_a_base_may_have_knobs_of_its_own(invoke) -> None:
         (("--vary", "lr=0.1,0.2"), "no task is named"),
         (("nowhere", "--vary", "lr=0.1,0.2"), "no such folder"),
         ((*BASE, "--vary", "lr=0.1,0.2", "--runs", "9"), "allowed are 1 to 6"),
+        ((*BASE, "--vary", "freeze=nothing.*"), "--freeze nothing.*: no parameter of the model has such a name"),
+        ((*BASE, "--vary", "subset=0.5,100000"), "--subset 100000: the training split has"),
         ((*BASE, "--vary", "lr=0.1,0.2", "--jobs", "0"), "--jobs 0: must be at least 1"),
         ((*BASE, "--vary", "lr=0.1,0.2", "--stream", "rain=1"), "no stream is called 'rain'"),
     ],

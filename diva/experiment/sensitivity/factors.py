@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from diva.experiment.request import Request
+    from diva.learning.task import Task
 
 STREAM: Final = "stream:"
 SEED: Final = "seed"
@@ -128,6 +130,7 @@ def _stream(name: str, values: Sequence[str], request: Request) -> Factor:
 
 
 def _option(name: str, values: Sequence[str], request: Request, elsewhere: bool) -> Factor:
+    from diva.data.sampling import part_size
     from diva.experiment.run import check_options
 
     param = {param.name: param for param in options_of(RunOptions)}[name]
@@ -139,12 +142,20 @@ def _option(name: str, values: Sequence[str], request: Request, elsewhere: bool)
         if name == "device" and request.origins.get("backend") == "default":  # a GPU has other kernels than the base's
             own["backend"] = "auto"
             options = replace(options, backend="auto")
+        if name == "subset" and value is not None:
+            part_size(value, sys.maxsize)  # how many samples there are is not known yet
+        _check_shards(options.shards, request.task)
         backend = _backend(options, elsewhere)
         if options.threads is None and (request.options.backend, backend) == ("exact", "torch"):
             own["threads"] = 1  # as a run of it has; the base's share of the cores would change its bits
         levels.append(Level(_label(value), own))
     base = _label(getattr(request.options, name))
     return Factor(name, "option", _with_base(levels, base), base)
+
+
+def _check_shards(shards: int, task: Task) -> None:
+    if shards > task.batch_size:
+        raise UsageError(f"--shards {shards}: more than --batch-size {task.batch_size}; some would have no sample")
 
 
 def _backend(options: RunOptions, elsewhere: bool) -> str | None:
@@ -171,6 +182,7 @@ def _knob(name: str, values: Sequence[str], request: Request) -> Factor:
     levels = []
     for text in values:
         varied = build(task, request.knobs.over({name: text}, f"--vary {name}"))
+        _check_shards(request.options.shards, varied)  # type: ignore[arg-type]
         value = varied.model_dump(mode="json")[name]
         levels.append(Level(_label(value), {name: value}))
     base = _label(request.task.model_dump(mode="json")[name])

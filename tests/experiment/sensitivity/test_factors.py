@@ -125,11 +125,21 @@ def test_another_device_takes_its_own_kernels_unless_the_backend_was_chosen(base
         ("stream:init=0,-1", "is no seed"),
         ("threads=0,1", "must be at least 1"),
         ("backend=fast", "backend is 'fast'"),
+        ("subset=0.5,nonsense", "--subset nonsense: allowed are"),
+        ("shards=1,64", "--shards 64: more than --batch-size 32"),
     ],
 )
 def test_what_cannot_be_varied_is_refused(base, given: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         read_factors([given], base)
+
+
+def test_levels_that_do_not_fit_the_workers_or_the_shards_are_refused(base) -> None:
+    shared = replace(base, options=replace(base.options, shards=2, workers_per_run=2))
+    with pytest.raises(UsageError, match="--workers-per-run 2: must divide --shards, which is 3"):
+        read_factors(["shards=2,4,3"], shared)
+    with pytest.raises(UsageError, match="--shards 2: more than --batch-size 1"):
+        read_factors(["batch_size=32,1"], shared)
 
 
 def test_a_factor_is_named_once(base) -> None:

@@ -19,6 +19,7 @@ from diva.experiment.sensitivity.base import base_of_run, settled
 from diva.experiment.sensitivity.design import design
 from diva.experiment.sensitivity.factors import read_factors
 from diva.experiment.sensitivity.plan import sensitivity
+from diva.experiment.sensitivity.trial import try_levels
 from diva.experiment.study.conduct import conduct
 from diva.experiment.study.create import create_study
 from diva.experiment.study.member import run_member
@@ -162,6 +163,12 @@ def test_an_altered_run_is_no_base(lab: Lab, tmp_path: Path) -> None:
     copy.manifest_file.write_text(json.dumps({**content, "seed": 2}))
     with pytest.raises(RecordError, match="altered"):
         base_of_run(copy, {}, ("diva",))
+
+
+def test_levels_are_tried_on_the_recorded_model(lab: Lab) -> None:
+    base = settled(base_of_run(lab.run, {}, ("diva",)))
+    with pytest.raises(UsageError, match=r"--freeze nothing\.\*: no parameter of the model has such a name"):
+        try_levels(base, read_factors(["freeze=nothing.*"], base), console())
 
 
 def test_an_unknown_stream_is_refused_before_a_study_is_made(lab: Lab, tmp_path: Path) -> None:
