@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import UsageError
-from diva.experiment.study.aggregate import Aggregation, folder_names, is_whole
+from diva.experiment.study.aggregate import Aggregation, folder_names
+from diva.experiment.study.summary import is_whole
 from diva.records.files import read_json, write_json
 from diva.records.run_folder import RunFolder, create_run_folder, open_run
 from diva.records.study_folder import is_study, open_study
