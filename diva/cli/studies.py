@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diva.experiment.launch import LAUNCHERS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from diva.experiment.request import Request
     from diva.records.study_folder import Kind, StudyFolder
     from diva.report.console import Console
-
-LAUNCHERS = ("local", "slurm", "ray")
 
 
 def study_options(function: Callable[..., None]) -> Callable[..., None]:

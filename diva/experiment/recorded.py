@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from diva.records.run_folder import RunFolder
     from diva.records.study_folder import StudyFolder, StudyRecord
 
-# Runs `diva` from another tree: its path first, and no import hook of an editable install before it.
+# Runs `diva` from another tree: its path first, no import hook of an editable install before it, and nothing of the current folder.
 BOOT = (
     "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'Redirecting' not in type(f).__name__]; "
-    "sys.path.insert(0, sys.argv.pop(1)); from diva.cli import main; main()"
+    "sys.path[:] = [sys.argv.pop(1), *filter(None, sys.path)]; from diva.cli import main; main()"
 )
 
 

@@ -44,7 +44,18 @@ def write_blocks(path: Path, blocks: Iterable[bytes], temporary: Path | None = N
 
 def write_json(path: Path, obj: object) -> None:
     """Write standard JSON, atomically: sorted keys, ASCII, and "NaN", "Infinity", "-Infinity" as strings."""
-    write_atomic(path, json.dumps(_without_non_finite(obj), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_atomic(path, _json_text(obj))
+
+
+def write_sealed_json(path: Path, obj: object, seal: Path) -> None:
+    """As `write_json`, after writing the file's digest to `seal`, as `sha256sum -c` takes it: there is no sealed file without its seal."""
+    text = _json_text(obj)
+    write_atomic(seal, f"{hashlib.sha256(text.encode()).hexdigest()}  {path.name}\n")
+    write_atomic(path, text)
+
+
+def _json_text(obj: object) -> str:
+    return json.dumps(_without_non_finite(obj), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from diva.errors import DivaError, RecordError, UsageError
-from diva.records.files import read_json, sha256_file, write_atomic, write_json
+from diva.records.files import read_json, sha256_file, write_atomic, write_sealed_json
 from diva.records.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ class RunFolder:
         """Write the manifest, once: from here on the run exists."""
         if self.manifest_file.exists():
             raise RecordError(f"{self.manifest_file}: a run is sealed once")
-        write_json(self.manifest_file, manifest.to_json())
-        write_atomic(self.seal_file, f"{sha256_file(self.manifest_file)}  manifest.json\n")
+        write_sealed_json(self.manifest_file, manifest.to_json(), self.seal_file)
 
     def check_seal(self) -> None:
         """RecordError when the manifest is not what was sealed."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from diva.errors import RecordError, UsageError
-from diva.records.files import read_json, sha256_file, write_atomic, write_json
+from diva.records.files import read_json, sha256_file, write_json, write_sealed_json
 from diva.records.manifest import DataRecord, TaskRecord
 from diva.records.run_folder import RunFolder
 
@@ -146,8 +146,7 @@ class StudyFolder:
 
     def seal(self, record: StudyRecord) -> None:
         """Write `study.json`, once: from here on the study exists."""
-        write_json(self.study_file, json.loads(record.model_dump_json()))
-        write_atomic(self.seal_file, f"{sha256_file(self.study_file)}  study.json\n")
+        write_sealed_json(self.study_file, json.loads(record.model_dump_json()), self.seal_file)
 
     def record(self) -> StudyRecord:
         """What is to run; RecordError when it was altered since it was sealed, or is of a schema that is not known."""
@@ -201,6 +200,11 @@ class StudyFolder:
         """Write `members.json`, which only grows."""
         rows = [{"name": m.name, "configuration": m.configuration, "values": dict(m.values)} for m in members]
         write_json(self.path / "members.json", rows)
+
+
+def as_recorded(member: Member) -> Member:
+    """The member as it comes back from `members.json`."""
+    return Member(member.name, member.configuration, json.loads(json.dumps(dict(member.values))))
 
 
 def is_study(path: Path) -> bool:

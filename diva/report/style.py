@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
@@ -80,6 +81,11 @@ def headline(figure: Figure, title: str, subtitle: str = "") -> None:
 @cache
 def _font() -> Any:
     return FT2Font(findfont(FontProperties(family="DejaVu Sans")))
+
+
+# FreeType reads the font file piece by piece; parent and child would move each other's place in it (Matplotlib does the same).
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_font.cache_clear)
 
 
 def text_pixels(text: str, size: float) -> int:

@@ -26,6 +26,9 @@ def interval_text(ends: Sequence[Any], written: Callable[[float], str] = number_
     return f"{written(found.low)} to {written(found.high)}" if found.exists else missing
 
 
+FEWEST_RESAMPLED = 8  # of fewer runs a bootstrap interval says little more than the smallest and the largest
+
+
 def seed_table(
     runs: Mapping[str, Mapping[str, float]],
     metrics: Sequence[str] | None = None,
@@ -46,16 +49,18 @@ def seed_table(
 
 def _summary_rows(found: Sequence[Summary], level: float) -> list[list[str]]:
     percent = f"{level * 100:g} %"
-    return [
+    rows = [
         ["n", *(str(one.n) for one in found)],
         ["mean", *(_text(one.mean) for one in found)],
         ["sd", *(_text(one.sd) for one in found)],
         ["median", *(_text(one.median) for one in found)],
         ["min to max", *(interval_text((one.min, one.max), _text, "") for one in found)],
         [f"{percent} CI (t)", *(interval_text(one.ci_t, _text, "") for one in found)],
-        [f"{percent} CI (BCa)", *(interval_text(one.ci_bootstrap, _text, "") for one in found)],
     ]
+    if any(one.n >= FEWEST_RESAMPLED for one in found):
+        rows.append([f"{percent} CI (BCa)", *(interval_text(one.ci_bootstrap, _text, "") for one in found)])
+    return rows
 
 
 def _text(value: float) -> str:
-    return f"{value:.5g}"
+    return "-" if math.isnan(value) else f"{value:.5g}"

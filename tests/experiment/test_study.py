@@ -14,19 +14,22 @@ from pathlib import Path
 
 import pytest
 
-from diva.errors import DivaError, RecordError, UsageError
+import diva
+from diva.errors import DataError, DivaError, RecordError, UsageError
 from diva.experiment.launch import Job, Launcher, Lost
 from diva.experiment.options import RunOptions
+from diva.experiment.recorded import BOOT
 from diva.experiment.study import conduct as conducting
 from diva.experiment.study import create as creating
-from diva.experiment.study.conduct import conduct, free_gpu, report_failures
+from diva.experiment.study.conduct import conduct, free_gpu, report_failures, visible_gpus
 from diva.experiment.study.member import find_member
 from diva.experiment.study.multi_run import MultiRun, derived_seeds, given_seeds
 from diva.experiment.study.summary import show
 from diva.experiment.study.values import listed
 from diva.kernels.backends import Backend
+from diva.records import files, footprint
 from diva.records.files import write_json
-from diva.records.manifest import TaskRecord
+from diva.records.manifest import DataRecord, TaskRecord
 from diva.records.study_folder import Member, StudyFolder, StudyRecord, locked, open_study
 from diva.report.console import Console
 
@@ -37,7 +40,9 @@ def quiet() -> Console:
     return Console(io.StringIO(), io.StringIO())
 
 
-def planned(folder: Path, seeds: Sequence[int] = (3, 1, 2), jobs: int = 2) -> StudyFolder:
+def planned(
+    folder: Path, seeds: Sequence[int] = (3, 1, 2), jobs: int = 2, data: DataRecord | None = None
+) -> StudyFolder:
     """A study that was sealed and never started."""
     folder.mkdir(parents=True)
     study = StudyFolder(folder)
@@ -54,7 +59,7 @@ def planned(folder: Path, seeds: Sequence[int] = (3, 1, 2), jobs: int = 2) -> St
             monitor="val/accuracy",
             plan={"seeds": list(seeds)},
             jobs=jobs,
-            data=None,
+            data=data,
             source={},
             diva={},
         )
@@ -96,12 +101,15 @@ class Pretender(Launcher):
     ) -> None:
         self.study, self.script = study, {name: list(endings) for name, endings in (script or {}).items()}
         self.started: list[str] = []
-        self.most = self.running = 0
+        self.command: list[str] = []
+        self.says = f"diva: error: {study.path}/data: is empty"
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Job:
         self.started.append(name)
         log.parent.mkdir(exist_ok=True)
-        log.write_text(f"diva: error: {self.study.path}/data: is empty\n")
+        self.command = list(command)
+        with log.open("a") as file:
+            file.write(self.says + "\n")
         endings = self.script.get(name) or [int(name.partition("-")[2]) / 100]
         return Pretended(endings.pop(0), 1 + len(self.started) % 3, lambda score: self.finish(name, score))
 
@@ -236,8 +244,87 @@ def test_a_member_that_finished_before_it_could_be_pruned_is_pruned_all_the_same
 
 
 def test_members_are_spread_over_gpus_and_have_no_choice_of_one():
-    assert free_gpu([], 1) is None
-    assert [free_gpu(taken, 3) for taken in ([], [0], [0, 1], [0, 1, 2], [1, 2])] == [0, 1, 2, 0, 0]
+    assert free_gpu([], ["0"]) is None
+    three = visible_gpus(None, 3)
+    assert [free_gpu(taken, three) for taken in ([], ["0"], ["0", "1"], three, ["1", "2"])] == ["0", "1", "2", "0", "0"]
+    assert visible_gpus("5, GPU-7", 2) == ["5", "GPU-7"]
+
+
+def test_a_member_that_fails_again_is_reported_with_its_new_error(tmp_path: Path):
+    study = planned(tmp_path / "s")
+    conduct(study, Pretender(study, {"seed-1": [4]}), quiet())
+    launcher = Pretender(study, {"seed-1": [-11]})
+    launcher.says = "epoch 1\nSegmentation fault"
+    summary = conduct(study, launcher, quiet(), retry=True)
+    assert summary["members"][1]["error"] == "exit code -11: Segmentation fault"
+
+
+def test_a_member_that_was_lost_too_often_says_to_what(tmp_path: Path):
+    study = planned(tmp_path / "s")
+    summary = conduct(study, Pretender(study, {"seed-1": [Lost("ended by SIGKILL")] * 9}), quiet())
+    assert summary["members"][1]["error"] == "ended by SIGKILL"
+
+
+def test_altered_members_are_refused(tmp_path: Path):
+    study = planned(tmp_path / "s")
+    conduct(study, Pretender(study), quiet())
+    listed = study.path / "members.json"
+    listed.write_text(listed.read_text().replace('"seed": 1', '"seed": 99'))
+    with pytest.raises(RecordError, match=r"members\.json: is not what the plan says"):
+        conduct(study, Pretender(study), quiet())
+
+
+def test_there_is_no_summary_while_members_run_again(tmp_path: Path):
+    study = planned(tmp_path / "s")
+    conduct(study, Pretender(study, {"seed-1": [4]}), quiet())
+    with pytest.raises(KeyboardInterrupt):
+        conduct(study, Pretender(study, {"seed-1": [KeyboardInterrupt()]}), quiet(), retry=True)
+    with pytest.raises(UsageError, match="is not over"):
+        study.summary()
+
+
+def test_a_study_whose_data_changed_is_refused_before_anything_runs(tmp_path: Path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a").write_text("1")
+    taken, _ = footprint.check(data)
+    study = planned(
+        tmp_path / "s", data=DataRecord(name="data", path="../data", digest=taken.digest, n_files=1, n_bytes=1)
+    )
+    conduct(study, Pretender(study, {"seed-1": [4]}), quiet())
+    launcher = Pretender(study)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with pytest.raises(DataError, match="say where they are with --data"):
+        conduct(study, launcher, quiet(), retry=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a").write_text("2")
+    with pytest.raises(DataError, match="not the data that the study began with"):
+        conduct(study, launcher, quiet(), data=str(tmp_path / "other"))
+    assert launcher.started == []
+    conduct(study, launcher, quiet(), data=str(tmp_path / "moved"))
+    assert launcher.started == ["seed-1"]
+    assert launcher.command[-2:] == ["--data", str(tmp_path / "moved")]
+
+
+def test_a_member_imports_nothing_from_the_folder_in_which_the_study_was_started(tmp_path: Path):
+    (tmp_path / "click.py").write_text("raise RuntimeError('shadowed')")
+    root = str(Path(diva.__file__).parents[1])
+    command = [sys.executable, "-c", BOOT, root, "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("diva "), done.stderr
+
+
+def test_nothing_is_sealed_before_its_seal_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written: list[str] = []
+    real = files.write_atomic
+
+    def noted(path: Path, content: bytes | str) -> None:
+        written.append(path.name)
+        real(path, content)
+
+    monkeypatch.setattr(files, "write_atomic", noted)
+    planned(tmp_path / "s").record()
+    assert written == ["study.sha256", "study.json"]
 
 
 def test_one_process_at_a_time_conducts_a_study(tmp_path: Path):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 
+from diva.report import style
 from diva.report.band_figures import Runs, band_figure, plus_minus, score_figure
 from diva.report.bands import band_of
-from diva.report.style import png
+from diva.report.style import png, text_pixels
 
 
 def runs(n: int, level: float = 0.0, stop: int = 40) -> Runs:
@@ -106,3 +108,14 @@ def test_the_spread_has_two_digits_and_the_mean_as_many_decimals(mean: float, sd
 def test_equal_figures_are_equal_bytes():
     pictures = [(png(band_figure("a", {"": runs(3)})), png(score_figure("b", {"": [0.1, 0.2]}))) for _ in range(2)]
     assert pictures[0] == pictures[1]
+
+
+def test_a_forked_process_opens_the_font_anew():
+    text_pixels("both processes would read from one place in the file", 9)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert style._font.cache_info().currsize == 1
+        assert pool.apply(fonts_open) == 0
+
+
+def fonts_open() -> int:
+    return style._font.cache_info().currsize

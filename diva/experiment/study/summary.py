@@ -103,9 +103,16 @@ def _draw(study: StudyFolder, record: StudyRecord, plan: Plan, outcomes: Sequenc
 def show(summary: Mapping[str, Any], console: Console) -> None:
     """Write a study's table: a row per member and what they come to or, where there are several configurations, a row for each."""
     finished = [row for row in summary["members"] if row["status"] == "finished"]
+    if not finished:
+        return
     names = dict.fromkeys([summary["monitor"], *(n for row in finished for n in row["metrics"] if is_outcome(n))])
     if len(summary["statistics"]) == 1:
-        measured = {row["name"]: {n: float(value) for n, value in row["metrics"].items()} for row in finished}
+        measured = {
+            row["name"] if row["status"] == "finished" else f"{row['name']} {row['status']}": {
+                n: float(value) for n, value in row["metrics"].items()
+            }
+            for row in summary["members"]
+        }
         console.result(console.table(*seed_table(measured, list(names), first="member")))
     else:
         headers = ("configuration", "metric", "n", "mean", "sd", "median", "min", "max", "95 % interval")
