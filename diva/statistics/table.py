@@ -51,16 +51,20 @@ def _summary_rows(found: Sequence[Summary], level: float) -> list[list[str]]:
     percent = f"{level * 100:g} %"
     rows = [
         ["n", *(str(one.n) for one in found)],
-        ["mean", *(_text(one.mean) for one in found)],
-        ["sd", *(_text(one.sd) for one in found)],
-        ["median", *(_text(one.median) for one in found)],
-        ["min to max", *(interval_text((one.min, one.max), _text, "") for one in found)],
-        [f"{percent} CI (t)", *(interval_text(one.ci_t, _text, "") for one in found)],
+        ["mean", *(_known(one.mean) for one in found)],
+        ["sd", *(_known(one.sd) for one in found)],
+        ["median", *(_known(one.median) for one in found)],
+        ["min to max", *(interval_text((one.min, one.max), _text) for one in found)],
+        [f"{percent} CI (t)", *(interval_text(one.ci_t, _text) for one in found)],
     ]
     if any(one.n >= FEWEST_RESAMPLED for one in found):
-        rows.append([f"{percent} CI (BCa)", *(interval_text(one.ci_bootstrap, _text, "") for one in found)])
+        rows.append([f"{percent} CI (BCa)", *(interval_text(one.ci_bootstrap, _text) for one in found)])
     return rows
 
 
+def _known(value: float) -> str:
+    return "-" if math.isnan(value) else _text(value)
+
+
 def _text(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.5g}"
+    return f"{value:.5g}"

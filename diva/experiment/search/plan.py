@@ -123,6 +123,10 @@ class Sweep(Plan):
         self._journal = OptunaJournal(plan.space, less=self.less)
         self._service = SigOptTrials(plan.space, plan.trials, plan.lag, record) if plan.sampler == "sigopt" else None
 
+    def n_members(self) -> int:
+        """As many runs as all trials have, where none fails or is pruned."""
+        return self.plan.trials * max(1, len(self.plan.seeds))
+
     def members(self, study: StudyFolder, outcomes: Sequence[Outcome]) -> Sequence[Member]:
         """The runs of all trials that can be suggested by now."""
         self._trials = read_trials(study, self.plan.space, self._trials)

@@ -144,7 +144,8 @@ class Pretender(Launcher):
             raise KeyboardInterrupt
         self.started.append(name)
         log.parent.mkdir(exist_ok=True)
-        log.write_text("diva: error: out of luck\n")
+        with log.open("a") as file:
+            file.write("diva: error: out of luck\n")
         return Pretended(self.study, name, self.random.randrange(9), int(name.split("-")[1]) in self.fails)
 
     def close(self) -> None:

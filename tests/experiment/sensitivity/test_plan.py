@@ -15,10 +15,12 @@ from diva.errors import RecordError, UsageError
 from diva.experiment.launch import Job, Launcher
 from diva.experiment.request import resolve
 from diva.experiment.run import start
+from diva.experiment.sensitivity import analysis
 from diva.experiment.sensitivity.base import base_of_run, settled
 from diva.experiment.sensitivity.design import design
 from diva.experiment.sensitivity.factors import read_factors
 from diva.experiment.sensitivity.plan import sensitivity
+from diva.experiment.sensitivity.trial import try_levels
 from diva.experiment.study.conduct import conduct
 from diva.experiment.study.create import create_study
 from diva.experiment.study.member import run_member
@@ -75,7 +77,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     values = {"task": str(task), "seed": 1, "output": folder / "runs", "threads": 1, "tensorboard": False, "epochs": 1}
     run, _ = start(resolve(values, [], ("diva", "run")), console())
     task.write_text("raise SystemExit('the code of today')")
-    base = settled(base_of_run(run, {"output": folder / "runs"}, ("diva", "sensitivity", str(run.path))), 1)
+    base = settled(base_of_run(run, {"output": folder / "runs"}, ("diva", "sensitivity", str(run.path))))
     factors = read_factors(VARY, base)
     plan = sensitivity(factors, grid=False, runs=None, metric="test/loss")
     study = create_study(base, "sensitivity", plan, 1, console())
@@ -117,10 +119,15 @@ def test_the_report_is_in_the_summary_and_the_same_when_it_is_made_again(lab: La
     assert lab.study.summary_file.read_bytes() == written
 
 
-def test_figures_are_drawn_of_a_study_that_keeps_tensorboard(lab: Lab, tmp_path: Path) -> None:
+def test_figures_are_drawn_of_a_study_that_keeps_tensorboard(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not lab.study.figures.exists()
     plan: Any = read_plan(lab.study.record())
     drawn = StudyFolder(tmp_path)
+    plan._draw(drawn, lab.summary["sensitivity"], "a task")
+    assert [path.name for path in drawn.figures.iterdir()] == ["sensitivity_tornado.png"]  # too few runs for shares
+    monkeypatch.setattr(analysis, "FEWEST_FOR_SHARES", 2)
     for _ in range(2):  # drawn again, they take the place of the first ones
         plan._draw(drawn, lab.summary["sensitivity"], "a task")
     assert sorted(path.name for path in drawn.figures.iterdir()) == [
@@ -151,7 +158,7 @@ def test_the_tables_name_every_factor(lab: Lab) -> None:
     out = io.StringIO()
     read_plan(lab.study.record()).show(lab.summary, Console(out, io.StringIO()))
     assert out.getvalue().startswith("test/loss of 6 runs\n")
-    for words in ("all: seed", "init", "batch_size", "of the variance that seeds make"):
+    for words in ("all: seed", "init", "batch_size", "too few runs to split the variance of seeds"):
         assert words in out.getvalue()
 
 
@@ -164,7 +171,13 @@ def test_an_altered_run_is_no_base(lab: Lab, tmp_path: Path) -> None:
         base_of_run(copy, {}, ("diva",))
 
 
+def test_levels_are_tried_on_the_recorded_model(lab: Lab) -> None:
+    base = settled(base_of_run(lab.run, {}, ("diva",)))
+    with pytest.raises(UsageError, match=r"--freeze nothing\.\*: no parameter of the model has such a name"):
+        try_levels(base, read_factors(["freeze=nothing.*"], base), console())
+
+
 def test_an_unknown_stream_is_refused_before_a_study_is_made(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no stream is called 'dropout'"):
-        settled(base_of_run(lab.run, {"stream": ("dropout=1",), "output": tmp_path / "runs"}, ("diva",)), 1)
+        settled(base_of_run(lab.run, {"stream": ("dropout=1",), "output": tmp_path / "runs"}, ("diva",)))
     assert not (tmp_path / "runs").exists()
