@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -123,9 +124,27 @@ def _drop_output() -> None:
 
 def _way_on(argv: list[str] | None) -> str:
     """What to do after an interruption: commands that train are resumed, all others are given again."""
-    command = (sys.argv[1:] if argv is None else argv)[:1]
-    trains = command in (["run"], ["resume"], ["reproduce"], ["sweep"], ["sensitivity"])
+    words = sys.argv[1:] if argv is None else argv
+    if _is_of_study(words):
+        return f"; diva resume STUDY{_launcher_of(words)} continues a study, its unfinished runs at their last whole epochs"
+    trains = words[:1] in (["run"], ["resume"], ["reproduce"])
     return "; diva resume RUN continues a run at its last whole epoch" if trains else "; give the command again"
+
+
+def _is_of_study(words: list[str]) -> bool:
+    """Whether a command line runs a study."""
+    if words[:1] == ["run"]:
+        return any(word.partition("=")[0] in ("--runs", "--seeds") for word in words)
+    if words[:1] == ["resume"]:
+        return "--member" not in words and any(Path(word, "study.json").is_file() for word in words[1:])
+    return words[:1] in (["sweep"], ["sensitivity"])
+
+
+def _launcher_of(words: list[str]) -> str:
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        if word == "--launcher" or word.startswith("--launcher="):
+            return f" --launcher {value if word == '--launcher' else word.partition('=')[2]}"
+    return ""
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -54,8 +54,10 @@ def _is_telling(rows: list[dict[str, Any]], name: str) -> bool:
 
 
 def _cell(value: Any) -> str:
+    from diva.statistics.table import number_text
+
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return number_text(value, "nan")
     return "" if value is None else str(value)
 
 

@@ -71,13 +71,14 @@ def sensitivity(
     if not vary:
         raise click.UsageError("nothing is varied; give --vary, as --vary batch_size=16,64 or --vary seed=0:10")
     request = _base(run, given(flags), config, say)
-    request, factors, jobs = _settled(request, vary, jobs, launcher)
+    request, factors = _settled(request, vary, elsewhere=launcher != "local")
     from diva.experiment.sensitivity.design import design
     from diva.experiment.sensitivity.plan import sensitivity as plan
 
     seed = request.options.seed
     assert seed is not None
     planned = design(factors, seed, grid=grid, runs=runs)
+    jobs = _jobs(jobs, launcher, request, factors, len(planned.members))
     rows = [
         (f.name, ",".join(level.label for level in f.levels), len({c.member for c in planned.of(f)})) for f in factors
     ]
@@ -85,6 +86,9 @@ def sensitivity(
     if dry_run:
         say.result(say.table(("factor", "values", "runs"), rows))
         return
+    from diva.experiment.sensitivity.trial import try_levels
+
+    try_levels(request, factors, say)
     record = plan(factors, grid=grid, runs=runs, metric=metric)
     launching = {"jobs": jobs, "launcher": launcher, "launcher_options": launcher_options}
     run_study(request, "sensitivity", record, len(planned.members), launching, say, as_json=as_json)
@@ -125,19 +129,22 @@ def _base(run: Path | None, flags: dict[str, Any], config: tuple[Path, ...], say
     )
 
 
-def _settled(
-    request: Request, vary: Sequence[str], jobs: int | None, launcher: str
-) -> tuple[Request, tuple[Factor, ...], int]:
-    """The base with nothing left open, what is varied around it, and how many runs go at a time: one where threads are varied."""
+def _settled(request: Request, vary: Sequence[str], *, elsewhere: bool) -> tuple[Request, tuple[Factor, ...]]:
+    """The base, and what is varied around it; neither depends on how many runs go at a time."""
     from diva.experiment.sensitivity.base import settled
-    from diva.experiment.sensitivity.factors import read_factors
+    from diva.experiment.sensitivity.factors import read_factors, with_first_values
+
+    request = with_first_values(vary, settled(request, elsewhere=elsewhere))
+    return request, read_factors(vary, request, elsewhere=elsewhere)
+
+
+def _jobs(jobs: int | None, launcher: str, request: Request, factors: Sequence[Factor], n: int) -> int:
+    """How many of n runs go at a time: on this machine one where threads are varied, unless a number is asked for."""
     from diva.experiment.study.create import choose_jobs
 
-    if jobs is None and any(text.partition("=")[0].strip("-") == "threads" for text in vary):
-        jobs = 1
-    jobs = choose_jobs(jobs, launcher, request.options, None)
-    request = settled(request, jobs)
-    return request, read_factors(vary, request), jobs
+    if jobs is None and launcher == "local" and any(factor.name == "threads" for factor in factors):
+        return 1
+    return choose_jobs(jobs, launcher, request.options, n)
 
 
 sensitivity.params += [option_of(param) for param in options_of(RunOptions)]

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diva.experiment.launch import LAUNCHERS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from diva.experiment.launch import Launcher
     from diva.experiment.request import Request
     from diva.records.study_folder import Kind, StudyFolder
     from diva.report.console import Console
-
-LAUNCHERS = ("local", "slurm", "ray")
 
 
 def study_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +51,9 @@ def run_study(
     """Make a study and bring it to its end. n: how many members it has, where that is known; launching: the options above."""
     from diva.experiment.launch import open_launcher
     from diva.experiment.study.create import choose_jobs, create_study
+    from diva.experiment.workers import refuse_study
 
+    refuse_study()
     jobs = choose_jobs(launching["jobs"], launching["launcher"], request.options, n)
     with open_launcher(launching["launcher"], jobs, launcher_options(launching)) as launcher:
         elsewhere = launching["launcher"] != "local"
@@ -59,24 +62,46 @@ def run_study(
 
 
 def continue_study(
-    study: StudyFolder, launching: Mapping[str, Any], console: Console, *, retry: bool, as_json: bool
+    study: StudyFolder,
+    launching: Mapping[str, Any],
+    console: Console,
+    *,
+    retry: bool,
+    as_json: bool,
+    data: str | None,
+    data_root: Path | None,
 ) -> None:
-    """Bring a study to its end from where it stands; with `retry` also its members that failed."""
-    from diva.experiment.launch import open_launcher
+    """Bring a study to its end from where it stands; with `retry` also its members that failed.
 
-    jobs = study.record().jobs if launching["jobs"] is None else launching["jobs"]
+    data, data_root: where its data, and named data sets, are now; None for where they were.
+    """
+    from diva.experiment.launch import open_launcher
+    from diva.experiment.study.create import jobs_again
+
+    record = study.record()
+    jobs = jobs_again(launching["jobs"], launching["launcher"], record)
+    if launching["jobs"] is None and jobs < record.jobs:
+        console.say(f"{jobs} at a time, not {record.jobs}: this machine has room for no more; --jobs says otherwise")
     with open_launcher(launching["launcher"], jobs, launcher_options(launching)) as launcher:
-        _conduct(study, launcher, jobs, console, retry=retry, as_json=as_json)
+        _conduct(study, launcher, jobs, console, retry=retry, as_json=as_json, data=data, data_root=data_root)
 
 
 def _conduct(
-    study: StudyFolder, launcher: Launcher, jobs: int, console: Console, *, retry: bool, as_json: bool
+    study: StudyFolder,
+    launcher: Launcher,
+    jobs: int,
+    console: Console,
+    *,
+    retry: bool,
+    as_json: bool,
+    data: str | None = None,
+    data_root: Path | None = None,
 ) -> None:
     """Run what is to run, show what came of it, and fail when a member failed."""
     from diva.experiment.study.conduct import conduct, report_failures
     from diva.experiment.study.plan import read_plan
 
-    summary = conduct(study, launcher, console, jobs=jobs, retry=retry)
+    summary = conduct(study, launcher, console, jobs=jobs, retry=retry, data=data, data_root=data_root)
     if not as_json:
         read_plan(study.record()).show(summary, console)
     report_failures(study, summary)

@@ -12,6 +12,7 @@ from diva.cli.options import console, given, option_of, shared_options
 from diva.cli.run import RunCommand, complete_data, complete_task
 from diva.cli.studies import run_study, study_options
 from diva.experiment.options import RunOptions
+from diva.experiment.search import SAMPLERS
 from diva.params import options_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from diva.report.console import Console
 
 EPILOG = "Example: diva sweep --task image_classification --over lr=log:1e-4:1e-1 --over batch_size=16,32 --trials 30"
-SAMPLERS = ("grid", "random", "tpe", "sigopt")
 SHOWN = 20  # points of a dry run
 IN_FLIGHT = 4  # trials under way on a cluster, where suggestions wait for outcomes and nobody said --jobs
 

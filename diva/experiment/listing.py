@@ -31,13 +31,14 @@ def _row(path: Path, kind: str) -> dict[str, Any]:
 
 
 def _run_row(run: RunFolder) -> dict[str, Any]:
+    from diva.experiment.study.summary import outcome_metric
+
     row = _row(run.path, "run")
     try:
         manifest, result = run.manifest(), run.result()
         row |= {"status": run.status(), "seed": manifest.seed}
         if result:
-            split, _, name = str(manifest.task.knobs.get("monitor", "val/loss")).partition("/")
-            metric = f"test/{name}" if f"test/{name}" in result["metrics"] else f"{split}/{name}"
+            metric = outcome_metric(str(manifest.task.knobs.get("monitor", "val/loss")), result["metrics"])
             row |= {"best epoch": result["best_epoch"], "metric": metric, "value": result["metrics"].get(metric)}
     except RecordError:
         pass
@@ -46,7 +47,7 @@ def _run_row(run: RunFolder) -> dict[str, Any]:
 
 def _study_row(study: StudyFolder) -> dict[str, Any]:
     """A study of one configuration has its mean and standard deviation; of several, which have no common mean, it says how many."""
-    from diva.experiment.study_card import outcome_metric, status_of
+    from diva.experiment.study_card import metric_of, status_of
     from diva.statistics.summary import summarise
 
     row = _row(study.path, "study")
@@ -54,7 +55,7 @@ def _study_row(study: StudyFolder) -> dict[str, Any]:
         record = study.record()
         outcomes = [study.outcome(member) for member in study.known_members()]
         n_configurations = len({outcome.member.configuration for outcome in outcomes})
-        metric = outcome_metric(outcomes, record.monitor)
+        metric = metric_of(outcomes, record.monitor)
         row |= {"kind": f"{record.kind}, {len(outcomes)} members", "status": status_of(study, outcomes)}
         if n_configurations > 1:
             row["metric"] = f"{n_configurations} configurations"

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from diva.params import option
 from diva.seeding import Seeds, other_seeds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from diva.learning.task import Task
+
+# What tells where things are, who waits for whom, and what is written down; every other option can change bits.
+CHANGES_NO_BITS: Final = frozenset({
+    "activations", "cache", "code", "data", "data_root", "log_every", "output", "tensorboard", "trace", "verify", "workers",
+    "workers_per_run",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,3 +92,14 @@ class RunOptions:
         """All randomness of a run of `task`, once the seed is chosen; UsageError for a stream that neither diva nor the task has."""
         assert self.seed is not None
         return Seeds(self.seed, other_seeds(self.stream, task.streams))
+
+
+def changes_no_bits(name: str, *, exact: bool) -> bool:
+    """Whether a run has the same bits for any value of this option; under the exact kernels the number of threads is one of them."""
+    return name in CHANGES_NO_BITS or (exact and name == "threads")
+
+
+def as_recorded(options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options by name as a manifest holds them; one that an older diva did not have is as if it was not given."""
+    unset = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(RunOptions()).items()}
+    return {**unset, **options}

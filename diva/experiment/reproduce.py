@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from diva.errors import RecordError
 from diva.experiment.code import own_digest
+from diva.experiment.options import CHANGES_NO_BITS
 from diva.experiment.recorded import (
     facts_that_differ,
     find_data,
@@ -35,7 +36,7 @@ HELD_BY_EXACT = re.compile(
     r"torch\.(threads|blas|mkl|onednn|openmp|cpu_capability|cuda|kernels\.instruction_set)"
     r"|cpu\..*|gpu\..*|machine|os\..*|variables\..*|option threads"
 )
-UNTOUCHED = (("workers", False), ("workers_per_run", False))  # options that change no bits
+COMPUTER = ("backend", "device", "threads", "tf32", "workers", "workers_per_run")  # the options that say who computes
 DIGESTS = ("initial_weights_digest", "weights_digest", "best_weights_digest", "test_outputs_digest")
 
 
@@ -124,10 +125,10 @@ def differences(then: Manifest, now: Manifest) -> list[environment.Difference]:
     found = environment.differences(then.environment, now.environment)
     if not str(now.options["device"]).startswith("cuda"):  # a GPU that computes nothing excuses nothing
         found = [row for row in found if not row.what.startswith("gpu")]
-    for name, bits in (("backend", True), ("device", True), ("threads", True), ("tf32", True), *UNTOUCHED):
+    for name in COMPUTER:
         if then.options.get(name) != now.options.get(name):
             row = environment.Difference(
-                f"option {name}", str(then.options.get(name)), str(now.options.get(name)), bits
+                f"option {name}", str(then.options.get(name)), str(now.options.get(name)), name not in CHANGES_NO_BITS
             )
             found.append(row)
     if then.diva["digest"] != now.diva["digest"]:

@@ -52,10 +52,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Place:
-    """A member's place in its study, which keeps the code that all members run and names their data."""
+    """A member's place in its study, which keeps the code that all members run and names their data.
+
+    data: the folder where those are now; None for where the study has seen them.
+    """
 
     study: StudyFolder
     name: str
+    data: str | None = None
 
 
 def resolve(flags: Mapping[str, Any], configs: Sequence[Path], argv: tuple[str, ...]) -> Request:

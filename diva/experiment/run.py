@@ -99,10 +99,10 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
 
 
 def _wanted_data(request: Request, options: RunOptions) -> str | None:
-    """The name or folder of the data; a member's are where its study has seen them."""
+    """The name or folder of the data; a member's are where its study has seen them, if nobody says otherwise."""
     if request.place is not None:
         study = request.place.study
-        return find_data(study, study.record(), None, options.data_root)
+        return find_data(study, study.record(), request.place.data, options.data_root)
     return request.task.default_data if options.data is None else options.data
 
 
@@ -226,14 +226,14 @@ def prepare(
         environment=_record_environment(run, options.backend, device, console),
         reproduces=_reproduced(request.recorded),
     )
-    write_atomic(run.command_file, command_script(_with_seed(request.argv, request)))
+    write_atomic(run.command_file, command_script(with_drawn_seed(request.argv, request)))
     run.command_file.chmod(0o755)
     run.seal(manifest)
     console.say(f"run {run.path}")
     return learner
 
 
-def _with_seed(argv: tuple[str, ...], request: Request) -> tuple[str, ...]:
+def with_drawn_seed(argv: tuple[str, ...], request: Request) -> tuple[str, ...]:
     """The arguments, with a seed that was drawn."""
     return (*argv, "--seed", str(request.options.seed)) if request.origins["seed"] == "drawn" else argv
 

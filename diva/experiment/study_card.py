@@ -6,9 +6,11 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from diva.experiment.study.summary import test_metric
+from diva.experiment.compare.subjects import MOST_SUBJECTS
+from diva.experiment.study.summary import is_outcome, outcome_metric
 from diva.records.files import hide_home
 from diva.statistics.summary import summarise
+from diva.statistics.table import interval_text, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,18 +52,15 @@ def status_of(study: StudyFolder, outcomes: Sequence[Outcome]) -> str:
     return ", ".join([done, *others])
 
 
-def outcome_metric(outcomes: Sequence[Outcome], monitor: str) -> str:
-    """The metric that stands for the outcome: on test the one that `monitor` names on val, if a member has it."""
-    return test_metric(monitor, {name: 0 for outcome in outcomes for name in outcome.metrics})
+def metric_of(outcomes: Sequence[Outcome], monitor: str) -> str:
+    """The metric that stands for what came of all members: on test the one that `monitor` names on val, if a member has it."""
+    return outcome_metric(monitor, {name for outcome in outcomes for name in outcome.metrics})
 
 
 def shown_metrics(outcomes: Sequence[Outcome], monitor: str) -> list[str]:
     """The monitored metric, and all metrics on test but those of single classes."""
-    names = {
-        name for outcome in outcomes for name in outcome.metrics if name.startswith("test/") and name.count("/") == 1
-    }
-    first = [outcome_metric(outcomes, monitor), monitor]
-    return list(dict.fromkeys([*first, *sorted(names)]))
+    names = {name for outcome in outcomes for name in outcome.metrics if is_outcome(name)}
+    return list(dict.fromkeys([metric_of(outcomes, monitor), monitor, *sorted(names)]))
 
 
 def _statistics(outcomes: Sequence[Outcome], monitor: str) -> list[dict[str, Any]]:
@@ -76,7 +75,7 @@ def _statistics(outcomes: Sequence[Outcome], monitor: str) -> list[dict[str, Any
         return [{"name": "Results of the best epochs", "table": {"headers": ["metric", *headers], "rows": rows}}]
     if len(configurations) == len(finished):
         return []  # a run each: the members' own rows say all
-    metric = outcome_metric(outcomes, monitor)
+    metric = metric_of(outcomes, monitor)
     by_name = {name: [o for o in finished if o.member.configuration == name] for name in configurations}
     rows = [[name or "as planned", *_cells(found, metric), _mean(found, monitor)] for name, found in by_name.items()]
     more = len(rows) - MOST_CONFIGURATIONS
@@ -87,14 +86,13 @@ def _statistics(outcomes: Sequence[Outcome], monitor: str) -> list[dict[str, Any
 
 def _mean(outcomes: Sequence[Outcome], metric: str) -> str:
     found = summarise([outcome.metrics[metric] for outcome in outcomes if metric in outcome.metrics])
-    return f"{found.mean:.4f}" if found.n else "-"
+    return number_text(found.mean)
 
 
 def _cells(outcomes: Sequence[Outcome], metric: str) -> list[Any]:
     found = summarise([outcome.metrics[metric] for outcome in outcomes if metric in outcome.metrics])
     numbers = (found.mean, found.sd, found.median, found.min, found.max)
-    interval = f"{found.ci_t.low:.4f} to {found.ci_t.high:.4f}" if found.ci_t.exists else "-"
-    return [found.n, *(f"{value:.4f}" if value == value else "-" for value in numbers), interval]
+    return [found.n, *map(number_text, numbers), interval_text(found.ci_t)]
 
 
 def _concluded(study: StudyFolder) -> list[dict[str, Any]]:
@@ -121,12 +119,12 @@ def _short(value: Any) -> str:
 
 
 def _members(study: StudyFolder, outcomes: Sequence[Outcome], monitor: str) -> list[dict[str, Any]]:
-    metrics = list(dict.fromkeys([monitor, outcome_metric(outcomes, monitor)]))
+    metrics = list(dict.fromkeys([monitor, metric_of(outcomes, monitor)]))
     rows = []
     for outcome in outcomes[:MOST_MEMBERS]:
         begun = outcome.status == "waiting" and study.member(outcome.member.name).manifest_file.exists()
         values = ", ".join(f"{name} {_short(value)}" for name, value in outcome.member.values.items())
-        scores = [f"{outcome.metrics[name]:.4f}" if name in outcome.metrics else "-" for name in metrics]
+        scores = [number_text(outcome.metrics[name], "nan") if name in outcome.metrics else "-" for name in metrics]
         epoch = str(outcome.result["best_epoch"]) if outcome.result else "-"
         status = "begun" if begun else outcome.status
         rows.append(
@@ -146,7 +144,7 @@ def _commands(study: StudyFolder, outcomes: Sequence[Outcome]) -> str:
         lines.append(f"diva resume {place}")
     elif found["failed"]:
         lines.append(f"diva resume {place} --retry")
-    if len({outcome.member.configuration for outcome in outcomes}) > 1:
+    if 1 < len({outcome.member.configuration for outcome in outcomes}) <= MOST_SUBJECTS:
         lines.append(f"diva compare {place}")
     first = next((outcome.member.name for outcome in outcomes if outcome.status == "finished"), None)
     lines += [f"diva reproduce {hide_home(str(study.members / first))}"] if first else []

@@ -76,6 +76,15 @@ def follows() -> bool:
     return found is not None and found.rank > 0
 
 
+def refuse_study() -> None:
+    """UsageError in a process that torchrun started: each would begin the study, and its members take themselves for workers."""
+    if seat() is not None:
+        raise UsageError(
+            "a study starts its members itself and torchrun (RANK, WORLD_SIZE) would start it several times; start diva alone, "
+            "with --workers-per-run for workers of each member"
+        )
+
+
 def with_workers(options: RunOptions, *, given: bool) -> RunOptions:
     """The options with as many workers as were started from outside, if any; UsageError when their number does not fit.
 

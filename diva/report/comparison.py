@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from matplotlib.ticker import MaxNLocator
 
@@ -60,14 +60,14 @@ def curves_figure(
 
 
 def groups_figure(
-    groups: Mapping[str, Mapping[int, float]],
+    groups: Mapping[str, Mapping[Any, float]],
     means: Mapping[str, tuple[float, float, float]],
     metric: str,
     linked: bool,
 ) -> Figure:
     """A strip per group: a dot per run, the mean with its interval beside it; runs of the same seed joined where they are pairs.
 
-    groups: label -> {seed: value}; means: label -> (mean, low, high), NaN where there is no interval.
+    groups: label -> {what the runs of a pair share, as the seed: value}; means: label -> (mean, low, high), NaN where there is no interval.
     """
     labels = list(groups)
     with style():
@@ -114,12 +114,12 @@ def gaps_figure(gaps: Sequence[Gap], metric: str) -> Figure:
     return figure
 
 
-def _link(axes: Axes, groups: Mapping[str, Mapping[int, float]]) -> None:
+def _link(axes: Axes, groups: Mapping[str, Mapping[Any, float]]) -> None:
     """Grey lines between runs of the same seed in neighbouring groups."""
     labels = list(groups)
     for place, (left, right) in enumerate(pairwise(labels)):
-        for seed in sorted(groups[left].keys() & groups[right].keys())[:MOST_LINKED]:
-            pair = [groups[left][seed], groups[right][seed]]
+        for key in [key for key in groups[left] if key in groups[right]][:MOST_LINKED]:
+            pair = [groups[left][key], groups[right][key]]
             axes.plot([place, place + 1], pair, color=RULE, linewidth=1, zorder=1)
 
 

@@ -42,6 +42,13 @@ def test_a_dry_run_shows_the_runs_of_every_factor(invoke) -> None:
     assert "18 runs of a grid" in grid.stderr
 
 
+def test_a_cluster_takes_all_runs_at_a_time_unless_a_number_is_asked_for(invoke) -> None:
+    asked = ("--task", "points_2d", "--seed", "1", "--vary", "seed=0:40", "--vary", "lr=0.1,0.2", "--dry-run")
+    assert "120 runs, 120 at a time" in invoke(*asked, "--launcher", "slurm").stderr
+    assert "120 runs, 3 at a time" in invoke(*asked, "--launcher", "ray", "--jobs", "3").stderr
+    assert "120 runs, 1 at a time" in invoke(*asked[:6], "--vary", "threads=1,2,4", "--dry-run").stderr
+
+
 def test_a_base_may_have_knobs_of_its_own(invoke) -> None:
     done = invoke(*BASE, "--batch-size", "8", "--vary", "batch_size=8,16", "--vary", "seed=0:2", "--dry-run")
     assert done.stdout.splitlines()[3].split() == ["batch_size", "8,16", "4"]
@@ -56,6 +63,8 @@ def test_a_base_may_have_knobs_of_its_own(invoke) -> None:
         (("--vary", "lr=0.1,0.2"), "no task is named"),
         (("nowhere", "--vary", "lr=0.1,0.2"), "no such folder"),
         ((*BASE, "--vary", "lr=0.1,0.2", "--runs", "9"), "allowed are 1 to 6"),
+        ((*BASE, "--vary", "freeze=nothing.*"), "--freeze nothing.*: no parameter of the model has such a name"),
+        ((*BASE, "--vary", "subset=0.5,100000"), "--subset 100000: the training split has"),
         ((*BASE, "--vary", "lr=0.1,0.2", "--jobs", "0"), "--jobs 0: must be at least 1"),
         ((*BASE, "--vary", "lr=0.1,0.2", "--stream", "rain=1"), "no stream is called 'rain'"),
     ],

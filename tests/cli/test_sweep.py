@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from click import Choice
 from click.testing import CliRunner, Result
 
 from diva.cli import cli
-from diva.cli.sweep import SAMPLERS
-from diva.experiment.search import samplers
+from diva.experiment import launch, search
 
 TASK = Path(__file__).parents[1] / "contract" / "users_task.py"
 
@@ -44,8 +44,11 @@ def test_a_dry_run_of_tpe_stops_where_suggestions_hang_on_outcomes():
     assert done.output.endswith("30 trials, 20 of them not shown\n")
 
 
-def test_the_command_line_knows_every_sampler():
-    assert SAMPLERS == samplers.SAMPLERS  # which it does not import: it answers --help at once
+def test_samplers_and_launchers_are_listed_once():
+    offered = {
+        param.name: param.type.choices for param in cli.commands["sweep"].params if isinstance(param.type, Choice)
+    }
+    assert offered["sampler"] is search.SAMPLERS and offered["launcher"] is launch.LAUNCHERS
 
 
 @pytest.mark.parametrize(

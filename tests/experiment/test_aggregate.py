@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,11 @@ def write_run(path: Path, seed: int, epochs: int = EPOCHS, finished: bool = True
         scores = {"test/accuracy": 0.9 + seed / 100, "test/f1/cat": 0.5, "val/accuracy": 0.8}
         (path / "result.json").write_text(json.dumps({"metrics": scores}))
     return RunFolder(path)
+
+
+def record(run: RunFolder, **changes: object) -> None:
+    """Alter what the manifest says."""
+    run.manifest_file.write_text(json.dumps({**json.loads(run.manifest_file.read_text()), **changes}))
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +260,43 @@ def test_runs_are_grouped_by_what_they_have_in_common_but_their_seeds(tmp_path: 
     assert list(gather(paths[:1])) == ["runs"]
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"freeze": ["0.*"]}, "freeze=0.*"),
+        ({"subset": "10"}, "subset=10"),
+        ({"check": True}, "check=True"),
+        ({"overfit": True}, "overfit=True"),
+        ({"on_nan": "continue"}, "on_nan=continue"),
+        ({"load_skip": ["fc.*"]}, "load_skip=fc.*"),
+        ({"shards": 4}, "shards=4"),
+        ({"stream": ["init=7"]}, "stream=init"),
+        ({"backend": "torch"}, "backend=torch threads=1"),
+    ],
+)
+def test_an_option_that_may_change_bits_makes_a_configuration(tmp_path: Path, options: dict[str, Any], name: str):
+    plain, other = (write_run(tmp_path / run, seed) for run, seed in (("a", 1), ("b", 2)))
+    record(other, options={"backend": "exact", "threads": 1, **options})
+    groups = gather([plain.path, other.path])
+    assert len(groups) == 2 and list(groups)[1] == name
+
+
+def test_what_changes_no_bits_makes_no_configuration(tmp_path: Path, console: Console, said: io.StringIO):
+    one, two, three = (write_run(tmp_path / run, 1) for run in "abc")
+    record(
+        one,
+        options={"backend": "exact", "threads": 1, "workers": 2, "trace": "step", "stream": ["init=7"], "load": "x"},
+    )
+    record(two, options={"backend": "exact", "threads": 4, "output": "there", "stream": ["init=8"], "load": "y/x"})
+    for run in (one, two):
+        record(run, loaded={"digest": "sha256:123"})
+    assert list(gather([one.path, two.path])) == ["runs"]
+    aggregate([one.path, two.path], None, tmp_path / "runs", console)
+    assert said.getvalue() == ""  # the streams are independent draws, though the seed is one
+    record(three, options={"backend": "exact", "stream": ["init=9"], "load": "x"}, loaded={"digest": "sha256:456"})
+    assert list(gather([one.path, three.path])) == ["load=sha256:123", "load=sha256:456"]
+
+
 def test_an_aggregate_says_what_it_holds(runs: list[RunFolder], tmp_path: Path, console: Console, said: io.StringIO):
     folder, record = aggregate([run.path for run in runs], tmp_path / "all", tmp_path, console)
     assert json.loads((folder / "aggregate.json").read_text()) == record
@@ -272,7 +315,7 @@ def test_what_makes_runs_no_independent_draws_is_said(tmp_path: Path, console: C
     (paths[1] / "manifest.json").write_text(json.dumps({**manifest, "source": {"digest": "sha256:2"}}))
     (paths[2] / "metrics.jsonl").write_text("")
     aggregate(paths, None, tmp_path / "runs", console)
-    for part in ("code of these 3 runs differs", "same seed", "2 of 3 runs have not finished", "has no numbers yet"):
+    for part in ("code of these 3 runs differs", "same seeds", "2 of 3 runs have not finished", "has no numbers yet"):
         assert part in said.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -191,18 +192,14 @@ def number(value: float, beside: Sequence[float]) -> str:
 
 
 def inputs_sections(
-    subjects: Sequence[Subject], *, everything: bool, diff: bool, of_groups: bool = False
+    subjects: Sequence[Subject], *, everything: bool, diff: bool, groups: Sequence[Subject] = ()
 ) -> list[Section]:
-    """What went in: sections of what differs; a first one that says what does not. Seeds of groups are no difference."""
+    """What went in: sections of what differs; a first one that says what does not. groups: those that `subjects` stand for, if any."""
     runs = [subject.first for subject in subjects]
     labels = [subject.label for subject in subjects]
     tables = [
         ("Knobs", inputs.knobs(runs, shown=everything), False),
-        (
-            "Options",
-            [row for row in inputs.options(runs, shown=everything) if not of_groups or row.name != "seed"],
-            True,
-        ),
+        ("Options", _options(runs, groups, shown=everything), True),
         ("Code", inputs.code(runs), True),
         ("Environment", inputs.surroundings(runs), True),
         ("Data", inputs.data(runs), True),
@@ -217,6 +214,19 @@ def inputs_sections(
     if same:
         sections.insert(0, {"name": "What is the same", "rows": [["no difference in", ", ".join(same)]]})
     return sections
+
+
+def _options(runs: Sequence[Run], groups: Sequence[Subject], *, shown: bool = False) -> list[Row]:
+    """The options; of groups without what varies within them: the seeds, and the streams that not all runs of a group have."""
+    if not groups:
+        return inputs.options(runs, shown=shown)
+    shared = tuple(list(group.streams) for group in groups)
+    rows = [
+        replace(row, values=shared) if row.name == "stream" else row
+        for row in inputs.options(runs, shown=True)
+        if row.name != "seed"
+    ]
+    return [row for row in rows if shown or row.differs]
 
 
 def _side_by_side(labels: Sequence[str], rows: Sequence[Row], with_bits: bool) -> Section:
@@ -287,11 +297,11 @@ def _data_rows(subjects: Sequence[Subject]) -> Section:
     return {"rows": rows} if rows else {}
 
 
-def inputs_json(subjects: Sequence[Subject]) -> dict[str, Any]:
+def inputs_json(subjects: Sequence[Subject], groups: Sequence[Subject] = ()) -> dict[str, Any]:
     """What differs, for scripts: by kind and name the values in the order of the subjects; null where a run has none."""
     runs = [subject.first for subject in subjects]
     tables = {
-        "knobs": inputs.knobs(runs), "options": inputs.options(runs), "code": inputs.code(runs),
+        "knobs": inputs.knobs(runs), "options": _options(runs, groups), "code": inputs.code(runs),
         "environment": inputs.surroundings(runs), "data": inputs.data(runs),
     }  # fmt: skip
     found: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds
+from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_draws
 from diva.experiment.compare.parting import part
 from diva.report.comparison import Gap, curves_figure, gaps_figure, groups_figure
 from diva.report.style import png
@@ -52,7 +52,7 @@ def _of_groups(subjects: Sequence[Subject], metrics: Sequence[str]) -> Pictures:
         groups = {subject.label: subject.values(metric) for subject in subjects}
         summaries = {label: summarise(list(values.values())) for label, values in groups.items()}
         means = {label: (found.mean, *found.ci_t) for label, found in summaries.items()}
-        linked = all(paired_seeds(one, two, metric) for one, two in pairwise(subjects))
+        linked = all(paired_draws(one, two, metric) for one, two in pairwise(subjects))
         pictures.append([f"{metric} of every run", png(groups_figure(groups, means, metric, linked))])
         gaps = [
             Gap(f"{one.one} - {one.two}", one.found.difference, *one.found.ci_t, one.found.settled)

@@ -6,23 +6,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diva.experiment.compare.card import MOST_COLUMNS, inputs_json, inputs_sections, number, parted_json, turned, where
-from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds, shown_metrics
+from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_draws, shown_metrics
 from diva.experiment.compare.parting import part
 from diva.statistics.summary import summarise
+from diva.statistics.table import interval_text, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diva.experiment.compare.groups import Tested
     from diva.experiment.compare.parting import Parted
-    from diva.experiment.compare.subjects import Subject
-    from diva.statistics.numbers import Interval
+    from diva.experiment.compare.subjects import Draw, Subject
 
     Section = dict[str, Any]
 
 MOST_SEEDS = 20
 PAIRING = (
-    "Runs of the same seed are pairs where two groups share at least two seeds, and half of either's; else all runs count. "
+    "Runs of the same seed (and streams) are pairs where two groups share at least two of them, and half of either's; else all runs count. "
     "p is that of a permutation test, the interval is Student's."
 )
 
@@ -47,26 +47,27 @@ def compare_groups(
             *_tests(tested, chosen),
             *(_by_seed(subjects, metric) for metric in chosen if len(subjects) <= MOST_COLUMNS),
             *_partings(subjects, parted),
-            *inputs_sections(alike, everything=everything, diff=diff, of_groups=True),
+            *inputs_sections(alike, everything=everything, diff=diff, groups=subjects),
         ],
         "comparison": {
             "groups": [_group_json(subject) for subject in subjects],
             "tests": [_test_json(one) for one in tested],
             "same_seeds": [
-                {"run": subject.label, "seed": seed, **parted_json(found)}
-                for subject, of_seeds in zip(subjects[1:], parted, strict=True)
-                for seed, found in of_seeds.items()
+                {"run": subject.label, "seed": draw.seed, "streams": list(draw.streams), **parted_json(found)}
+                for subject, of_draws in zip(subjects[1:], parted, strict=True)
+                for draw, found in of_draws.items()
             ],
-            "differ": inputs_json(alike),
+            "differ": inputs_json(alike, subjects),
         },
     }
 
 
 def representative(subject: Subject, subjects: Sequence[Subject]) -> Subject:
-    """The group as one run: of the smallest seed that all groups have, else its first; its runs differ by their seed alone."""
-    common = set.intersection(*({run.seed for run in one.runs} for one in subjects))
-    runs = [run for run in subject.runs if not common or run.seed == min(common)]
-    return replace(subject, runs=tuple(runs or subject.runs)[:1])
+    """The group as one run, since its runs differ by what they drew alone: the first whose draw all groups have, else its first."""
+    common = set.intersection(*(set(one.by_draw) for one in subjects))
+    return replace(
+        subject, runs=(next((run for draw, run in subject.by_draw.items() if draw in common), subject.first),)
+    )
 
 
 def _status(tested: Sequence[Tested]) -> str:
@@ -84,7 +85,7 @@ def _is_tested(tested: Tested) -> bool:
 def _groups(subjects: Sequence[Subject]) -> Section:
     rows: list[list[Any]] = []
     for subject in subjects:
-        seeds = ", ".join(str(run.seed) for run in subject.finished[:MOST_SEEDS])
+        seeds = ", ".join(map(str, subject.finished_draws[:MOST_SEEDS]))
         more = len(subject.finished) - MOST_SEEDS
         left_out = "; ".join(subject.missing[:3]) + (
             f" and {len(subject.missing) - 3} more" if len(subject.missing) > 3 else ""
@@ -116,11 +117,11 @@ def _tests(tested: Sequence[Tested], chosen: Sequence[str]) -> list[Section]:
     first, second = [], []
     for one in filter(_is_tested, tested):
         found, name = one.found, _name(one, chosen)
-        n = f"{found.n_a} pairs" if one.seeds else f"{found.n_a} and {found.n_b}"
-        first.append([name, _signed(found.difference), _interval(found.ci_t), _short(found.p_adjusted), n])
+        n = f"{found.n_a} pairs" if one.draws else f"{found.n_a} and {found.n_b}"
+        first.append([name, _signed(found.difference), interval_text(found.ci_t), _short(found.p_adjusted), n])
         p_values = [_short(p) for p in (found.p_permutation, found.p_rank, found.p_t)]
         effects = [f"{found.effect_name} {_short(found.effect)}", _short(found.cliffs_delta)]
-        second.append([name, _interval(found.ci_bootstrap), *p_values, *effects])
+        second.append([name, interval_text(found.ci_bootstrap), *p_values, *effects])
     if not first:
         return []
     said = f" of {chosen[0]}" if len(chosen) == 1 else ""
@@ -143,10 +144,6 @@ def _signed(value: float) -> str:
     return f"{value:+.4f}" if value == value else "-"
 
 
-def _interval(found: Interval) -> str:
-    return f"{found.low:.4f} to {found.high:.4f}" if found.exists else "-"
-
-
 def _summaries(subjects: Sequence[Subject]) -> Section:
     """Mean and sd of every metric in every group."""
     rows = []
@@ -155,7 +152,8 @@ def _summaries(subjects: Sequence[Subject]) -> Section:
         for subject in subjects:
             found = summarise(list(subject.values(metric).values()))
             spread = f" ± {found.sd:.4f}" if found.sd == found.sd else ""
-            cells.append(f"{found.mean:.4f}{spread}" if found.n else "-")
+            fewer = f" (n = {found.n})" if found.n < len(subject.finished) else ""
+            cells.append(f"{number_text(found.mean)}{spread}{fewer}" if found.n else "-")
         rows.append([metric, *cells])
     headers = ["metric", *(f"{subject.label} (n = {len(subject.finished)})" for subject in subjects)]
     table = {"headers": headers, "rows": rows}
@@ -163,39 +161,41 @@ def _summaries(subjects: Sequence[Subject]) -> Section:
 
 
 def _by_seed(subjects: Sequence[Subject], metric: str) -> Section:
-    """A row per seed; of two groups that are paired also the difference."""
+    """A row per seed, and stream where these vary; of two groups that are paired also the difference."""
     values = [subject.values(metric) for subject in subjects]
-    seeds = sorted(set().union(*values))
-    paired = len(subjects) == 2 and bool(paired_seeds(subjects[0], subjects[1], metric))
+    draws = sorted(dict.fromkeys(draw for of_one in values for draw in of_one), key=lambda draw: draw.seed)
+    paired = len(subjects) == 2 and bool(paired_draws(subjects[0], subjects[1], metric))
     rows: list[list[Any]] = []
-    for seed in seeds[:MOST_SEEDS]:
-        found = [of_one.get(seed) for of_one in values]
+    for draw in draws[:MOST_SEEDS]:
+        found = [of_one.get(draw) for of_one in values]
         there = [value for value in found if value is not None]
         cells = [None if value is None else number(value, there) for value in found]
         moved = _signed(there[0] - there[1]) if len(there) == 2 else "-"
-        rows.append([str(seed), *cells, *([moved] if paired else [])])
+        rows.append([str(draw), *cells, *([moved] if paired else [])])
     headers = ["seed", *(subject.label for subject in subjects), *(["A - B"] if paired else [])]
-    more = {"rows": [["", f"and {len(seeds) - MOST_SEEDS} more seeds"]]} if len(seeds) > MOST_SEEDS else {}
-    return {"name": f"{metric} by seed", "table": {"headers": headers, "rows": rows}, **more}
+    more = {"rows": [["", f"and {len(draws) - MOST_SEEDS} more seeds"]]} if len(draws) > MOST_SEEDS else {}
+    streams = " and stream" if any(draw.streams for draw in draws) else ""
+    return {"name": f"{metric} by seed{streams}", "table": {"headers": headers, "rows": rows}, **more}
 
 
-def _parted(subjects: Sequence[Subject]) -> list[dict[int, Parted]]:
-    """Of each group but the first: where its runs part from those of the first that have the same seed."""
-    first = {run.seed: run for run in subjects[0].runs}
+def _parted(subjects: Sequence[Subject]) -> list[dict[Draw, Parted]]:
+    """Of each group but the first: where its runs part from those of the first that have the same seed and streams."""
+    first = subjects[0].by_draw
     return [
-        {run.seed: part(first[run.seed], run) for run in subject.runs if run.seed in first} for subject in subjects[1:]
+        {draw: part(first[draw], run) for draw, run in subject.by_draw.items() if draw in first and not draw.run}
+        for subject in subjects[1:]
     ]
 
 
-def _partings(subjects: Sequence[Subject], parted: Sequence[dict[int, Parted]]) -> list[Section]:
+def _partings(subjects: Sequence[Subject], parted: Sequence[dict[Draw, Parted]]) -> list[Section]:
     """How many runs of the same seed have the same bits, and where the first of the others part."""
     rows = []
-    for subject, of_seeds in zip(subjects[1:], parted, strict=True):
-        same = sum(one.identical for one in of_seeds.values())
-        if not of_seeds or (not same and len(subjects) > MOST_COLUMNS):
+    for subject, of_draws in zip(subjects[1:], parted, strict=True):
+        same = sum(one.identical for one in of_draws.values())
+        if not of_draws or (not same and len(subjects) > MOST_COLUMNS):
             continue
-        other = next((one for _, one in sorted(of_seeds.items()) if not one.identical), None)
-        said = f"{same} of {len(of_seeds)} are identical to those of {subjects[0].label} with the same seed"
+        other = next((one for one in of_draws.values() if not one.identical), None)
+        said = f"{same} of {len(of_draws)} are identical to those of {subjects[0].label} with the same seed"
         rows.append([subject.label, said + (f"; the first of the others: {where(other)}" if other else "")])
     if not rows and any(parted):
         rows = [["", f"none is identical to that of {subjects[0].label}"]]
@@ -205,9 +205,10 @@ def _partings(subjects: Sequence[Subject], parted: Sequence[dict[int, Parted]]) 
 def _group_json(subject: Subject) -> dict[str, Any]:
     return {
         "label": subject.label, "name": subject.name, "n": len(subject.finished),
-        "seeds": [run.seed for run in subject.finished], "missing": list(subject.missing),
+        "seeds": [draw.seed for draw in subject.finished_draws], "streams": [list(draw.streams) for draw in subject.finished_draws],
+        "missing": list(subject.missing),
         "metrics": {
-            metric: {"by_seed": {str(seed): v for seed, v in values.items()}, **summarise(list(values.values())).to_json()}
+            metric: {"by_seed": {str(draw): v for draw, v in values.items()}, **summarise(list(values.values())).to_json()}
             for metric in shown_metrics([subject])
             if (values := subject.values(metric))
         },
@@ -216,6 +217,6 @@ def _group_json(subject: Subject) -> dict[str, Any]:
 
 def _test_json(tested: Tested) -> dict[str, Any]:
     return {
-        "metric": tested.metric, "pair": [tested.one, tested.two], "seeds": list(tested.seeds), "verdict": tested.words,
-        **tested.found.to_json(),
+        "metric": tested.metric, "pair": [tested.one, tested.two], "verdict": tested.words,
+        "seeds": [draw.seed for draw in tested.draws], "streams": [list(draw.streams) for draw in tested.draws], **tested.found.to_json(),
     }  # fmt: skip

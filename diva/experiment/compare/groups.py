@@ -1,4 +1,4 @@
-"""Groups of runs compared by their numbers: seed by seed where the seeds are the same, and all tests corrected for their number."""
+"""Groups of runs compared by their numbers: pairwise where seeds and streams are the same; all tests corrected for their number."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from diva.errors import UsageError, nearest
+from diva.experiment.study.summary import is_whole, outcome_metric
 from diva.learning.task import less_is_better
 from diva.statistics.comparison import Comparison, compare_paired, compare_unpaired, corrected
 from diva.statistics.verdict import Wording, verdict
@@ -14,7 +15,7 @@ from diva.statistics.verdict import Wording, verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from diva.experiment.compare.subjects import Subject
+    from diva.experiment.compare.subjects import Draw, Subject
 
 FEWEST_PAIRS = 2
 MOST_GROUPS_IN_ALL_PAIRS = 6
@@ -22,12 +23,12 @@ MOST_GROUPS_IN_ALL_PAIRS = 6
 
 @dataclass(frozen=True)
 class Tested:
-    """One metric of two groups. seeds: of the pairs, or () where all runs of both were compared without pairs."""
+    """One metric of two groups. draws: of the pairs, or () where all runs of both were compared without pairs."""
 
     metric: str
     one: str
     two: str
-    seeds: tuple[int, ...]
+    draws: tuple[Draw, ...]
     found: Comparison
 
     @property
@@ -45,23 +46,23 @@ def compare_pairs(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[T
         pairs = [(subjects[0], subject) for subject in subjects[1:]]
     tested = [_test(one, two, metric) for metric in metrics for one, two in pairs]
     found = corrected({f"{t.metric} {t.one} {t.two}": t.found for t in tested})
-    return [Tested(t.metric, t.one, t.two, t.seeds, found[f"{t.metric} {t.one} {t.two}"]) for t in tested]
+    return [Tested(t.metric, t.one, t.two, t.draws, found[f"{t.metric} {t.one} {t.two}"]) for t in tested]
 
 
 def _test(one: Subject, two: Subject, metric: str) -> Tested:
     left, right = one.values(metric), two.values(metric)
-    seeds = paired_seeds(one, two, metric)
-    if seeds:
-        found = compare_paired([left[seed] for seed in seeds], [right[seed] for seed in seeds])
+    draws = paired_draws(one, two, metric)
+    if draws:
+        found = compare_paired([left[draw] for draw in draws], [right[draw] for draw in draws])
     else:
         found = compare_unpaired(list(left.values()), list(right.values()))
-    return Tested(metric, one.label, two.label, seeds, found)
+    return Tested(metric, one.label, two.label, draws, found)
 
 
-def paired_seeds(one: Subject, two: Subject, metric: str) -> tuple[int, ...]:
-    """The seeds that both groups have, when these are at least two and at least half of either's; else none: they are not paired."""
+def paired_draws(one: Subject, two: Subject, metric: str) -> tuple[Draw, ...]:
+    """The seeds, with streams, that both groups have, when these are at least two and at least half of either's; else none: no pairs."""
     left, right = one.values(metric), two.values(metric)
-    both = tuple(sorted(left.keys() & right.keys()))
+    both = tuple(draw for draw in left if draw in right and not draw.run)
     return both if len(both) >= FEWEST_PAIRS and 2 * len(both) >= max(len(left), len(right)) else ()
 
 
@@ -80,12 +81,11 @@ def chosen_metrics(subjects: Sequence[Subject], asked: Sequence[str]) -> list[st
             raise UsageError(f"--metric {name}: measured by none of these runs; {nearest(name, known)}")
     if asked:
         return list(dict.fromkeys(asked))
-    monitor = subjects[0].monitor
-    on_test = f"test/{monitor.partition('/')[2]}"
-    return [next((name for name in (on_test, monitor) if name in known), known[0])]
+    metric = outcome_metric(subjects[0].monitor, known)
+    return [metric if metric in known else known[0]]
 
 
 def shown_metrics(subjects: Sequence[Subject]) -> list[str]:
     """The metrics that some finished run has, without those of single classes; test before val."""
     names = {name for subject in subjects for run in subject.finished for name in run.metrics}
-    return sorted(name for name in names if name.count("/") == 1)
+    return sorted(filter(is_whole, names))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
 from diva.errors import RecordError
-from diva.experiment.options import RunOptions
+from diva.experiment.options import as_recorded, changes_no_bits
 from diva.experiment.reproduce import weigh
 from diva.records import environment, footprint
 from diva.records.source_diff import compare_snapshots
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from diva.experiment.compare.subjects import Run
     from diva.records.footprint import Differences
     from diva.records.source_diff import FileChange
-
-# What tells where things are, who waits for whom, and what is written down; every other option can change bits.
-CHANGES_NO_BITS: Final = frozenset({
-    "activations", "cache", "code", "data", "data_root", "log_every", "output", "tensorboard", "trace", "verify", "workers",
-    "workers_per_run",
-})  # fmt: skip
 
 MOST_NAMED_FILES: Final = 2
 
@@ -81,11 +75,9 @@ def knobs(runs: Sequence[Run], *, shown: bool = False) -> list[Row]:
 
 def options(runs: Sequence[Run], *, shown: bool = False) -> list[Row]:
     """The options of the runs, the seed among them; those that change no bits last. One that an older diva had not is as if not given."""
-    unset = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(RunOptions()).items()}
-    facts = [{**unset, **run.manifest.options, "seed": run.seed} for run in runs]
+    facts = [{**as_recorded(run.manifest.options), "seed": run.seed} for run in runs]
     exact = all(run.manifest.options.get("backend") == "exact" for run in runs)
-    held = CHANGES_NO_BITS | ({"threads"} if exact else frozenset())
-    rows = side_by_side(facts, lambda name: name not in held, shown=shown)
+    rows = side_by_side(facts, lambda name: not changes_no_bits(name, exact=exact), shown=shown)
     return sorted(rows, key=lambda row: not row.can_change_bits)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 from diva.errors import DivaError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 LAUNCHERS = ("local", "slurm", "ray")
 # A process that ends by one of these is faulty: starting it again ends it again.
 OWN_FAULT = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS}
+# What a search says to a server of suggestions: for who conducts a study alone.
+PRIVATE = ("SIGOPT_API_TOKEN", "SIGOPT_API_URL")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -55,8 +58,8 @@ class Launcher(ABC):
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Job:
         """Start `command`, what it says going to the end of the file `log`; where there is no room yet, it waits its turn.
 
-        name: of the member, for lists of jobs. environment: what it has over the environment that is there; OMP_NUM_THREADS is
-        `threads` where nobody says otherwise.
+        name: of the member, for lists of jobs. environment: what it has over the environment that is there, without PRIVATE;
+        OMP_NUM_THREADS is `threads` where nobody says otherwise.
         """
 
     @abstractmethod
@@ -107,6 +110,16 @@ def needs(library: str, launcher: str) -> Any:
 def share_threads(jobs: int) -> int:
     """How many threads each of `jobs` processes may use so that together they fit this machine; at least 1."""
     return max(1, n_cores() // jobs)
+
+
+@contextmanager
+def withheld() -> Iterator[None]:
+    """While this lasts, what is started does not inherit the variables in PRIVATE, nor does a scheduler store them."""
+    kept = {name: os.environ.pop(name) for name in PRIVATE if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def n_cores() -> int:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from diva.experiment.launch import Job, Launcher, ending
+from diva.experiment.launch import Job, Launcher, ending, withheld
 from diva.experiment.launch.leash import VARIABLE
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LocalLauncher(Launcher):
         """See Launcher."""
         log.parent.mkdir(parents=True, exist_ok=True)
         threads = {"OMP_NUM_THREADS": str(self.threads)}
-        with log.open("ab") as output:
+        with log.open("ab") as output, withheld():
             process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,

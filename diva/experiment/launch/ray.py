@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import DivaError, UsageError, nearest
-from diva.experiment.launch import Job, Launcher, Lost, ending, n_cores, needs
+from diva.experiment.launch import Job, Launcher, Lost, ending, n_cores, needs, withheld
 from diva.experiment.launch import node as node_module
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _connect(address: str | None, cpus: float) -> Any:
     ray = needs("ray", "ray")
     needs("ray._private.worker", "ray").print_to_stdstream = _hush
     try:
-        with _handlers_kept():
+        with _handlers_kept(), withheld():
             _begin(ray, address, cpus, loopback)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"address={address}" if address else "ray"

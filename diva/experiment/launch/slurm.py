@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import DivaError, UsageError, nearest
-from diva.experiment.launch import Job, Launcher, Lost, ending, needs
+from diva.experiment.launch import Job, Launcher, Lost, ending, needs, withheld
 from diva.experiment.launch import node as node_module
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class SlurmLauncher(Launcher):
         log = log.absolute()
         arguments = (list(command), {"OMP_NUM_THREADS": str(self.threads), **environment}, str(log), str(Path.cwd()))
         try:
-            with _ctrl_c_blocked():
+            with _ctrl_c_blocked(), withheld():
                 job = self._executor(name, log).submit(_portable(), *arguments, [signal.SIGUSR2])
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise DivaError(f"--launcher slurm: {name} was not taken: {' '.join(str(error).split())[-300:]}") from None

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import UsageError
+from diva.experiment.search import SAMPLERS
 from diva.experiment.search.journal import OptunaJournal
 from diva.experiment.search.pruning import Curve, Verdict, prune
 from diva.experiment.search.report import report, show_search
-from diva.experiment.search.samplers import N_STARTUP, SAMPLERS, Told, load_optuna, suggest
+from diva.experiment.search.samplers import N_STARTUP, Told, load_optuna, suggest
 from diva.experiment.search.sigopt_service import SigOptTrials, check_sigopt
 from diva.experiment.search.space import Dimension, dimension_of, grid, n_points
-from diva.experiment.search.trials import CurveReader, Trial, read_trials, tell, write_trial
+from diva.experiment.search.trials import MonitorReader, Trial, read_trials, tell, write_trial
 from diva.experiment.study.plan import Plan
 from diva.learning.task import less_is_better
 
@@ -114,13 +115,17 @@ class Sweep(Plan):
         self.plan, self.record = plan, record
         self.less = less_is_better(record.monitor)
         self._trials: list[Trial] = []
-        self._curves = CurveReader(record.monitor)
+        self._curves = MonitorReader(record.monitor)
         self._verdicts: dict[str, Verdict] = {}
         self._cleared: dict[str, int] = {}  # of a run, the number of epochs after which it went on
         self._ended: dict[int, Told] = {}
-        self._settled: dict[str, Curve | None] = {}
+        self._settled: dict[str, Curve] = {}
         self._journal = OptunaJournal(plan.space, less=self.less)
         self._service = SigOptTrials(plan.space, plan.trials, plan.lag, record) if plan.sampler == "sigopt" else None
+
+    def n_members(self) -> int:
+        """As many runs as all trials have, where none fails or is pruned."""
+        return self.plan.trials * max(1, len(self.plan.seeds))
 
     def members(self, study: StudyFolder, outcomes: Sequence[Outcome]) -> Sequence[Member]:
         """The runs of all trials that can be suggested by now."""
@@ -131,7 +136,7 @@ class Sweep(Plan):
             self._service.observe(study, self._trials, told, outcomes)
         while len(self._trials) < self.plan.trials and self._may_go_on(told):
             number = len(self._trials)
-            trial = self._suggest(study, number, told)
+            trial = replace(self._suggest(study, number, told), failed_before=self._failed_before(number, outcomes))
             write_trial(study, trial)
             self._trials.append(trial)
             told.append(Told(number, dict(trial.point), "running"))
@@ -177,6 +182,17 @@ class Sweep(Plan):
         ]
         return Trial(number, suggest(self.plan.sampler, self.plan.space, self.plan.seed, seen, less=self.less))
 
+    def _earlier(self, number: int) -> list[Trial]:
+        """The trials that had ended before trial `number` was suggested, of which alone it is a function."""
+        return self._trials[: max(0, number - self.plan.lag + 1)]
+
+    def _failed_before(self, number: int, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+        """The runs that a new trial is not to be compared with: their curves ended anywhere, and grow when they are run again."""
+        if self.plan.prune_after is None:
+            return ()
+        earlier = {trial.name for trial in self._earlier(number)}
+        return tuple(o.member.name for o in outcomes if o.status == "failed" and o.member.configuration in earlier)
+
     def _may_go_on(self, told: Sequence[Told]) -> bool:
         """Whether all that the next trial follows from is known."""
         if not self.plan.waits or (
@@ -212,9 +228,11 @@ class Sweep(Plan):
         first = max(self.plan.prune_after, self._cleared.get(member.name, 0))
         if len(values) <= first:
             return None
-        before = self._trials[: max(0, trial.number - self.plan.lag + 1)]
-        curves = [self._settled_curve(study, other, place) for other in before]
-        earlier = [curve for curve in curves if curve is not None]
+        earlier = [
+            self._settled_curve(study, other, place)
+            for other in self._earlier(trial.number)
+            if other.members(self.plan.seeds)[place].name not in trial.failed_before
+        ]
         verdict = prune(values, earlier, first, self.record.monitor, less=self.less)
         if verdict is None:
             self._cleared[member.name] = len(values)
@@ -222,19 +240,17 @@ class Sweep(Plan):
             self._verdicts[member.name] = verdict
         return verdict
 
-    def _settled_curve(self, study: StudyFolder, trial: Trial, place: int) -> Curve | None:
-        """What later trials are compared with: a finished run's curve, a pruned one's as far as it counts, none of one that failed.
+    def _settled_curve(self, study: StudyFolder, trial: Trial, place: int) -> Curve:
+        """What later trials are compared with: a finished run's curve, a pruned one's as far as it counts.
 
-        Asked only of trials that have ended.
+        Asked only of runs that had finished or were pruned when the later trial was suggested, which no retry changes.
         """
         member = trial.members(self.plan.seeds)[place]
         if member.name not in self._settled:
-            status = study.outcome(member).status
+            pruned = study.outcome(member).status == "pruned"
             values = self._curves.read(study.member(member.name))
-            if status == "pruned":
+            if pruned:
                 verdict = self._verdict(study, trial, place)
                 values = values[: verdict.epoch + 1] if verdict else []
-            self._settled[member.name] = (
-                Curve(values, status == "finished") if status in ("finished", "pruned") else None
-            )
+            self._settled[member.name] = Curve(values, ended=not pruned)
         return self._settled[member.name]

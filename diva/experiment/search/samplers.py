@@ -20,7 +20,6 @@ from diva.seeding import Seeds
 if TYPE_CHECKING:
     import optuna
 
-SAMPLERS = ("grid", "random", "tpe", "sigopt")
 N_STARTUP = 10  # trials of TPE that are random search's, as Optuna has it
 N_DRAWS = (
     20  # how often a point that was tried before is drawn anew before an untried one is taken from the list of all

@@ -7,10 +7,12 @@ when it is needed and written nowhere.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from diva.errors import DivaError, UsageError
 from diva.experiment.search.samplers import Told, label
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 TOKEN, URL = "SIGOPT_API_TOKEN", "SIGOPT_API_URL"
 TIMEOUT_S = 30
 MOST_GRID = 1000
+ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?(?:(.*)@)?([^?#@]*)(?:[?#](.*))?", re.DOTALL)
 
 
 def check_sigopt() -> str:
@@ -116,19 +119,26 @@ class SigOptTrials:
             )
             identity = self._kept(study).get("experiment")
             if identity is None:
-                made = connection.experiments().create(
-                    name=self._name,
-                    parameters=[_parameter(dimension) for dimension in self._space],
-                    metrics=[
-                        {"name": self._metric, "objective": "minimize" if less_is_better(self._metric) else "maximize"}
-                    ],
-                    observation_budget=self._n_trials,
-                    parallel_bandwidth=self._bandwidth,
-                )
-                identity = str(made.id)
+                identity = str((self._found(connection) or self._made(connection)).id)
                 self._keep(study, experiment=identity)
             self._connected = connection.experiments(identity)
         return self._connected
+
+    def _found(self, connection: Any) -> Any:
+        """The experiment that a process made which was killed before it wrote down which it is; None when there is none."""
+        there = connection.experiments().fetch().iterate_pages()
+        return next((experiment for experiment in there if experiment.name == self._name), None)
+
+    def _made(self, connection: Any) -> Any:
+        """A new experiment, whose name no other has: the study's id is in it."""
+        objective = "minimize" if less_is_better(self._metric) else "maximize"
+        return connection.experiments().create(
+            name=self._name,
+            parameters=[_parameter(dimension) for dimension in self._space],
+            metrics=[{"name": self._metric, "objective": objective}],
+            observation_budget=self._n_trials,
+            parallel_bandwidth=self._bandwidth,
+        )
 
     def _kept(self, study: StudyFolder) -> dict[str, Any]:
         path = study.path / "sigopt.json"
@@ -147,11 +157,22 @@ def _told_plainly(study: StudyFolder) -> Iterator[None]:
     try:
         yield
     except (client.exception.SigOptException, requests.RequestException) as error:
-        why = " ".join(str(getattr(error, "message", None) or error).split())
-        why = why.replace(os.environ.get(TOKEN) or "\0", "...")
-        raise DivaError(
-            f"SigOpt at {os.environ[URL]}: {why}; when it answers again: diva resume {study.path}"
-        ) from None
+        why = without_secrets(" ".join(str(getattr(error, "message", None) or error).split()))
+        server = without_secrets(os.environ[URL])
+        raise DivaError(f"SigOpt at {server}: {why}; when it answers again: diva resume {study.path}") from None
+
+
+def without_secrets(text: str) -> str:
+    """The text without the token, and without what the server's address has besides the place: user, password and query."""
+    url = os.environ.get(URL, "")
+    address = ADDRESS.fullmatch(url)
+    assert address is not None  # whatever is in it
+    scheme, user, place, query = address.groups("")
+    password = user.partition(":")[2]
+    text = text.replace(url, scheme + place) if url else text
+    for secret in (os.environ.get(TOKEN, ""), user, password, unquote(password), query):
+        text = text.replace(secret, "...") if secret else text
+    return text
 
 
 def _parameter(d: Dimension) -> dict[str, Any]:

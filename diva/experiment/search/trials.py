@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diva.experiment.search.samplers import Told
 from diva.experiment.search.space import frozen
+from diva.experiment.study.curves import CurveReader
 from diva.records.files import read_json, write_json
 from diva.records.study_folder import Member
 
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """A point that is tried. suggestion: what the service that suggested it calls it; "" where none did."""
+    """A point that is tried. suggestion: what the service that suggested it calls it; "" where none did.
+
+    failed_before: the runs of earlier trials that had failed when it was suggested; its own are never compared with them, even if
+    they are run again and finish.
+    """
 
     number: int
     point: Mapping[str, Any]
     suggestion: str = ""
+    failed_before: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -50,11 +55,12 @@ def trials_of(study: StudyFolder) -> Path:
 def write_trial(study: StudyFolder, trial: Trial) -> None:
     """Write a trial down; from here on it is what is tried, whatever would be suggested later."""
     trials_of(study).mkdir(exist_ok=True)
-    row = {"number": trial.number, "point": dict(trial.point)}
-    write_json(
-        trials_of(study) / f"{trial.number:04}.json",
-        {**row, **({"suggestion": trial.suggestion} if trial.suggestion else {})},
-    )
+    row: dict[str, Any] = {"number": trial.number, "point": dict(trial.point)}
+    if trial.suggestion:
+        row["suggestion"] = trial.suggestion
+    if trial.failed_before:
+        row["failed_before"] = list(trial.failed_before)
+    write_json(trials_of(study) / f"{trial.number:04}.json", row)
 
 
 def read_trials(study: StudyFolder, space: Sequence[Dimension], known: Sequence[Trial] = ()) -> list[Trial]:
@@ -63,7 +69,7 @@ def read_trials(study: StudyFolder, space: Sequence[Dimension], known: Sequence[
     while (path := trials_of(study) / f"{len(found):04}.json").exists():
         row = read_json(path)
         point = {dimension.name: frozen(row["point"][dimension.name]) for dimension in space}
-        found.append(Trial(row["number"], point, row.get("suggestion", "")))
+        found.append(Trial(row["number"], point, row.get("suggestion", ""), tuple(row.get("failed_before", ()))))
     return found
 
 
@@ -99,28 +105,16 @@ def best_of(told: Sequence[Told], *, less: bool) -> Told | None:
     return best
 
 
-class CurveReader:
+class MonitorReader:
     """The validation curves of runs that may still be under way; reads what was added since it was last asked."""
 
     def __init__(self, monitor: str) -> None:
-        self._monitor = json.dumps(monitor).encode()
-        self._read: dict[Path, tuple[int, dict[int, float]]] = {}
+        self._monitor = monitor
+        self._readers: dict[Path, CurveReader] = {}
 
     def read(self, run: RunFolder) -> list[float]:
         """The metric after epochs 0, 1, ... as far as they are whole; [] for a run that has not begun."""
-        path = run.metrics_file
-        if not path.exists():
-            return []
-        start, values = self._read.get(path, (0, {}))
-        if path.stat().st_size < start:  # a resumed run cut off what its last checkpoint had not seen
-            start, values = 0, {}
-        with path.open("rb") as file:
-            file.seek(start)
-            added = file.read()
-        whole = added[: added.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            if self._monitor in line and b'"per": "epoch"' in line:
-                row = json.loads(line)
-                values.setdefault(row["epoch"], float(row["value"]))
-        self._read[path] = (start + len(whole), values)
-        return [values[epoch] for epoch in range(len(values)) if epoch in values]
+        reader = self._readers.setdefault(run.metrics_file, CurveReader(run.metrics_file))
+        reader.read()
+        curve = reader.curves().get(self._monitor)
+        return [] if curve is None else [float(value) for value in curve.values]

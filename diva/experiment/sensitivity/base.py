@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diva.experiment.code import own_digest, recorded_diva
-from diva.experiment.launch import share_threads
 from diva.experiment.recorded import (
     become_recorded_diva,
     find_data,
@@ -60,14 +59,19 @@ def base_of_run(run: RunFolder, changes: Mapping[str, Any], argv: tuple[str, ...
     return Request(found, task, knobs, replace(options, data=wanted), origins, argv, recorded=run)
 
 
-def settled(request: Request, jobs: int) -> Request:
-    """The base with nothing left open: its seed, and who computes; `jobs` runs share the machine's threads."""
-    from diva.experiment.run import check_options, with_computer
-    from diva.kernels import stock
+def settled(request: Request, *, elsewhere: bool = False) -> Request:
+    """The base with its seed and, unless members run elsewhere, the device and the backend that this machine has for it.
+
+    Threads that nobody asked for stay open: the study shares them out as its jobs and its backend allow, a member elsewhere as a run.
+    """
+    from diva.experiment.run import check_options
+    from diva.kernels import backends, stock
 
     request = with_seed(replace(request, options=check_options(request.options)))
     options = request.options
     other_seeds(options.stream, type(request.task).streams)
-    threads = share_threads(jobs) if options.threads is None else options.threads
-    options = with_computer(replace(options, threads=threads), stock.choose_device(options.device))
-    return replace(request, options=options)
+    if elsewhere:
+        return request
+    device = stock.choose_device(options.device)
+    backend = backends.choose_backend(options.backend, device)
+    return replace(request, options=replace(options, device=str(device), backend=backend))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from diva.experiment.request import Request
+    from diva.learning.task import Task
 
 STREAM: Final = "stream:"
 SEED: Final = "seed"
 # Options that may move a result, or are said not to; all others are of the record, or are not of one run alone.
 OPTIONS: Final = ("backend", "device", "threads", "tf32", "workers", "cache", "subset", "shards", "freeze")
+OPEN: Final = ("device", "backend", "threads")  # a base may leave them to the machine, which is none of the levels
 N_SEEDS: Final = 6  # of the yardstick, where none is asked for
 
 
@@ -46,16 +49,31 @@ class Factor:
         return self.kind in ("seed", "stream")
 
 
-def read_factors(given: Sequence[str], request: Request) -> tuple[Factor, ...]:
+def with_first_values(given: Sequence[str], request: Request) -> Request:
+    """The base; an option that it leaves to the machine has the first of the values that `--vary` names for it.
+
+    So the levels, and which of them is the base's, are the same on every machine and for every number of jobs.
+    """
+    params = {param.name: param for param in options_of(RunOptions)}
+    first: dict[str, Any] = {}
+    for name, values in map(_split, given):
+        if name in OPEN and getattr(request.options, name) in (None, "auto"):
+            first[name] = convert(params[name], listed(values, f"--vary {name}")[0], f"--vary {name}")
+    origins = {**request.origins, **dict.fromkeys(first, "command line")}
+    return replace(request, options=replace(request.options, **first), origins=origins)
+
+
+def read_factors(given: Sequence[str], request: Request, *, elsewhere: bool = False) -> tuple[Factor, ...]:
     """The factors that `--vary` names, the seeds first, which are added when they are not given.
 
-    request: the base, its seed chosen. UsageError for a name that nothing has, a value that is not allowed, a factor without two levels.
+    request: the base, settled. elsewhere: whether its runs have other machines than this one. UsageError for a name that nothing has, a
+    value that is not allowed, a factor without two levels.
     """
     named = [_split(text) for text in given]
     twice = sorted({name for name, _ in named if [other for other, _ in named].count(name) > 1})
     if twice:
         raise UsageError(f"--vary {twice[0]}: is there twice; give all its values at once")
-    factors = [_factor(name, listed(values, f"--vary {name}"), request) for name, values in named]
+    factors = [_factor(name, listed(values, f"--vary {name}"), request, elsewhere) for name, values in named]
     seeds = [factor for factor in factors if factor.kind == "seed"] or [_default_seeds(request)]
     return (*seeds, *(factor for factor in factors if factor.kind != "seed"))
 
@@ -68,13 +86,13 @@ def _split(text: str) -> tuple[str, str]:
     return (name if name.startswith(STREAM) else name.replace("-", "_")), values
 
 
-def _factor(name: str, values: Sequence[str], request: Request) -> Factor:
+def _factor(name: str, values: Sequence[str], request: Request, elsewhere: bool) -> Factor:
     if name == SEED:
         factor = Factor(SEED, "seed", tuple(Level(text, {"seed": _seed(text, "--vary seed")}) for text in values))
     elif name.startswith(STREAM):
         factor = _stream(name, values, request)
     elif name in OPTIONS and name in {param.name for param in options_of(RunOptions)}:
-        factor = _option(name, values, request)
+        factor = _option(name, values, request, elsewhere)
     else:
         factor = _knob(name, values, request)
     labels = [level.label for level in factor.levels]
@@ -111,9 +129,9 @@ def _stream(name: str, values: Sequence[str], request: Request) -> Factor:
     return Factor(name, "stream", tuple(levels))
 
 
-def _option(name: str, values: Sequence[str], request: Request) -> Factor:
+def _option(name: str, values: Sequence[str], request: Request, elsewhere: bool) -> Factor:
+    from diva.data.sampling import part_size
     from diva.experiment.run import check_options
-    from diva.kernels import backends, stock
 
     param = {param.name: param for param in options_of(RunOptions)}[name]
     levels = []
@@ -124,10 +142,35 @@ def _option(name: str, values: Sequence[str], request: Request) -> Factor:
         if name == "device" and request.origins.get("backend") == "default":  # a GPU has other kernels than the base's
             own["backend"] = "auto"
             options = replace(options, backend="auto")
-        backends.choose_backend(options.backend, stock.choose_device(options.device))
+        if name == "subset" and value is not None:
+            part_size(value, sys.maxsize)  # how many samples there are is not known yet
+        _check_shards(options.shards, request.task)
+        backend = _backend(options, elsewhere)
+        if options.threads is None and (request.options.backend, backend) == ("exact", "torch"):
+            own["threads"] = 1  # as a run of it has; the base's share of the cores would change its bits
         levels.append(Level(_label(value), own))
     base = _label(getattr(request.options, name))
     return Factor(name, "option", _with_base(levels, base), base)
+
+
+def _check_shards(shards: int, task: Task) -> None:
+    if shards > task.batch_size:
+        raise UsageError(f"--shards {shards}: more than --batch-size {task.batch_size}; some would have no sample")
+
+
+def _backend(options: RunOptions, elsewhere: bool) -> str | None:
+    """Whose kernels a level has, None where another machine decides; UsageError when they do not compute on its device."""
+    import torch
+
+    from diva.kernels import backends, stock
+
+    if not elsewhere:
+        return backends.choose_backend(options.backend, stock.choose_device(options.device))
+    if options.device.startswith("cuda"):
+        backends.choose_backend(options.backend, torch.device("cuda"))
+    else:
+        stock.choose_device(options.device)
+    return None
 
 
 def _knob(name: str, values: Sequence[str], request: Request) -> Factor:
@@ -139,6 +182,7 @@ def _knob(name: str, values: Sequence[str], request: Request) -> Factor:
     levels = []
     for text in values:
         varied = build(task, request.knobs.over({name: text}, f"--vary {name}"))
+        _check_shards(request.options.shards, varied)  # type: ignore[arg-type]
         value = varied.model_dump(mode="json")[name]
         levels.append(Level(_label(value), {name: value}))
     base = _label(request.task.model_dump(mode="json")[name])

@@ -29,6 +29,10 @@ class Sensitivity(Plan):
         self.grid = grid
         self.metric = metric
 
+    def n_members(self) -> int:
+        """All of them."""
+        return len(self.design.members)
+
     def members(self, study: StudyFolder, outcomes: Sequence[Outcome]) -> Sequence[Member]:
         """All of them, from the start."""
         return self.design.members

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 from diva.experiment.study.curves import CurveReader, read_all
+from diva.experiment.study.summary import is_outcome, is_whole
 from diva.records.files import read_json, write_atomic
 from diva.report.bands import STATISTICS, band_of, middle, since
 from diva.report.board_layout import CONFIGURATION, band_tag, late, margin_charts, score_columns
@@ -144,7 +145,7 @@ class Aggregation:
             }
             drawn[f"bands/{metric}"] = partial(band_figure, metric, runs, self._title)
         for metric, found in scores.items():
-            if metric.startswith("test/") and is_whole(metric):
+            if is_outcome(metric):
                 drawn[f"scores/{metric}"] = partial(score_figure, metric, found, self._title)
         self._folder.joinpath("figures").mkdir(exist_ok=True)
         kinds = [tag.partition("/") for tag in drawn]
@@ -197,11 +198,6 @@ def pictures(drawn: Mapping[str, Callable[[], Figure]]) -> dict[str, bytes]:
 
     found = dict(pair for part in over_ranges(work, len(tags), 2) for pair in part)
     return {tag: found[tag] for tag in tags}
-
-
-def is_whole(metric: str) -> bool:
-    """Whether a metric is of a whole split, such as `val/accuracy`, and not of a single class, such as `val/f1/cat`."""
-    return metric.count("/") == 1
 
 
 def shared_knobs(runs: Sequence[RunFolder]) -> dict[str, Knob]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from diva.experiment.launch import Job, Launcher
     from diva.experiment.study.plan import Plan
     from diva.records.study_folder import Member, Outcome, StudyFolder, StudyRecord
-    from diva.report.console import Console
+    from diva.report.console import Console, Progress
 
 POLL_S = 0.05
 PRUNE_EVERY_S = 0.5
@@ -61,7 +61,9 @@ def conduct(
     with locked(study):
         if retry:
             study.forget_failures()
-        crew = Crew(study, read_plan(record), launcher, jobs or record.jobs, console, arguments_of(data, data_root))
+        plan = read_plan(record)
+        progress = console.progress(plan.n_members(), "members")
+        crew = Crew(study, plan, launcher, jobs or record.jobs, console, progress, arguments_of(data, data_root))
         try:
             while True:
                 members = crew.muster()
@@ -76,6 +78,8 @@ def conduct(
         except BaseException:
             crew.stop()
             raise
+        finally:
+            progress.close()
         return sum_up(study, record, crew.plan, [crew.settled[member.name] for member in members], console)
 
 
@@ -98,6 +102,7 @@ class Crew:
     launcher: Launcher
     jobs: int
     console: Console
+    progress: Progress
     arguments: tuple[str, ...] = ()
     under_way: bool = False
     running: dict[str, Running] = field(default_factory=dict)
@@ -137,6 +142,7 @@ class Crew:
             outcome = self.study.outcome(member)
         if outcome.status != "waiting":
             self.settled[member.name] = outcome
+            self.progress.update(1)
         return outcome
 
     def start_more(self, members: Sequence[Member]) -> None:
@@ -203,7 +209,7 @@ class Crew:
             else:
                 self.study.note_ending(member.name, "failed", error or "its process left no result")
         outcome = self._outcome(member)
-        n_ended, n_known = len(self.settled), len(self.study.known_members())
+        n_ended, n_known = len(self.settled), self.plan.n_members() or len(self.study.known_members())
         record = self.study.record()
         said = one_line(outcome, record.monitor, test=record.kind != "sweep")
         line = f"{member.name}  {said}  ({n_ended} of {n_known})"
@@ -219,7 +225,8 @@ class Crew:
         for line in reversed(said):
             if line.startswith("diva") and ERROR in line:
                 return line.partition(ERROR)[2]
-        return f"exit code {code}" + (f": {said[-1]}" if said else "")
+        raised = raised_in(text)
+        return raised or f"exit code {code}" + (f": {said[-1]}" if said else "")
 
     def _prune(self) -> None:
         if time.monotonic() - self.looked_at < PRUNE_EVERY_S:
@@ -261,6 +268,12 @@ def check_data(study: StudyFolder, record: StudyRecord, data: str | None, data_r
                 f"{path}: not the data that the study began with: their footprint is {taken.digest[:19]}..., was "
                 f"{record.data.digest[:19]}...; restore them, or give others with --data FOLDER"
             )
+
+
+def raised_in(text: str) -> str:
+    """The first line of the exception whose traceback is the last in a text; "" when there is none."""
+    _, found, frames = text.rpartition("Traceback (most recent call last):\n")
+    return next((line for line in frames.splitlines() if line and not line.startswith(" ")), "") if found else ""
 
 
 def visible_gpus(variable: str | None, n_gpus: int) -> list[str]:

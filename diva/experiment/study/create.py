@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diva.errors import UsageError
 from diva.experiment.launch import n_cores, share_threads
+from diva.experiment.recorded import recorded_options
 from diva.experiment.request import with_seed
 from diva.experiment.run import (
     check_options,
@@ -18,6 +19,7 @@ from diva.experiment.run import (
     read_weights,
     record_code,
     with_computer,
+    with_drawn_seed,
 )
 from diva.kernels import stock
 from diva.learning.checkpoints import save_tensors
@@ -76,7 +78,8 @@ def create_study(
             source=code.source,
             diva=code.diva,
         )
-        write_atomic(study.path / "command.sh", command_script(request.argv))
+        write_atomic(study.path / "command.sh", command_script(with_drawn_seed(request.argv, request)))
+        (study.path / "command.sh").chmod(0o755)
         study.seal(record)
     finally:
         if not study.study_file.exists():
@@ -95,7 +98,7 @@ def with_share(options: RunOptions, jobs: int) -> RunOptions:
 def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | None) -> int:
     """How many members run at a time: as asked; else as many as there are cores for, or GPUs. A cluster takes them all.
 
-    n: how many there are, where that is known.
+    On one GPU that is named, as cuda:1, they take turns. n: how many there are, where that is known.
     """
     if asked is not None and asked < 1:
         raise UsageError(f"--jobs {asked}: must be at least 1")
@@ -103,7 +106,22 @@ def choose_jobs(asked: int | None, launcher: str, options: RunOptions, n: int | 
         return asked
     if launcher != "local" and n is not None:
         return n
-    if stock.choose_device(options.device).type != "cpu":
+    device = stock.choose_device(options.device)
+    if device.type != "cpu":
+        if device.index:  # the first is also what `auto` came to in a recorded run
+            return 1
         return max(1, min(n or 1, stock.n_gpus() // options.workers_per_run))
     threads = (options.threads or 1) * options.workers_per_run
     return max(1, min(n or n_cores(), n_cores() // threads))
+
+
+def jobs_again(asked: int | None, launcher: str, record: StudyRecord) -> int:
+    """How many members of a recorded study run at a time from now on: as asked; else as many as it was planned for.
+
+    On this machine no more than it has room for: the study may have been planned for a cluster, or for a larger one.
+    """
+    options = recorded_options(record)
+    if options.device.startswith("cuda"):
+        options = replace(options, device="auto")  # nobody needs the GPU who only wants to see what is finished
+    n = choose_jobs(asked, launcher, options, record.jobs)
+    return n if asked is not None else min(record.jobs, n)

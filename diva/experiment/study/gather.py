@@ -7,7 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from diva.errors import UsageError
-from diva.experiment.study.aggregate import Aggregation, folder_names, is_whole
+from diva.experiment.options import as_recorded, changes_no_bits
+from diva.experiment.study.aggregate import Aggregation, folder_names
+from diva.experiment.study.summary import is_whole
 from diva.records.files import read_json, write_json
 from diva.records.run_folder import RunFolder, create_run_folder, open_run
 from diva.records.study_folder import is_study, open_study
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 KIND = "aggregates"
 ALONE = "runs"  # the name of the group when there is one
-DECISIVE = ("backend", "device", "tf32", "shards")  # the options that may change bits
+DRAWN = ("seed", "stream", "load")  # of these options a configuration has something else than what was typed
 
 
 def aggregate(
@@ -53,7 +55,10 @@ def gather(paths: Sequence[Path]) -> dict[str, list[RunFolder]]:
     """Configuration -> its runs, in the order in which they are named; a run that is named twice counts once.
 
     Runs are of one configuration when task, data, knobs and the options that may change bits are equal; the name says in what it
-    differs from the others. The members of a study are grouped as the study does, under the study's name where it is not alone.
+    differs from the others. Streams from seeds of their own are like seeds: which streams these are makes a configuration, not which
+    seeds; of the weights that training started from their digest counts, not where they lay.
+
+    The members of a study are grouped as the study does, under the study's name where it is not alone.
     """
     paths = list({path.resolve(): path for path in paths}.values())
     studies = [open_study(path) for path in paths if is_study(path)]
@@ -92,11 +97,18 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     facts = {"task": manifest["task"]["name"], "data": (manifest["data"] or {}).get("name", "")}
     facts |= {"footprint": (manifest["data"] or {}).get("digest", "")[:19]}
     facts |= {name: _text(value) for name, value in manifest["task"]["knobs"].items()}
-    return facts | {name: _text(manifest["options"][name]) for name in DECISIVE if name in manifest["options"]}
+    options = as_recorded(manifest["options"])
+    facts["stream"] = _text([text.partition("=")[0] for text in options["stream"]])
+    facts["load"] = (manifest.get("loaded") or {}).get("digest", "none")[:19]
+    exact = options["backend"] == "exact"
+    decisive = (name for name in options if name not in DRAWN and not changes_no_bits(name, exact=exact))
+    return facts | {name: _text(options[name]) for name in decisive}
 
 
 def _text(value: Any) -> str:
-    return ",".join(map(_text, value)) if isinstance(value, list) else "none" if value is None else str(value)
+    return (
+        (",".join(map(_text, value)) or "none") if isinstance(value, list) else "none" if value is None else str(value)
+    )
 
 
 def _say_what_differs(groups: Mapping[str, Sequence[RunFolder]], console: Console) -> None:
@@ -105,8 +117,9 @@ def _say_what_differs(groups: Mapping[str, Sequence[RunFolder]], console: Consol
         manifests = [_recorded(run) for run in runs]
         if len({manifest["source"]["digest"] for manifest in manifests}) > 1:
             console.warn(f"{name}: the code of these {len(runs)} runs differs; diva compare shows where")
-        if len({manifest["seed"] for manifest in manifests}) < len(runs):
-            console.warn(f"{name}: some of these {len(runs)} runs have the same seed; they are no independent draws")
+        draws = [(manifest["seed"], *sorted(manifest["options"].get("stream", []))) for manifest in manifests]
+        if len(set(draws)) < len(runs):
+            console.warn(f"{name}: some of these {len(runs)} runs have the same seeds; they are no independent draws")
         going = sum(run.result() is None for run in runs)
         if going:
             console.warn(f"{name}: {going} of {len(runs)} runs have not finished; their curves count as far as they go")

@@ -26,6 +26,10 @@ class MultiRun(Plan):
         """All of them, from the start."""
         return self._members
 
+    def n_members(self) -> int:
+        """One per seed."""
+        return len(self._members)
+
 
 def read_plan(record: StudyRecord) -> Plan:
     """The plan of a recorded study."""

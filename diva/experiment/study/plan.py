@@ -35,6 +35,10 @@ class Plan(ABC):
         after it ended with a result: it must follow from the member's numbers alone, not from when it is asked."""
         return {}
 
+    def n_members(self) -> int | None:
+        """How many members there will be at most; None where nobody knows."""
+        return None
+
     def groups(self, members: Sequence[Member]) -> Mapping[str, Sequence[Member]]:
         """The members whose curves are shown as one band, by the band's name: those of one configuration. Empty: no bands are shown."""
         names = dict.fromkeys(member.configuration for member in members)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diva.experiment.study.aggregate import Aggregation
-from diva.experiment.study.live import run_groups
 from diva.records.files import write_json
 from diva.statistics.summary import summarise
-from diva.statistics.table import seed_table
+from diva.statistics.table import interval_text, number_text, seed_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -67,22 +65,35 @@ def statistics_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {name: summarise([metrics[name] for metrics in measured if name in metrics]).to_json() for name in names}
 
 
-def test_metric(monitor: str, names: Mapping[str, Any]) -> str:
-    """The metric that stands for a study's outcome: on test the one that `monitor` names on val, if there is one."""
+def outcome_metric(monitor: str, names: Collection[str]) -> str:
+    """The metric that stands for what came of a run: on test the one that `monitor` names on val, if it is among `names`."""
     name = f"test/{monitor.partition('/')[2]}"
     return name if name in names else monitor
+
+
+def is_whole(metric: str) -> bool:
+    """Whether a metric is of a whole split, such as `val/accuracy`, and not of a single class, such as `val/f1/cat`."""
+    return metric.count("/") == 1
+
+
+def is_outcome(metric: str) -> bool:
+    """Whether a metric is of the whole test split."""
+    return metric.startswith("test/") and is_whole(metric)
 
 
 def one_line(outcome: Outcome, monitor: str, *, test: bool = True) -> str:
     """How a member ended, in a line. test: with what it reached on test, which nobody wants to see of each point of a search."""
     if outcome.status != "finished":
         return f"{outcome.status}: {outcome.error}"
-    names = dict.fromkeys((monitor, *((test_metric(monitor, outcome.metrics),) if test else ())))
+    names = dict.fromkeys((monitor, *((outcome_metric(monitor, outcome.metrics),) if test else ())))
     return "  ".join(f"{name} {outcome.metrics[name]:.4f}" for name in names if name in outcome.metrics)
 
 
 def _draw(study: StudyFolder, record: StudyRecord, plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """The bands and figures of the members that finished."""
+    from diva.experiment.study.aggregate import Aggregation
+    from diva.experiment.study.live import run_groups
+
     finished = [outcome.member for outcome in outcomes if outcome.status == "finished"]
     groups = run_groups(study, plan, finished)
     if groups:
@@ -94,9 +105,14 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
     finished = [row for row in summary["members"] if row["status"] == "finished"]
     if not finished:
         return
-    names = dict.fromkeys([summary["monitor"], *(n for row in finished for n in row["metrics"] if _is_outcome(n))])
+    names = dict.fromkeys([summary["monitor"], *(n for row in finished for n in row["metrics"] if is_outcome(n))])
     if len(summary["statistics"]) == 1:
-        measured = {row["name"]: {n: float(value) for n, value in row["metrics"].items()} for row in finished}
+        measured = {
+            row["name"] if row["status"] == "finished" else f"{row['name']} {row['status']}": {
+                n: float(value) for n, value in row["metrics"].items()
+            }
+            for row in summary["members"]
+        }
         console.result(console.table(*seed_table(measured, list(names), first="member")))
     else:
         headers = ("configuration", "metric", "n", "mean", "sd", "median", "min", "max", "95 % interval")
@@ -107,18 +123,5 @@ def _configuration_rows(statistics: Mapping[str, Any], names: Collection[str]) -
     for configuration, metrics in statistics.items():
         for name, found in metrics.items():
             if name in names:
-                numbers = (_cell(found[key]) for key in ("mean", "sd", "median", "min", "max"))
-                yield [configuration, name, found["n"], *numbers, _interval(found)]
-
-
-def _is_outcome(name: str) -> bool:
-    return name.startswith("test/") and name.count("/") == 1  # not the score of each class
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{float(value):.4f}"
-
-
-def _interval(found: Mapping[str, Any]) -> str:
-    low, high = found["ci_t"]
-    return "" if low is None else f"{float(low):.4f} to {float(high):.4f}"
+                numbers = (number_text(found[key], "") for key in ("mean", "sd", "median", "min", "max"))
+                yield [configuration, name, found["n"], *numbers, interval_text(found["ci_t"], missing="")]

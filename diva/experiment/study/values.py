@@ -33,5 +33,6 @@ def _values(part: str, where: str) -> list[str]:
         return [part]
     values = [start + i * step for i in range(min(n + 1, MOST_VALUES + 1)) if start + i * step < stop]
     if not values or len(values) > MOST_VALUES or part.count(":") > 2:
-        raise UsageError(f"{where}: the range {part} has no value, or too many; write start:stop[:step], stop left out")
+        why = f"more than {MOST_VALUES:,} values" if values else "no value"
+        raise UsageError(f"{where}: the range {part} has {why}; write start:stop[:step], stop left out")
     return [f"{value:f}" for value in values]

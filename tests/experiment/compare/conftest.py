@@ -122,25 +122,29 @@ def write_run(
 
 def write_study(
     folder: Path,
-    scores: Mapping[str, Mapping[int, float]],
+    scores: Mapping[str, Mapping[int, float] | Mapping[str, float]],
     *,
     failed: Sequence[str] = (),
     waiting: Sequence[str] = (),
     **more: Any,
 ) -> StudyFolder:
-    """A study with a member per configuration and seed; scores: test/accuracy by configuration and seed."""
+    """A study with a member per configuration and seed; scores: test/accuracy by configuration and seed, or seed and stream: "1 init=2"."""
     study = StudyFolder(folder)
     members = []
-    for configuration, by_seed in scores.items():
-        for seed, score in by_seed.items():
-            name = f"{configuration}-seed-{seed}" if configuration else f"seed-{seed}"
-            members.append(Member(name, configuration, {"seed": seed}))
+    for configuration, by_draw in scores.items():
+        for draw, score in by_draw.items():
+            seed, stream = int(str(draw).split()[0]), str(draw).split()[1:]
+            name = "-".join([*filter(None, [configuration]), *stream, f"seed-{seed}"])
+            members.append(Member(name, configuration, {"seed": seed, **({"stream": stream} if stream else {})}))
             if name in failed:
                 folder.mkdir(parents=True, exist_ok=True)
                 study.note_ending(name, "failed", "the training loss is nan")
             elif name not in waiting:
                 metrics = {"test/accuracy": score, "val/accuracy": score - 0.01, "test/accuracy/one": 0.0}
-                write_run(study.members / name, seed=seed, metrics=metrics, changes={"weights": seed % 2}, **more)
+                write_run(
+                    study.members / name,
+                    seed=seed, metrics=metrics, changes={"weights": seed % 2}, options={"stream": stream}, **more,
+                )  # fmt: skip
     manifest = study.member(members[0].name).manifest()
     study.list_members(members)
     study.seal(

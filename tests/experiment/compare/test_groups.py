@@ -10,7 +10,7 @@ import pytest
 
 from diva.errors import UsageError
 from diva.experiment.compare import compare
-from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_seeds
+from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_draws
 from diva.experiment.compare.subjects import open_subjects
 from diva.statistics import holm
 
@@ -25,7 +25,7 @@ HIGH = {seed: 0.93 + 0.0015 * seed for seed in range(8)}
 def test_runs_of_the_same_seeds_are_paired(make_study: MakeStudy) -> None:
     one, two = make_study("one", {"": LOW}), make_study("two", {"": dict(reversed(HIGH.items()))})
     (found,) = compare_pairs(open_subjects([one.path, two.path]), [METRIC])
-    assert found.found.design == "paired" and found.seeds == tuple(range(8))
+    assert found.found.design == "paired" and [draw.seed for draw in found.draws] == list(range(8))
     differences = [LOW[seed] - HIGH[seed] for seed in LOW]
     assert found.found.difference == pytest.approx(numpy.mean(differences), rel=1e-12)
     assert found.found.effect == pytest.approx(numpy.mean(differences) / numpy.std(differences, ddof=1), rel=1e-9)
@@ -36,7 +36,7 @@ def test_runs_of_the_same_seeds_are_paired(make_study: MakeStudy) -> None:
 def test_runs_of_other_seeds_are_not_paired(make_study: MakeStudy) -> None:
     one, two = make_study("one", {"": LOW}), make_study("two", {"": {seed + 7: score for seed, score in HIGH.items()}})
     (found,) = compare_pairs(open_subjects([one.path, two.path]), [METRIC])  # seed 7 alone is common
-    assert (found.found.design, found.seeds, found.found.n_a, found.found.n_b) == ("unpaired", (), 8, 8)
+    assert (found.found.design, found.draws, found.found.n_a, found.found.n_b) == ("unpaired", (), 8, 8)
 
 
 @pytest.mark.parametrize(("n_common", "n_paired"), [(1, 0), (3, 0), (4, 4), (7, 7)])
@@ -45,7 +45,7 @@ def test_groups_are_paired_when_half_of_their_seeds_are_common(
 ) -> None:
     shifted = {seed + 8 - n_common: score for seed, score in HIGH.items()}
     subjects = open_subjects([make_study("one", {"": LOW}).path, make_study("two", {"": shifted}).path])
-    assert len(paired_seeds(subjects[0], subjects[1], METRIC)) == n_paired
+    assert len(paired_draws(subjects[0], subjects[1], METRIC)) == n_paired
 
 
 def test_failed_members_do_not_count_and_are_named(make_study: MakeStudy) -> None:
@@ -54,7 +54,7 @@ def test_failed_members_do_not_count_and_are_named(make_study: MakeStudy) -> Non
     assert [run.seed for run in subjects[0].finished] == [0, 1, 2, 4, 6, 7]
     assert subjects[0].missing == ("seed-3: the training loss is nan", "seed-5: not started")
     (found,) = compare_pairs(subjects, [METRIC])
-    assert found.seeds == (0, 1, 2, 4, 6, 7)
+    assert [draw.seed for draw in found.draws] == [0, 1, 2, 4, 6, 7]
 
 
 def test_many_pairs_are_corrected_together(make_study: MakeStudy) -> None:
@@ -129,3 +129,67 @@ def test_the_status_is_the_verdict_in_few_words(make_study: MakeStudy) -> None:
     low, high = make_study("one", {"": LOW}).path, make_study("two", {"": HIGH}).path
     assert compare(open_subjects([low, high]))["status"].startswith("B is better than A by 3.")
     assert compare(open_subjects([low, make_study("three", {"": LOW}).path]))["status"] == "No difference"
+
+
+STREAMS = {"0 init=0": 0.1, "0 init=2": 0.4, "0 init=10": 0.7}
+
+
+def test_runs_of_one_seed_and_several_streams_all_count(make_study: MakeStudy) -> None:
+    subjects = open_subjects([make_study("one", {"base": {0: 0.2, 1: 0.3}, "stream:init": STREAMS}).path])
+    assert list(map(str, subjects[1].values(METRIC))) == list(STREAMS)
+    (found,) = compare_pairs(subjects, [METRIC])
+    assert (found.found.design, found.found.n_a, found.found.n_b) == ("unpaired", 2, 3)
+    assert found.found.difference == pytest.approx(0.25 - 0.4)
+    card = compare(subjects)
+    tables = {section["name"]: section.get("table", {}) for section in card["sections"]}
+    assert tables["Mean and standard deviation"]["rows"][0][2] == "0.4000 ± 0.3000"
+    assert tables["Groups"]["rows"][1][3] == "0 init=0, 0 init=2, 0 init=10"
+    by_draw = {row[0]: row[1:] for row in tables["test/accuracy by seed and stream"]["rows"]}
+    assert by_draw["0"] == ["0.2000", None] and by_draw["0 init=10"] == [None, "0.7000"]
+    group = card["comparison"]["groups"][1]
+    assert group["metrics"][METRIC]["by_seed"] == STREAMS and group["metrics"][METRIC]["n"] == group["n"] == 3
+    assert (
+        "Options" not in tables and not card["comparison"]["differ"]["options"]
+    )  # what varies within a group is no difference
+
+
+def test_runs_of_the_same_streams_are_paired_and_of_others_not(make_study: MakeStudy) -> None:
+    moved = {draw: score + 0.01 for draw, score in STREAMS.items()}
+    other = {draw.replace("init", "shuffle"): score for draw, score in STREAMS.items()}
+    paths = [make_study(name, {"": scores}).path for name, scores in (("a", STREAMS), ("b", moved), ("c", other))]
+    same, others, _ = compare_pairs(open_subjects(paths), [METRIC])
+    assert (same.found.design, same.found.n_a) == ("paired", 3)
+    assert (others.found.design, others.found.n_a, others.found.n_b) == ("unpaired", 3, 3)
+    assert compare(open_subjects(paths[:2]))["comparison"]["same_seeds"][1]["streams"] == ["init=2"]
+
+
+def test_a_stream_that_a_whole_group_shares_is_a_difference_and_does_not_part_pairs(make_study: MakeStudy) -> None:
+    moved = {f"{seed} init=7": score for seed, score in HIGH.items()}
+    subjects = open_subjects([make_study("one", {"": LOW}).path, make_study("two", {"": moved}).path])
+    (found,) = compare_pairs(subjects, [METRIC])
+    assert [str(draw) for draw in found.draws] == [str(seed) for seed in LOW]
+    assert compare(subjects)["comparison"]["differ"]["options"]["stream"]["values"] == [[], ["init=7"]]
+
+
+def test_runs_that_nothing_sets_apart_count_each_and_are_no_pairs(make_study: MakeStudy) -> None:
+    paths = []
+    for name in ("one", "two"):
+        study = make_study(name, {"": LOW})
+        for member in study.known_members():
+            run = study.member(member.name)
+            manifest = run.manifest().model_copy(update={"seed": 0})
+            run.manifest_file.unlink()
+            run.seal(manifest)
+        paths.append(study.path)
+    (found,) = compare_pairs(open_subjects(paths), [METRIC])
+    assert (found.found.design, found.found.n_a, found.found.n_b) == ("unpaired", 8, 8)
+
+
+def test_a_mean_says_when_it_is_of_fewer_runs(make_study: MakeStudy) -> None:
+    one, two = make_study("one", {"": {**LOW, 0: math.nan}}), make_study("two", {"": HIGH})
+    (table,) = (
+        section["table"]
+        for section in compare(open_subjects([one.path, two.path]))["sections"]
+        if section["name"] == "Mean and standard deviation"
+    )
+    assert table["rows"][0][1].endswith("(n = 7)") and "n =" not in table["rows"][0][2]

@@ -12,6 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from diva.cli import cli
+from diva.errors import UsageError
+from diva.experiment import study_card
+from diva.experiment.compare import subjects
 from diva.records.files import write_json
 
 if TYPE_CHECKING:
@@ -72,6 +75,23 @@ def test_a_study_of_configurations_has_a_row_for_each_and_no_common_mean(make_st
     assert "test/accuracy by configuration" in card and "lr=1" in card and "0.5000" in card and "diva compare" in card
     (row,) = listed(study.path.parent.parent)
     assert (row["metric"], row["value"]) == ("2 configurations", None)
+
+
+def test_a_study_of_more_configurations_than_fit_says_what_can_be_compared(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subjects, "MOST_SUBJECTS", 2)
+    monkeypatch.setattr(study_card, "MOST_SUBJECTS", 2)
+    study = make_study("one", {"trial-0": {0: 0.5}, "trial-1": {0: 0.9}, "trial-2": {0: 0.7}})
+    with pytest.raises(UsageError) as refused:
+        subjects.open_subjects([study.path])
+    best = [study.members / f"trial-{number}-seed-0" for number in (1, 2)]
+    assert str(refused.value) == (
+        "3 runs and configurations are named, at most 2 fit; of a study of many name those of its runs that matter: "
+        f"diva compare {best[0]} {best[1]} ... (best first)"
+    )
+    assert "diva compare" not in said("show", study.path)
+    assert len(subjects.open_subjects(best)) == 2
 
 
 def test_runs_and_studies_are_listed_by_age_and_members_are_not(make_study: MakeStudy, make_run: MakeRun) -> None:

@@ -30,10 +30,15 @@ def started(launcher: Launcher, code: str, log: Path) -> Job:
     return launcher.start("seed-1", [sys.executable, "-c", code], {"WORD": "hello"}, log)
 
 
-def test_a_job_says_into_its_log_and_ends_with_its_own_exit_code(tmp_path: Path, ended: Ended):
+def test_a_job_says_into_its_log_and_ends_with_its_own_exit_code(
+    tmp_path: Path, ended: Ended, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SIGOPT_API_TOKEN", "for who conducts the study alone")
     with open_launcher("slurm", 1, {"cluster": "local", "cpus_per_task": "3"}) as launcher:
         assert launcher.threads == 3
-        job = started(launcher, SAYS + "exit(5)", tmp_path / "logs" / "seed-1.txt")
+        job = started(
+            launcher, SAYS + "exit(1 if 'SIGOPT_API_TOKEN' in os.environ else 5)", tmp_path / "logs" / "seed-1.txt"
+        )
         assert ended(job) == 5
         job.stop()  # nothing happens
         assert job.exit_code() == 5

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from diva.experiment.search.plan import Sweep, SweepPlan
 from diva.experiment.search.pruning import N_EARLIER, Curve, prune
+from diva.experiment.search.space import Dimension
+from diva.records.files import write_json
+from diva.records.study_folder import Member, StudyFolder, StudyRecord
 
 NAME = "val/accuracy"
 EARLIER = [Curve([0.1, 0.2 + i / 10, 0.5 + i / 10], ended=True) for i in range(N_EARLIER)]  # medians 0.1, 0.4, 0.7
@@ -51,3 +60,32 @@ def test_a_run_that_was_pruned_counts_as_far_as_it_came_one_that_ended_to_the_en
 def test_nan_is_behind_everything():
     verdict = prune([math.nan, math.nan], EARLIER, 1, NAME, less=False)
     assert verdict is not None and verdict.epoch == 1
+
+
+def run(study: StudyFolder, member: Member, curve: Sequence[float], *, fails: bool = False) -> None:
+    """A run that left a curve, and a result or the note of its failure."""
+    folder = study.member(member.name)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    rows = [{"epoch": e, "name": NAME, "per": "epoch", "step": e, "value": value} for e, value in enumerate(curve)]
+    folder.metrics_file.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+    if fails:
+        study.note_ending(member.name, "failed", "the disk was full")
+    else:
+        write_json(folder.result_file, {"metrics": {NAME: max(curve)}})
+
+
+def test_running_failed_trials_again_changes_no_verdict_on_those_that_had_ended(tmp_path: Path):
+    study = StudyFolder(tmp_path)
+    space = (Dimension("lr", "float", (), 0, 1),)
+    record = cast("StudyRecord", SimpleNamespace(monitor=NAME, task=SimpleNamespace(name="t"), id="1"))
+    plan = SweepPlan(space, "random", 8, 0, (4,), 1, prune_after=1)
+    curves = [[0, v, v] for v in (0.5, 0.5, 0.5, 0.6, 0.9)] + [[0, 0.5], [0, 0.54, 0.95], [0, 0.52, 0.6]]
+    sweep, members = Sweep(plan, record), list[Member]()
+    for number, curve in enumerate(curves):
+        members = list(sweep.members(study, [study.outcome(member) for member in members]))
+        run(study, members[number], curve, fails=number == 5)
+    assert len(members) == 8 and Sweep(plan, record).to_prune(study, members) == {}
+    study.forget_failures()
+    run(study, members[5], [0, 0.9, 0.9])
+    assert Sweep(plan, record).to_prune(study, members) == {}
+    assert json.loads((study.path / "trials" / "0006.json").read_text())["failed_before"] == ["trial-0005"]

@@ -17,7 +17,7 @@ import pytest
 from diva.errors import DivaError, UsageError
 from diva.experiment.search.plan import Sweep, SweepPlan
 from diva.experiment.search.samplers import Told
-from diva.experiment.search.sigopt_service import SigOptTrials, check_sigopt
+from diva.experiment.search.sigopt_service import SigOptTrials, check_sigopt, without_secrets
 from diva.experiment.search.space import Dimension
 from diva.experiment.search.trials import Trial
 from diva.records.study_folder import Member, Outcome, StudyFolder, StudyRecord
@@ -51,7 +51,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Calls(BaseHTTPRequestHandler):
-    """POST experiments, suggestions, observations; GET suggestions, best_assignments."""
+    """POST experiments, suggestions, observations; GET experiments, suggestions, best_assignments."""
 
     def do_POST(self) -> None:
         server = cast("Server", self.server)
@@ -80,6 +80,8 @@ class Calls(BaseHTTPRequestHandler):
             return
         if parts[-2] == "suggestions":
             self.answer(next(s for s in server.suggestions if s["id"] == parts[-1]))
+        elif parts[-1] == "experiments":
+            self.page([server.experiment] if server.experiment else [])
         elif parts[-1] == "suggestions":
             self.page([s for s in server.suggestions if "state=open" not in query or s["state"] == "open"])
         else:
@@ -191,6 +193,16 @@ def test_a_suggestion_that_was_asked_for_and_not_written_down_is_used_after_a_cr
     assert server.calls.count("POST experiments") == server.calls.count("POST suggestions") == 1
 
 
+def test_an_experiment_that_was_made_and_not_written_down_is_used_after_a_crash(server: Server, study: StudyFolder):
+    lost = service().suggest(study, 0, [])
+    (study.path / "sigopt.json").unlink()
+    assert service().suggest(study, 0, []) == lost
+    server.experiment["name"] = "another study's"
+    (study.path / "sigopt.json").unlink()
+    service().suggest(study, 0, [])
+    assert server.calls.count("POST experiments") == 2
+
+
 def test_a_running_trial_is_not_told(server: Server, study: StudyFolder):
     asked = service()
     trial = asked.suggest(study, 0, [])
@@ -221,15 +233,29 @@ def test_the_best_assignments_are_fetched_and_said(server: Server, study: StudyF
     assert said[0].startswith("best by SigOpt:") and "0.7500" in said[0]
 
 
-def test_the_token_is_written_nowhere_and_not_in_errors_either(server: Server, study: StudyFolder, tmp_path: Path):
+def test_token_and_password_are_written_nowhere_and_not_in_errors_either(
+    server: Server, study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SIGOPT_API_URL", f"http://me:pa55word@127.0.0.1:{server.server_port}")
     asked = service()
     trial = asked.suggest(study, 0, [])
     server.broken = True
     with pytest.raises(DivaError, match=r"no entry for \.\.\.; when it answers again: diva resume") as error:
         asked.suggest(study, 1, [trial])
-    assert TOKEN not in str(error.value)
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert written and not any(TOKEN.encode() in path.read_bytes() for path in written)
+    assert str(error.value).startswith(f"SigOpt at http://127.0.0.1:{server.server_port}: ")
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert written and not any(secret in text for secret in (TOKEN.encode(), b"pa55word") for text in written)
+    assert TOKEN not in str(error.value) and "pa55word" not in str(error.value)
+
+
+@pytest.mark.parametrize("password", ["pa55", "pa%2F55", "pa/55", "pa@55#?"])
+def test_of_the_servers_address_nothing_is_said_but_the_place(password: str, monkeypatch: pytest.MonkeyPatch):
+    url = f"https://me:{password}@sigopt.example.org/api"
+    monkeypatch.setenv("SIGOPT_API_URL", url)
+    assert without_secrets(f"at {url}/v1") == "at https://sigopt.example.org/api/v1"
+    assert without_secrets(f"{password} of me:{password}") == "... of ..."
+    monkeypatch.setenv("SIGOPT_API_URL", "sigopt.example.org?key=hush")
+    assert without_secrets("sigopt.example.org?key=hush: /?key=hush/v1") == "sigopt.example.org: /?.../v1"
 
 
 def test_a_suggestion_outside_the_space_is_refused(server: Server, study: StudyFolder):

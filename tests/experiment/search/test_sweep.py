@@ -108,10 +108,10 @@ class Pretended(Job):
         if self.fails and self.epoch == 2:
             return 1
         value = accuracy(self.values) * (self.epoch + 1) / (N_EPOCHS + 1)
-        rows = [("step", "val/accuracy", 9.0), ("epoch", "train/loss", 1.0), ("epoch", "val/accuracy", value)]
+        rows = [("step", "batch/accuracy", 9.0), ("epoch", "train/loss", 1.0), ("epoch", "val/accuracy", value)]
         with self.study.member(self.name).metrics_file.open("a") as file:
             for per, name, number in rows:
-                row = {"epoch": self.epoch, "name": name, "per": per, "step": 0, "value": number}
+                row = {"epoch": self.epoch, "name": name, "per": per, "step": self.epoch, "value": number}
                 file.write(json.dumps(row, sort_keys=True) + "\n")
         if self.epoch < N_EPOCHS:
             return None
@@ -144,7 +144,8 @@ class Pretender(Launcher):
             raise KeyboardInterrupt
         self.started.append(name)
         log.parent.mkdir(exist_ok=True)
-        log.write_text("diva: error: out of luck\n")
+        with log.open("a") as file:
+            file.write("diva: error: out of luck\n")
         return Pretended(self.study, name, self.random.randrange(9), int(name.split("-")[1]) in self.fails)
 
     def close(self) -> None:

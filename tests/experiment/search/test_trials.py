@@ -10,7 +10,7 @@ import pytest
 
 from diva.experiment.search.samplers import Told
 from diva.experiment.search.space import Dimension
-from diva.experiment.search.trials import CurveReader, Trial, best_of, read_trials, tell, write_trial
+from diva.experiment.search.trials import MonitorReader, Trial, best_of, read_trials, tell, write_trial
 from diva.records.run_folder import RunFolder
 from diva.records.study_folder import Member, Outcome, StudyFolder
 
@@ -61,13 +61,21 @@ def test_trials_are_read_back_as_they_were_written(tmp_path: Path):
 
 
 def row(epoch: int, value: float | str, name: str = "val/loss", per: str = "epoch") -> str:
-    return json.dumps({"per": per, "epoch": epoch, "step": 0, "name": name, "value": value}, sort_keys=True) + "\n"
+    return (
+        json.dumps({"per": per, "epoch": epoch, "step": 5 * epoch, "name": name, "value": value}, sort_keys=True) + "\n"
+    )
 
 
 def test_a_curve_is_read_while_it_grows_without_a_line_that_is_not_whole_and_after_it_was_cut(tmp_path: Path):
-    run, reader = RunFolder(tmp_path), CurveReader("val/loss")
+    run, reader = RunFolder(tmp_path), MonitorReader("val/loss")
     assert reader.read(run) == []
-    rows = [row(0, 2.0), row(1, 9.0, per="step"), row(1, 8.0, "val/loss_of_another"), row(1, 1.0), row(2, 0.5)]
+    rows = [
+        row(0, 2.0),
+        row(1, 9.0, "batch/loss", per="step"),
+        row(1, 8.0, "val/loss_of_another"),
+        row(1, 1.0),
+        row(2, 0.5),
+    ]
     run.metrics_file.write_text("".join(rows)[:-4])
     assert reader.read(run) == [2.0, 1.0]
     with run.metrics_file.open("a") as file:
@@ -77,3 +85,5 @@ def test_a_curve_is_read_while_it_grows_without_a_line_that_is_not_whole_and_aft
     assert reader.read(run) == [2.0, 1.0]
     run.metrics_file.write_text("".join(rows))
     assert reader.read(run) == [2.0, 1.0, 0.5]
+    run.metrics_file.write_text("".join(row(epoch, 2 / (epoch + 1)) for epoch in range(8)))  # cut, and grown beyond
+    assert reader.read(run) == [2 / (epoch + 1) for epoch in range(8)]

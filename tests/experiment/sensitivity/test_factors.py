@@ -11,13 +11,20 @@ import pytest
 from diva.errors import UsageError
 from diva.experiment.request import Request, resolve
 from diva.experiment.sensitivity.base import settled
-from diva.experiment.sensitivity.factors import Factor, factor_from_json, factor_to_json, read_factors
+from diva.experiment.sensitivity.factors import (
+    Factor,
+    factor_from_json,
+    factor_to_json,
+    read_factors,
+    with_first_values,
+)
+from diva.experiment.study.create import with_share
 
 
 @pytest.fixture(scope="module")
 def base() -> Request:
     values = {"task": "points_2d", "seed": 5, "stream": ["step=9"], "device": "cpu", "threads": 2}
-    return settled(resolve(values, [], ("diva", "sensitivity")), 1)
+    return settled(resolve(values, [], ("diva", "sensitivity")))
 
 
 def read(base: Request, *given: str) -> Factor:
@@ -64,6 +71,33 @@ def test_options_that_say_who_computes_are_factors(base) -> None:
     assert levels(read(base, "subset=0.5")) == {"none": {}, "0.5": {"subset": "0.5"}}
 
 
+def test_pytorchs_kernels_have_one_thread_for_any_number_of_jobs_unless_another_is_asked_for() -> None:
+    free = settled(resolve({"task": "points_2d", "seed": 5, "device": "cpu"}, [], ("diva",)))
+    assert free.options.threads is None and free.options.backend == "exact"
+    assert levels(read(free, "backend=torch")) == {"exact": {}, "torch": {"backend": "torch", "threads": 1}}
+    torch = settled(resolve({"task": "points_2d", "seed": 5, "device": "cpu", "backend": "torch"}, [], ("diva",)))
+    assert [with_share(torch.options, jobs).threads for jobs in (1, 2, 4)] == [1, 1, 1]
+
+
+def test_the_first_number_of_threads_is_the_bases_where_none_was_asked_for() -> None:
+    free = settled(resolve({"task": "points_2d", "seed": 5, "device": "cpu"}, [], ("diva",)))
+    based = with_first_values(["threads=3,1"], free)
+    factor = read(based, "threads=3,1")
+    assert levels(factor) == {"3": {}, "1": {"threads": 1}} and factor.base == "3"
+    assert levels(read(based, "backend=torch"))["torch"] == {"backend": "torch"}
+
+
+def test_what_another_machine_decides_stays_open() -> None:
+    asked = resolve({"task": "points_2d", "seed": 5}, [], ("diva",))
+    away = settled(asked, elsewhere=True)
+    assert (away.options.device, away.options.backend, away.options.threads) == ("auto", "auto", None)
+    given = ["device=cuda,cpu"]
+    _, factor = read_factors(given, with_first_values(given, away), elsewhere=True)
+    assert levels(factor) == {"cuda": {}, "cpu": {"device": "cpu", "backend": "auto"}}
+    with pytest.raises(UsageError, match="--device gpu: allowed are"):
+        read_factors(["device=gpu,cpu"], away, elsewhere=True)
+
+
 def test_another_device_takes_its_own_kernels_unless_the_backend_was_chosen(base, monkeypatch) -> None:
     import torch
 
@@ -91,11 +125,21 @@ def test_another_device_takes_its_own_kernels_unless_the_backend_was_chosen(base
         ("stream:init=0,-1", "is no seed"),
         ("threads=0,1", "must be at least 1"),
         ("backend=fast", "backend is 'fast'"),
+        ("subset=0.5,nonsense", "--subset nonsense: allowed are"),
+        ("shards=1,64", "--shards 64: more than --batch-size 32"),
     ],
 )
 def test_what_cannot_be_varied_is_refused(base, given: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         read_factors([given], base)
+
+
+def test_levels_that_do_not_fit_the_workers_or_the_shards_are_refused(base) -> None:
+    shared = replace(base, options=replace(base.options, shards=2, workers_per_run=2))
+    with pytest.raises(UsageError, match="--workers-per-run 2: must divide --shards, which is 3"):
+        read_factors(["shards=2,4,3"], shared)
+    with pytest.raises(UsageError, match="--shards 2: more than --batch-size 1"):
+        read_factors(["batch_size=32,1"], shared)
 
 
 def test_a_factor_is_named_once(base) -> None:
@@ -104,7 +148,7 @@ def test_a_factor_is_named_once(base) -> None:
 
 
 def test_a_streams_own_name_of_a_task_is_known(base, tmp_path: Path) -> None:
-    similar = settled(resolve({"task": "similarity", "seed": 1, "device": "cpu"}, [], ("diva",)), 1)
+    similar = settled(resolve({"task": "similarity", "seed": 1, "device": "cpu"}, [], ("diva",)))
     assert list(levels(read(similar, "stream:deal=0,1"))) == ["0", "1"]
 
 

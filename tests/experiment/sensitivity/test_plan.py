@@ -19,6 +19,7 @@ from diva.experiment.sensitivity.base import base_of_run, settled
 from diva.experiment.sensitivity.design import design
 from diva.experiment.sensitivity.factors import read_factors
 from diva.experiment.sensitivity.plan import sensitivity
+from diva.experiment.sensitivity.trial import try_levels
 from diva.experiment.study.conduct import conduct
 from diva.experiment.study.create import create_study
 from diva.experiment.study.member import run_member
@@ -75,7 +76,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     values = {"task": str(task), "seed": 1, "output": folder / "runs", "threads": 1, "tensorboard": False, "epochs": 1}
     run, _ = start(resolve(values, [], ("diva", "run")), console())
     task.write_text("raise SystemExit('the code of today')")
-    base = settled(base_of_run(run, {"output": folder / "runs"}, ("diva", "sensitivity", str(run.path))), 1)
+    base = settled(base_of_run(run, {"output": folder / "runs"}, ("diva", "sensitivity", str(run.path))))
     factors = read_factors(VARY, base)
     plan = sensitivity(factors, grid=False, runs=None, metric="test/loss")
     study = create_study(base, "sensitivity", plan, 1, console())
@@ -164,7 +165,13 @@ def test_an_altered_run_is_no_base(lab: Lab, tmp_path: Path) -> None:
         base_of_run(copy, {}, ("diva",))
 
 
+def test_levels_are_tried_on_the_recorded_model(lab: Lab) -> None:
+    base = settled(base_of_run(lab.run, {}, ("diva",)))
+    with pytest.raises(UsageError, match=r"--freeze nothing\.\*: no parameter of the model has such a name"):
+        try_levels(base, read_factors(["freeze=nothing.*"], base), console())
+
+
 def test_an_unknown_stream_is_refused_before_a_study_is_made(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no stream is called 'dropout'"):
-        settled(base_of_run(lab.run, {"stream": ("dropout=1",), "output": tmp_path / "runs"}, ("diva",)), 1)
+        settled(base_of_run(lab.run, {"stream": ("dropout=1",), "output": tmp_path / "runs"}, ("diva",)))
     assert not (tmp_path / "runs").exists()
