@@ -202,3 +202,14 @@ def _parts(value: Any) -> list[Any]:
         for item in items
         for p in ([w.strip() for w in item.split(",") if w.strip()] if isinstance(item, str) else [item])
     ]
+
+
+def text_of(value: Any) -> str:
+    """A value of an option or a knob as it is typed and read back: truth values are yes and no, an empty list and None are none."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(text_of, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)

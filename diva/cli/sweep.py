@@ -13,7 +13,7 @@ from diva.cli.run import RunCommand, complete_data, complete_task
 from diva.cli.studies import run_study, study_options
 from diva.experiment.options import RunOptions
 from diva.experiment.search import SAMPLERS
-from diva.params import options_of
+from diva.params import options_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +145,6 @@ def _seeds(request: Request, runs: int | None, seeds: str | None) -> list[int]:
 
 def _show(plan: SweepPlan, say: Console) -> None:
     """The space, and those of the first points that hang on no outcome."""
-    from diva.experiment.search.report import text_of
     from diva.experiment.search.samplers import N_STARTUP, Told, suggest
 
     rows = [(d.name, d.kind, d.words(), d.n_values or "any") for d in plan.space]

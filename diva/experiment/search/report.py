@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diva.experiment.search.importance import Forest, can_grow
 from diva.experiment.search.trials import best_of
+from diva.params import text_of
 from diva.records.files import write_atomic
 
 if TYPE_CHECKING:
@@ -192,12 +193,3 @@ def axis_of(d: Dimension) -> KnobAxis:
     else:
         places = [d.low + (d.high - d.low) * i / 4 for i in range(5)]
     return KnobAxis(d.name, tuple((i / 4, f"{place:.3g}") for i, place in enumerate(places)))
-
-
-def text_of(value: Any) -> str:
-    """A value as it is typed."""
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value)) or "none"
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)

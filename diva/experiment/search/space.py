@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from diva.errors import UsageError
 from diva.experiment.study.values import listed
-from diva.params import build, check_names, knobs_of
+from diva.params import build, check_names, knobs_of, text_of
 
 if TYPE_CHECKING:
     from diva.learning.task import Task
@@ -76,7 +76,8 @@ class Dimension:
     def words(self) -> str:
         """The values as a reader takes them in."""
         if self.kind == "choice":
-            return ", ".join(",".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in self.choices)
+            lists = any(isinstance(choice, tuple) for choice in self.choices)
+            return ("; " if lists else ", ").join(map(text_of, self.choices))
         step = f" in steps of {self.step:g}" if self.step and not (self.kind == "int" and self.step == 1) else ""
         return f"{self.low:g} to {self.high:g}{step}{', on the logarithm' if self.log else ''}"
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Table = dict[str, dict[str, float]]
 
 LEVEL: Final = 0.95
+FEWEST_FOR_SHARES: Final = (
+    10  # runs of the seeds and of each stream: there the interval of a share ends at a quarter and at four times it
+)
 
 
 def analyse(
@@ -56,6 +59,11 @@ def _of_metric(
         for factor in fixed
     ]
     return dict(to_json({"spread": spread, "shares": shares, "effects": effects}))
+
+
+def enough_for_shares(shares: Mapping[str, Any] | None) -> bool:
+    """Whether shares of variance, as JSON holds them, are of runs enough to be told."""
+    return shares is not None and min(one["n"] for one in (shares, *shares["sources"].values())) >= FEWEST_FOR_SHARES
 
 
 def _table(factor: Factor, design: Design, metrics: Mapping[str, Mapping[str, float]], metric: str) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diva.experiment.sensitivity.analysis import analyse
+from diva.experiment.sensitivity.analysis import analyse, enough_for_shares
 from diva.experiment.sensitivity.design import design
 from diva.experiment.sensitivity.factors import factor_from_json, factor_to_json
 from diva.experiment.sensitivity.trees import tree_of, trees_apart
@@ -78,7 +78,7 @@ class Sensitivity(Plan):
         if of_metric is None:
             return
         figures = {"tornado": tornado_figure(of_metric, metric, f"{task}: what moves {metric}", found["level"])}
-        if of_metric["shares"]:
+        if enough_for_shares(of_metric["shares"]):
             figures["shares"] = shares_figure(
                 of_metric["shares"], metric, f"{task}: where the spread of seeds comes from"
             )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from diva.errors import UsageError, nearest
+from diva.experiment.sensitivity.analysis import FEWEST_FOR_SHARES, enough_for_shares
+from diva.statistics.table import interval_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from diva.report.console import Console
 
@@ -38,7 +40,7 @@ def show(summary: Mapping[str, Any], console: Console, metric: str | None = None
 
 
 def spread_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
-    """What seeds, and single streams, do."""
+    """What seeds, and single streams, do; their shares of the variance where there are runs enough to tell."""
     headers = ("randomness of", "runs", "mean", "lowest", "highest", "range", "sd", "95 % of sd")
     rows = [
         [
@@ -49,7 +51,7 @@ def spread_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
         ]
         for row in found["spread"]
     ]
-    if not found["shares"]:
+    if not enough_for_shares(found["shares"]):
         return headers, rows
     shares = found["shares"]["sources"]
     for row, entry in zip(rows, found["spread"], strict=True):
@@ -156,10 +158,21 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
             f"{row['name']}: {what} (range {_number(row['range'])}{times}; {row['method']}, p = {row['p_adjusted']:.3g} after Holm)"
         )
     if found["shares"] and seeds["sd"]:
-        shares = sorted(found["shares"]["sources"].items(), key=lambda item: -(item[1]["share"] or 0))
-        told = ", ".join(f"{_source(name)} {_percent(share['share'])}" for name, share in shares)
-        lines.append(f"of the variance that seeds make: {told}; {_remainder(found['shares']['remainder'])}")
+        lines.append(_shares_in_words(found["shares"]))
     return lines
+
+
+def _shares_in_words(shares: Mapping[str, Any]) -> str:
+    """The shares of streams with their intervals; of few runs only that there are too few: a ratio of two variances could be anything."""
+    if not enough_for_shares(shares):
+        runs = [("seed", shares["n"]), *((_source(name), one["n"]) for name, one in shares["sources"].items())]
+        told = ", ".join(f"{name} {n}" for name, n in runs)
+        return f"too few runs to split the variance of seeds by stream ({told}): at least {FEWEST_FOR_SHARES} of each, better 20"
+    ordered = sorted(shares["sources"].items(), key=lambda item: -(item[1]["share"] or 0))
+    told = ", ".join(
+        f"{_source(name)} {_percent(one['share'])} ({_interval(one['ci_f'], _percent)})" for name, one in ordered
+    )
+    return f"of the variance that seeds make (95 % of it): {told}; {_remainder(shares['remainder'])}"
 
 
 def _remainder(share: float) -> str:
@@ -184,6 +197,5 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f} %"
 
 
-def _interval(ends: Sequence[float | None], written: Any = _number) -> str:
-    low, high = ends
-    return "" if low is None or high is None else f"{written(low)} to {written(high)}"
+def _interval(ends: Sequence[float | None], written: Callable[[float], str] = _number) -> str:
+    return interval_text(ends, written, missing="")

@@ -13,7 +13,7 @@ from diva import Data, DataFolder, Step
 from diva.errors import UsageError
 from diva.experiment.search.space import Dimension, dimension_of, grid, grid_point, n_points, read_space
 from diva.learning.task import Task
-from diva.params import Layers
+from diva.params import Layers, text_of
 
 NOTHING = Layers({}, {})
 
@@ -59,6 +59,16 @@ def one(over: str) -> Dimension:
 def test_listed_values_are_of_the_knobs_type(over: str, values: tuple[object, ...]):
     assert one(over).choices == values
     assert [type(value) for value in one(over).choices] == [type(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    "over", ["flip=yes,no", "layers=16,8;none", "clip_norm=none,1", "lr=1e-7,0.12345678", "name=a"]
+)
+def test_values_are_shown_as_they_are_typed(over: str):
+    dimension = one(over)
+    assert one(f"{dimension.name}={dimension.words()}") == dimension
+    between = ";" if dimension.name == "layers" else ","
+    assert over == f"{dimension.name}={between.join(map(text_of, dimension.choices))}".replace("1e-07", "1e-7")
 
 
 def test_a_range_gives_both_ends_and_nothing_outside():

@@ -171,7 +171,22 @@ def test_tables_and_words_say_what_the_numbers_say(found, metrics) -> None:
     words = out.getvalue()
     assert "size: moves the result more than seeds alone do" in words
     assert "lr: moves it no more than seeds alone do" in words
-    assert f"init {100 * found['shares']['sources']['stream:init']['share']:.0f} %" in words
+    assert (
+        "too few runs to split the variance of seeds by stream (seed 8, init 6)" in words
+        and "variance  95" not in words
+    )
     assert "1 of 30 runs gave no result" in err.getvalue()
     with pytest.raises(UsageError, match="did you mean test/accuracy"):
         show(summary, Console(out, err), "test/acuracy")
+
+
+def test_shares_of_runs_enough_are_told_with_their_intervals() -> None:
+    factors = (seeds(*range(12)), stream("init", *range(10)))
+    planned = design(factors, 99)
+    report = {"metric": METRIC, **analyse(factors, planned, noisy(planned), grid=False)}
+    out = io.StringIO()
+    show({"sensitivity": report, "members": [{"status": "finished"}] * 22}, Console(out, io.StringIO()))
+    share = report["metrics"][METRIC]["shares"]["sources"]["stream:init"]
+    low, high = (f"{100 * end:.0f} %" for end in share["ci_f"])
+    assert f"init {100 * share['share']:.0f} % ({low} to {high})" in out.getvalue()
+    assert "variance  95 % of it" in out.getvalue() and "too few runs" not in out.getvalue()

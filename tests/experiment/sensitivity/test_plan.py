@@ -15,6 +15,7 @@ from diva.errors import RecordError, UsageError
 from diva.experiment.launch import Job, Launcher
 from diva.experiment.request import resolve
 from diva.experiment.run import start
+from diva.experiment.sensitivity import analysis
 from diva.experiment.sensitivity.base import base_of_run, settled
 from diva.experiment.sensitivity.design import design
 from diva.experiment.sensitivity.factors import read_factors
@@ -118,10 +119,15 @@ def test_the_report_is_in_the_summary_and_the_same_when_it_is_made_again(lab: La
     assert lab.study.summary_file.read_bytes() == written
 
 
-def test_figures_are_drawn_of_a_study_that_keeps_tensorboard(lab: Lab, tmp_path: Path) -> None:
+def test_figures_are_drawn_of_a_study_that_keeps_tensorboard(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not lab.study.figures.exists()
     plan: Any = read_plan(lab.study.record())
     drawn = StudyFolder(tmp_path)
+    plan._draw(drawn, lab.summary["sensitivity"], "a task")
+    assert [path.name for path in drawn.figures.iterdir()] == ["sensitivity_tornado.png"]  # too few runs for shares
+    monkeypatch.setattr(analysis, "FEWEST_FOR_SHARES", 2)
     for _ in range(2):  # drawn again, they take the place of the first ones
         plan._draw(drawn, lab.summary["sensitivity"], "a task")
     assert sorted(path.name for path in drawn.figures.iterdir()) == [
@@ -152,7 +158,7 @@ def test_the_tables_name_every_factor(lab: Lab) -> None:
     out = io.StringIO()
     read_plan(lab.study.record()).show(lab.summary, Console(out, io.StringIO()))
     assert out.getvalue().startswith("test/loss of 6 runs\n")
-    for words in ("all: seed", "init", "batch_size", "of the variance that seeds make"):
+    for words in ("all: seed", "init", "batch_size", "too few runs to split the variance of seeds"):
         assert words in out.getvalue()
 
 
