@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from diva.report.bands import middle, since, thinned
-from diva.report.style import GREY, INK, LINES, MARGIN, RULE, canvas, clean, cut, headline, style, text_pixels
+from diva.report.style import GREY, INK, LINES, MARGIN, RULE, canvas, clean, headline, style, text_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from diva.report.bands import Band, Line
 
 MOST_COLOURED: Final = (
-    6  # as many configurations are told apart; of more, those with the highest and the lowest means are coloured
+    6  # as many configurations are told apart; of more, those with the highest and the lowest numbers are coloured
 )
+MOST_WITH_RUNS: Final = 3  # of more configurations each run's own curve is left out
 EXTREMES: Final = 3
 DRAWN_STEPS: Final = 1000  # more than there are pixels
 MOST_ROWS: Final = 40
@@ -35,25 +37,54 @@ LEFT, WIDTH, ZOOMED, HEIGHT = 78, 560, 400, 330
 ZOOM_FROM: Final = 2.5  # times the range of the last half
 LEAST_ZOOMED: Final = 4
 ENDS: Final = (0, (3, 1.6))
+TWIN: Final = (0, (2.4, 2.4))  # of a line that lies on another: both colours are seen
+BEST, LAST = "best epoch", "last step"
+IDENTITY: Final = re.compile(r"\b\d{8}-\d{6}-([0-9a-f]{6})\b")  # of a run or study
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of one configuration: their band, and the curve of each."""
+    """The runs of one configuration: their band, the curve of each, and what finished ones have with their best epoch."""
 
     band: Band
     lines: Sequence[Line]
+    scores: Sequence[float] = ()
+
+    @property
+    def at(self) -> str:
+        """Of when `number` is: the best epoch, where a finished run has a score, or the last step."""
+        return BEST if any(map(math.isfinite, self.scores)) else LAST
+
+    @property
+    def number(self) -> tuple[float, float, int]:
+        """Mean and sd (NaN of one run) of what the runs came to, and of how many of them."""
+        if self.at == LAST:
+            return float(self.band.mean[-1]), float(self.band.sd[-1]), int(self.band.n[-1])
+        values = np.array([value for value in self.scores if math.isfinite(value)], np.float64)
+        return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan, len(values)
+
+    def said(self) -> str:
+        """The number in words; without a spread where all runs are equal at every step, as a planned learning rate is."""
+        mean, sd, n = self.number
+        of = f" of {self.band.n_runs}" if n < self.band.n_runs else ""
+        return f"{plus_minus(mean, math.nan if _alike(self.band) else sd)}  (n = {n}{of})"
 
 
 def band_figure(metric: str, configurations: Mapping[str, Runs], title: str = "") -> Figure:
     """The mean of each configuration, mean ± sd as a band, and each run as a thin line; dashed where not all of its runs have a number.
 
-    Where the first steps dwarf the rest, a second panel shows the last half of the steps on a scale of its own. Of more than six
-    configurations the three with the highest and the three with the lowest last means are drawn so, the others are grey means. The label
-    of each says its last mean, sd and n.
+    A band that would reach below 0, where no run does, ends at the lowest number of any run. Learning rates, which hold for a whole
+    epoch, are drawn as steps. Where the first steps dwarf the rest, a second panel shows the last half of the steps on a scale of its
+    own. The label of each configuration says mean, sd and n with the best epoch of each run, as tables do, or of the last step where
+    there is no such score. Of more than six configurations those with the three highest and the three lowest of these means are drawn
+    so, the others are grey means; of more than three the runs' own lines are left out. A line that lies on another is dashed in both
+    colours, and its label says on which.
     """
     shown = _chosen(configurations)
-    labels = {name: f"{cut(clean(name), 8.5, LABEL_PIXELS)}  {_last(configurations[name].band)}" for name in shown}
+    names = shortened(shown, 8.5, LABEL_PIXELS)
+    at = max((configurations[name].at for name in shown), key=[LAST, BEST].index, default=LAST)
+    twins = _twins(configurations, shown)
+    labels = {name: _label(configurations[name], name, names, at, twins) for name in shown}
     beside = max((text_pixels(label, 8.5) for label in labels.values()), default=60) + 64
     several = len(configurations) > 1
     late = _late(configurations)
@@ -68,7 +99,8 @@ def band_figure(metric: str, configurations: Mapping[str, Runs], title: str = ""
                     kept = thinned(len(runs.band.steps), DRAWN_STEPS)
                     panel.plot(runs.band.steps[kept], runs.band.mean[kept], color=RULE, linewidth=1)
             for place, name in enumerate(shown):
-                _draw(panel, configurations[name], LINES[place], labels[name], alone=not several)
+                look = Look(LINES[place], len(shown), staired=metric.startswith("optimizer/"), on_another=name in twins)
+                _draw(panel, configurations[name], labels[name], look)
             panel.set_xlabel("step", size=9, labelpad=7)
             _plain(panel, "both")
             panel.margins(x=0.02)
@@ -79,7 +111,10 @@ def band_figure(metric: str, configurations: Mapping[str, Runs], title: str = ""
             panels[1].set_xlabel("step, the last half", size=9, labelpad=7)
         headline(figure, clean(f"{metric} · {title}" if title else metric), _said(configurations, shown))
         if several:
-            panels[-1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, frameon=False, fontsize=8.5)
+            panels[-1].legend(
+                loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, frameon=False, fontsize=8.5,
+                title=f"mean ± sd, {at}", title_fontsize=8.5, alignment="left",
+            )  # fmt: skip
     return figure
 
 
@@ -114,7 +149,8 @@ def score_figure(metric: str, scores: Mapping[str, Sequence[float]], title: str 
     """
     finite = {name: np.array([v for v in values if math.isfinite(v)], np.float64) for name, values in scores.items()}
     names = _rows(finite)
-    labels = [cut(clean(name or "all"), 8.5, LABEL_PIXELS) for name in names]
+    short = shortened(names, 8.5, LABEL_PIXELS)
+    labels = [short[name] or "all" for name in names]
     told = [_summed_up(finite[name], len(scores[name])) for name in names]
     left = MARGIN + 14 + max((text_pixels(label, 8.5) for label in labels), default=20)
     right = MARGIN + 16 + max((text_pixels(text, 8.5) for text in told), default=20)
@@ -144,27 +180,109 @@ def _chosen(configurations: Mapping[str, Runs]) -> list[str]:
     names = list(configurations)
     if len(names) <= MOST_COLOURED:
         return names
-    ranked = sorted(names, key=lambda name: -configurations[name].band.mean[-1])
+    ranked = sorted(names, key=lambda name: -configurations[name].number[0])
     return [*ranked[:EXTREMES], *ranked[-EXTREMES:]]
 
 
-def _draw(axes: Axes, runs: Runs, colour: str, label: str, *, alone: bool) -> None:
-    band = runs.band
+def shortened(names: Sequence[str], size: float, room: float) -> dict[str, str]:
+    """Each name so that it fits into `room` pixels and still differs from the others.
+
+    Of the identity of a study its last six digits stay; of what is still too long, beginning and end.
+    """
+    short = {name: IDENTITY.sub(r"\1", clean(name)) for name in names}
+    if len(set(short.values())) < len(short):
+        short = {name: clean(name) for name in names}
+    return {name: _within(text, size, room) for name, text in short.items()}
+
+
+def _within(text: str, size: float, room: float) -> str:
+    """The text, its middle left out where it does not fit."""
+    if text_pixels(text, size) <= room:
+        return text
+    kept = len(text)
+    while kept > 2 and text_pixels(_ends(text, kept), size) > room:
+        kept -= 1
+    return _ends(text, kept)
+
+
+def _ends(text: str, kept: int) -> str:
+    return f"{text[: kept // 3].rstrip()}…{text[len(text) - (kept - kept // 3) :].lstrip()}"
+
+
+def _label(runs: Runs, name: str, names: Mapping[str, str], at: str, twins: Mapping[str, str]) -> str:
+    number = runs.said() if runs.at == at else f"{runs.at} {runs.said()}"
+    return f"{names[name]}  {number}" + (f"  same as {names[twins[name]]}" if name in twins else "")
+
+
+def _twins(configurations: Mapping[str, Runs], shown: Sequence[str]) -> dict[str, str]:
+    """Configurations whose mean is, at every step, that of one before: name -> the first such."""
+    found: dict[str, str] = {}
+    first: dict[tuple[bytes, bytes], str] = {}
+    for name in shown:
+        band = configurations[name].band
+        before = first.setdefault((band.steps.tobytes(), band.mean.tobytes()), name)
+        if before != name:
+            found[name] = before
+    return found
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a configuration is drawn among `n` of them."""
+
+    colour: str
+    n: int
+    staired: bool
+    on_another: bool
+
+
+def _draw(axes: Axes, runs: Runs, label: str, look: Look) -> None:
+    band, colour, alone = runs.band, look.colour, look.n == 1
     kept = thinned(len(band.steps), DRAWN_STEPS)
-    steps, mean, sd, n = (found[kept] for found in (band.steps, band.mean, np.nan_to_num(band.sd), band.n))
+    columns = [found[kept] for found in (band.steps, band.mean, lower_edge(band), band.mean + np.nan_to_num(band.sd))]
+    columns.append(np.where(band.n == band.n_runs, band.mean, np.nan)[kept])
     own = [np.column_stack([line[thinned(len(line), DRAWN_STEPS)] for line in pair]) for pair in runs.lines]
     own = [points[np.isfinite(points[:, 1])] for points in own]
-    thin: dict[str, Any] = {
-        "colors": GREY if alone else colour,
-        "linewidths": 0.7,
-        "alpha": min(1.4 / len(own) ** 0.6, 0.6),
-    }
-    axes.add_collection(LineCollection(own, zorder=1, **thin), autolim=True)
-    axes.fill_between(steps, mean - sd, mean + sd, color=colour, alpha=0.3 if alone else 0.18, linewidth=0, zorder=2)
-    whole = np.where(n == band.n_runs, mean, np.nan)
-    if (n < band.n_runs).any():
+    if look.staired:
+        columns, own = stairs(columns), [np.column_stack(stairs([*points.T])) for points in own]
+    steps, mean, low, high, whole = columns
+    if look.n <= MOST_WITH_RUNS:
+        thin: dict[str, Any] = {
+            "colors": GREY if alone else colour,
+            "linewidths": 0.7,
+            "alpha": min(1.4 / len(own) ** 0.6, 0.6),
+        }
+        axes.add_collection(LineCollection(own, zorder=1, **thin), autolim=True)
+    alpha = 0.3 if alone else 0.18 if look.n <= MOST_WITH_RUNS else 0.07
+    axes.fill_between(steps, low, high, color=colour, alpha=alpha, linewidth=0, zorder=2)
+    if look.n > MOST_WITH_RUNS:
+        for edge in (low, high):
+            axes.plot(steps, edge, color=colour, linewidth=0.6, alpha=0.45, zorder=2, label="_edge")
+    if (band.n < band.n_runs).any():
         axes.plot(steps, mean, color=colour, linewidth=1.4, linestyle=ENDS, zorder=3)
-    axes.plot(steps, whole, color=colour, linewidth=1.8, label=label, zorder=4)
+    line: dict[str, Any] = (
+        {"linestyle": TWIN, "zorder": 5, "dash_capstyle": "butt"} if look.on_another else {"zorder": 4}
+    )
+    axes.plot(steps, whole, color=colour, linewidth=1.8, label=label, **line)
+
+
+def lower_edge(band: Band) -> NDArray[np.float64]:
+    """Mean - sd at each step (T,); not below the lowest number of any run where it would fall below 0 and no run does."""
+    low = band.mean - np.nan_to_num(band.sd)
+    lowest = float(band.low.min())
+    return np.maximum(low, lowest) if low.min() < 0 <= lowest else low
+
+
+def _alike(band: Band) -> bool:
+    """Whether all runs have the same number at every step; their sd may still be a rounding error."""
+    return bool((band.low == band.high).all())
+
+
+def stairs(columns: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Steps and values (T,) -> (2 T,), each value from the step before, or 0, to its own."""
+    steps, *values = columns
+    edges = np.repeat(np.concatenate([np.zeros(1, steps.dtype), steps]), 2)[1:-1]
+    return [edges, *(np.repeat(found, 2) for found in values)]
 
 
 def _strip(axes: Axes, row: int, values: NDArray[np.float64], colour: str) -> None:
@@ -223,16 +341,18 @@ def plus_minus(mean: float, sd: float) -> str:
     return f"{mean:.{decimals}f} ± {sd:.{decimals}f}"
 
 
-def _last(band: Band) -> str:
-    of = f" of {band.n_runs}" if band.n[-1] < band.n_runs else ""
-    return f"{plus_minus(float(band.mean[-1]), float(band.sd[-1]))}  (n = {band.n[-1]}{of})"
-
-
 def _said(configurations: Mapping[str, Runs], shown: Sequence[str]) -> str:
-    parts = ["mean, ± 1 sd, each run"]
+    drawn = [configurations[name] for name in shown]
+    parts = ["mean, ± 1 sd, each run" if len(shown) <= MOST_WITH_RUNS else "mean, ± 1 sd"]
+    if not all(_alike(runs.band) for runs in drawn):
+        if any((lower_edge(runs.band) > runs.band.mean - np.nan_to_num(runs.band.sd)).any() for runs in drawn):
+            parts[0] += " (not below the lowest run)"
+    else:
+        parts = ["mean, each run: no spread" if any(runs.band.n_runs > 1 for runs in drawn) else "one run each"]
     if len(configurations) == 1:
-        parts.insert(0, f"last {_last(next(iter(configurations.values())).band)}")
-    if any((configurations[name].band.n < configurations[name].band.n_runs).any() for name in shown):
+        (only,) = drawn
+        parts.insert(0, f"{only.at} {only.said()}")
+    if any((runs.band.n < runs.band.n_runs).any() for runs in drawn):
         parts.append("dashed: fewer runs")
     if len(shown) < len(configurations):
         parts.append(f"the {EXTREMES} highest and {EXTREMES} lowest of {len(configurations)}")

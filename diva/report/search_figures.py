@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 BEST: Final = LINES[1]
 BAD_TO_GOOD: Final = LinearSegmentedColormap.from_list("bad to good", BLUES)
+LINES_BAD_TO_GOOD: Final = LinearSegmentedColormap.from_list(
+    "lines, bad to good", ("#8fb3cf", *BLUES[2:])
+)  # thin lines on white
 FAN: Final = 0.1  # lines through one value of a list lie side by side over so much of the axis
 _LABEL_BOX: Final = {"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.85}
 
@@ -131,7 +134,8 @@ def parallel_figure(table: SearchTable) -> Figure:
     gap = max(96, min(400, 780 // n_axes), widest + 40)
     with style():
         figure, axes = canvas(MARGIN + max(46, widest + 8), 26, gap * (n_axes - 1), 330, 104, MARGIN + 84)
-        colour, level = _colours(values[there], less=table.less_is_better), _levels(values)
+        colour = _colours(values[there], less=table.less_is_better, shades=LINES_BAD_TO_GOOD)
+        level = _levels(values)
         across, listed = np.arange(n_axes), np.array([knob.listed for knob in table.knobs])
         ascending = sorted(there, key=lambda i: (values[i], i))
         beside = {i: rank / max(1, len(there) - 1) for rank, i in enumerate(ascending)}
@@ -225,9 +229,9 @@ class Colours:
         return self.cmap(self.norm(value))
 
 
-def _colours(values: NDArray[np.float64], *, less: bool) -> Colours:
+def _colours(values: NDArray[np.float64], *, less: bool, shades: Colormap = BAD_TO_GOOD) -> Colours:
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-    return Colours(Normalize(low, high if high > low else low + 1), BAD_TO_GOOD.reversed() if less else BAD_TO_GOOD)
+    return Colours(Normalize(low, high if high > low else low + 1), shades.reversed() if less else shades)
 
 
 def _dots(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], table: SearchTable, colour: Colours) -> None:
@@ -252,12 +256,15 @@ def _levels(values: NDArray[np.float64]) -> Any:
 
 
 def _value_ticks(values: NDArray[np.float64], level: Any) -> tuple[tuple[float, str], ...]:
+    """Round numbers within the range of the values, each with its place."""
     if not values.size:
         return ()
     low, high = float(values.min()), float(values.max())
     if low == high:
         return ((0.5, f"{low:.4g}"),)
-    return tuple((level(v), f"{v:.4g}") for v in np.linspace(low, high, 5))
+    ticks = np.asarray(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+    decimals = max(0, 1 - math.floor(math.log10(float(ticks[1] - ticks[0]))))
+    return tuple((level(v), f"{round(float(v), decimals):.10g}") for v in ticks if low <= v <= high)
 
 
 def _upright(

@@ -15,13 +15,16 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from diva.cli.aggregate import summary_rows
 from diva.errors import UsageError
 from diva.experiment.study import aggregate as module
 from diva.experiment.study.aggregate import Aggregation, folder_names
 from diva.experiment.study.gather import aggregate, gather
+from diva.experiment.study.named import named
 from diva.records.run_folder import RunFolder
 from diva.report.console import Console
 from diva.report.tensorboard import sessions
+from diva.statistics.summary import summarise
 
 EPOCHS = 6
 
@@ -334,3 +337,57 @@ def test_runs_without_any_number_are_refused(tmp_path: Path, console: Console):
     with pytest.raises(UsageError, match="no such folder"):
         gather([tmp_path / "nowhere"])
     assert not (tmp_path / "runs").exists()
+
+
+# --- Folders of runs, and the table ------------------------------------------------------------------------------------
+
+
+def write_study(path: Path, statuses: tuple[str, ...]) -> Path:
+    path.mkdir(parents=True)
+    (path / "study.json").write_text("{}")
+    rows = [{"name": f"m{i}", "configuration": "", "values": {}} for i in range(len(statuses))]
+    (path / "members.json").write_text(json.dumps(rows))
+    for i, status in enumerate(statuses):
+        write_run(path / "members" / f"m{i}", i + 1, finished=status == "finished")
+        if status == "failed":
+            (path / "ended").mkdir(exist_ok=True)
+            (path / "ended" / f"m{i}.json").write_text(json.dumps({"status": status, "error": "odd"}))
+    return path
+
+
+def test_of_a_folder_the_finished_runs_and_studies_in_it_are_taken(tmp_path: Path, console: Console, said: io.StringIO):
+    for name, finished in (("b", True), ("a", True), ("c", False)):
+        write_run(tmp_path / "digits" / name, 1, finished=finished)
+    write_study(tmp_path / "digits" / "study", ("finished", "failed", "waiting", "finished"))
+    write_study(tmp_path / "digits" / "young", ("waiting",))
+    (tmp_path / "digits" / "notes").mkdir()
+    taken = named([tmp_path / "digits"], console)
+    assert [path.name for path in taken] == ["a", "b", "study"]
+    assert "digits: 2 runs and 1 study in it; without 1 run and 1 study not finished" in said.getvalue()
+    assert "study: 2 of 4 members have finished and count; 1 failed, 1 waiting" in said.getvalue()
+
+
+def test_runs_that_are_named_are_taken_whether_they_have_finished_or_not(
+    runs: list[RunFolder], tmp_path: Path, console: Console
+):
+    paths = [write_run(tmp_path / "c", 1, finished=False).path, *(run.path for run in runs), tmp_path / "nowhere"]
+    assert named(paths, console) == paths
+
+
+def test_a_folder_without_a_run_or_without_a_finished_one_is_told_so(tmp_path: Path, console: Console):
+    write_run(tmp_path / "runs" / "digits" / "a", 1, finished=False)
+    with pytest.raises(UsageError, match=r"has no run itself; name a folder that has: .*/runs/digits$"):
+        named([tmp_path / "runs"], console)
+    with pytest.raises(UsageError, match="of 1 run in it none has finished"):
+        named([tmp_path / "runs" / "digits"], console)
+
+
+def test_the_table_has_mean_and_sd_the_interval_and_of_how_many_of_how_many_runs():
+    values = summarise([0.9, 0.92]).to_json()
+    alone = summarise([0.5]).to_json()
+    configurations = {"lr=1": {"members": ["a", "b", "c"], "statistics": {"test/accuracy": values}},
+                      "lr=2": {"members": ["d"], "statistics": {"test/accuracy": alone}}}  # fmt: skip
+    assert summary_rows(configurations) == [
+        ["lr=1", "test/accuracy", "2 of 3", "0.9100 ± 0.0141", "0.7829 to 1.0371", "0.9000", "0.9200"],
+        ["lr=2", "test/accuracy", "1", "0.5000", "-", "0.5000", "0.5000"],
+    ]

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from diva.report import style
-from diva.report.band_figures import Runs, band_figure, plus_minus, score_figure
+from diva.report.band_figures import Runs, band_figure, lower_edge, plus_minus, score_figure, shortened
 from diva.report.bands import band_of
 from diva.report.style import png, text_pixels
 
@@ -119,3 +119,75 @@ def test_a_forked_process_opens_the_font_anew():
 
 def fonts_open() -> int:
     return style._font.cache_info().currsize
+
+
+def of_scores(n: int, level: float, scores: list[float]) -> Runs:
+    found = runs(n, level)
+    return Runs(found.band, found.lines, scores)
+
+
+def test_the_numbers_in_the_legend_are_those_of_the_best_epochs_and_rank_the_configurations():
+    few = {"a": of_scores(2, 9.0, [0.1, 0.3]), "b": runs(2, 0.0)}
+    figure = band_figure("val/loss", few)
+    legend = figure.axes[-1].get_legend()
+    assert legend is not None
+    assert legend.get_title().get_text() == "mean ± sd, best epoch"
+    a, b = (text.get_text() for text in legend.get_texts())
+    assert a == "a  0.20 ± 0.14  (n = 2)" and b.startswith("b  last step -0.0064 ± ")
+    assert texts(band_figure("val/loss", {"": few["a"]}))[1].startswith("best epoch 0.20 ± 0.14  (n = 2)")
+    many = {f"{i}": of_scores(2, float(i), [100.0 - i] * 2) for i in range(9)}
+    assert [label.split()[0] for label in texts(band_figure("val/loss", many))[2:]] == ["0", "1", "2", "6", "7", "8"]
+
+
+def test_names_that_do_not_fit_keep_what_tells_them_apart():
+    found = [f"20261121-161307-a759e2 {'very ' * 20}long trial-{i:04}" for i in range(3)]
+    short = short_names(found)
+    assert len(set(short)) == 3 and all(name.startswith("a759e2") for name in short)
+    assert [name[-10:] for name in short] == ["trial-0000", "trial-0001", "trial-0002"]
+    assert short_names(["20261121-161307-a759e2 x", "20261122-161307-a759e2 x"]) == [
+        "20261121-161307-a759e2 x",
+        "20261122-161307-a759e2 x",
+    ]
+
+
+def short_names(names: list[str]) -> list[str]:
+    return list(shortened(names, 8.5, 260).values())
+
+
+def test_a_line_that_lies_on_another_is_dashed_and_named():
+    figure = band_figure("val/loss", {"base": runs(3), "threads=2": runs(3)})
+    below, above = [line for line in figure.axes[0].get_lines() if not str(line.get_label()).startswith("_")]
+    assert below.get_linestyle() == "-" and above.get_linestyle() == "--"
+    assert str(above.get_label()).endswith("same as base")
+
+
+def test_a_band_does_not_fall_below_zero_where_no_run_does():
+    steps = np.arange(3)
+    lines = [
+        (steps, np.array([1.0, 0.5, 0.01])),
+        (steps, np.array([1.0, 0.6, 0.02])),
+        (steps, np.array([1.0, 0.7, 3.0])),
+    ]
+    band = band_of(lines)
+    assert (band.mean - band.sd).min() < 0
+    assert lower_edge(band).tolist() == pytest.approx([1.0, 0.5, 0.01])
+    assert "not below the lowest run" in texts(band_figure("val/loss", {"": Runs(band, lines)}))[1]
+    below = band_of([(steps, values - 1) for _, values in lines])
+    assert lower_edge(below).tolist() == (below.mean - below.sd).tolist()
+
+
+def test_learning_rates_are_steps_without_a_spread():
+    lines = [(np.array([10, 20, 30]), np.array([0.3, 0.2, 0.1]))] * 3
+    figure = band_figure("optimizer/lr", {"": Runs(band_of(lines), lines)})
+    mean = figure.axes[0].get_lines()[-1]
+    assert np.asarray(mean.get_xdata()).tolist() == [0, 10, 10, 20, 20, 30]
+    assert np.asarray(mean.get_ydata()).tolist() == pytest.approx([0.3, 0.3, 0.2, 0.2, 0.1, 0.1])
+    assert texts(figure)[1] == "last step 0.1  (n = 3) · mean, each run: no spread"
+
+
+def test_of_more_than_three_configurations_the_runs_own_lines_are_left_out():
+    for n, said in ((3, "each run"), (4, "± 1 sd")):
+        figure = band_figure("val/loss", {f"{i}": runs(2, level=float(i)) for i in range(n)})
+        drawn = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+        assert len(drawn) == (n if n <= 3 else 0)
+        assert texts(figure)[1].endswith(said)

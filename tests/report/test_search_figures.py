@@ -16,6 +16,7 @@ from diva.report.search_figures import (
     FAN,
     KnobAxis,
     SearchTable,
+    _value_ticks,
     contour_figure,
     history_figure,
     importance_figure,
@@ -100,3 +101,18 @@ def test_the_map_rings_the_best_trial_and_crosses_those_without_a_value():
 def test_searches_without_a_value_or_without_a_difference_are_drawn(values: list[float]):
     for figure in (history_figure(table(values)), parallel_figure(table(values))):
         assert png(figure) == png(figure)
+
+
+def test_the_ticks_of_the_objective_are_round_numbers_within_its_range():
+    found = _value_ticks(np.array([0.0241, 0.9623]), lambda value: value)
+    assert [text for _, text in found] == ["0.2", "0.4", "0.6", "0.8"]
+    narrow = _value_ticks(np.array([0.980012, 0.980047]), lambda value: value)
+    assert [text for _, text in narrow] == ["0.98002", "0.98003", "0.98004"]
+    assert [text for _, text in _value_ticks(np.array([0.5, 0.5]), lambda value: value)] == ["0.5"]
+
+
+def test_the_line_of_the_worst_trial_stands_out_from_the_paper():
+    figure = axes_of(parallel_figure(table()))
+    shades = [line.get_color() for line in figure.lines if len(line.get_xdata()) == 3 and len(line.get_color()) == 4]
+    lightest = max(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b, _ in shades)
+    assert lightest < 0.7

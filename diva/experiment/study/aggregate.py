@@ -131,18 +131,22 @@ class Aggregation:
         """Bands of every metric and strips of every score on the test split, but for those of single classes."""
         from diva.report.band_figures import Runs, band_figure, score_figure
 
-        lines = self._lines()
+        lines, scores = self._lines(), self.scores()
         last = max((int(band.steps[-1]) for found in bands.values() for band in found.values()), default=0)
         drawn: dict[str, Callable[[], Figure]] = {}
         for metric in filter(is_whole, bands):
             runs = {
-                name: Runs(band, [(curve.steps, curve.values) for curve in lines[metric][name]])
+                name: Runs(
+                    band,
+                    [(curve.steps, curve.values) for curve in lines[metric][name]],
+                    scores.get(metric, {}).get(name, ()),
+                )
                 for name, band in bands[metric].items()
             }
             drawn[f"bands/{metric}"] = partial(band_figure, metric, runs, self._title)
-        for metric, scores in self.scores().items():
+        for metric, found in scores.items():
             if is_outcome(metric):
-                drawn[f"scores/{metric}"] = partial(score_figure, metric, scores, self._title)
+                drawn[f"scores/{metric}"] = partial(score_figure, metric, found, self._title)
         self._folder.joinpath("figures").mkdir(exist_ok=True)
         kinds = [tag.partition("/") for tag in drawn]
         names = folder_names([metric if kind == "bands" else f"{metric}_{kind}" for kind, _, metric in kinds])
