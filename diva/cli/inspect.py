@@ -10,6 +10,8 @@ import click
 
 from diva.cli.options import complete_run, console
 
+OF_STUDIES = ("kind", "sd", "n_members", "n_configurations")
+
 
 @click.command("list", epilog="Example: diva list runs --json")
 @click.argument("what", type=click.Choice(["runs", "tasks", "datasets", "models"]), default="runs")
@@ -42,8 +44,9 @@ def list_(what: str, output: Path, data_root: Path, as_json: bool) -> None:
     if as_json:
         say.result(json.dumps(rows, sort_keys=True))
     elif rows:
-        headers = [name for name in rows[0] if name not in ("kind", "sd") or _is_telling(rows, name)]
-        say.result(say.table(headers, [[_cell(row[name]) for name in headers] for row in rows]))
+        names = [name for name in rows[0] if name not in OF_STUDIES or _is_telling(rows, name)]
+        headers = [name.removeprefix("n_").replace("_", " ") for name in names]
+        say.result(say.table(headers, [[_cell(row[name]) for name in names] for row in rows]))
     else:
         say.say(f"no {what} in {output}" if what == "runs" else f"no {what}")
 

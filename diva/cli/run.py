@@ -142,9 +142,14 @@ def run(
     request = resolve(given(flags), config, argv)
     if runs is not None:
         request = with_seed(request)
-    say = console(quiet=quiet)
     many = _seeds_of(request, runs, seeds)
+    if seeds is not None:
+        request = with_seed(request, many[0])
+    say = console(quiet=quiet)
     if dry_run:
+        from diva.experiment.run import check_request
+
+        check_request(request)
         shown = [(name, _text(value), origin) for name, value, origin in rows(request)]
         shown += [("seeds", _text(many), "given" if runs is None else "derived from seed")] if many else []
         say.result(say.table(("parameter", "value", "from"), shown))
@@ -172,6 +177,8 @@ def _seeds_of(request: Request, runs: int | None, seeds: str | None) -> list[int
     if runs is not None and seeds is not None:
         raise click.UsageError("--runs and --seeds exclude each other; --seeds says how many there are")
     if seeds is not None:
+        if request.origins["seed"] == "command line":
+            raise click.UsageError("--seed and --seeds exclude each other; --seed is what --runs derives seeds from")
         return given_seeds(seeds)
     return derived_seeds(request.options.seed or 0, runs) if runs is not None else []
 

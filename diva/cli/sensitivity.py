@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ def sensitivity(
     when they are not varied. Given a finished study of this kind, its tables are shown again, those of --metric.
     """
     say = console(quiet=quiet)
-    if run is not None and _shown_again(run, metric, say, vary=vary):
+    if run is not None and _shown_again(run, metric, say, as_json=as_json):
         return
     if not vary:
         raise click.UsageError("nothing is varied; give --vary, as --vary batch_size=16,64 or --vary seed=0:10")
@@ -94,7 +95,7 @@ def sensitivity(
     run_study(request, "sensitivity", record, len(planned.members), launching, say, as_json=as_json)
 
 
-def _shown_again(path: Path, metric: str | None, say: Console, *, vary: Sequence[str]) -> bool:
+def _shown_again(path: Path, metric: str | None, say: Console, *, as_json: bool) -> bool:
     """Show the tables of a study of this kind; False when it is none."""
     from diva.errors import UsageError
     from diva.experiment.sensitivity.tables import show
@@ -103,9 +104,18 @@ def _shown_again(path: Path, metric: str | None, say: Console, *, vary: Sequence
     if not is_study(path):
         return False
     study = open_study(path)
-    if study.record().kind != "sensitivity" or vary:
+    if study.record().kind != "sensitivity":
         raise UsageError(f"{path}: is a study, not a run; give a run, as one of {path}/members, or --task")
-    show(study.summary(), say, metric)
+    context = click.get_current_context()
+    typed = [p for p in context.params if context.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
+    strange = sorted(set(typed) - {"run", "metric", "as_json", "quiet"})
+    if strange:
+        names = ", ".join("--" + name.replace("_", "-") for name in strange)
+        raise UsageError(f"{path}: is a finished study, which is shown again; leave out {names}")
+    if as_json:
+        print(json.dumps({**study.summary(), "study": str(study.path), "status": "finished"}, sort_keys=True))
+    else:
+        show(study.summary(), say, metric)
     return True
 
 

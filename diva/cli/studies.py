@@ -104,12 +104,13 @@ def _conduct(
     summary = conduct(study, launcher, console, jobs=jobs, retry=retry, data=data, data_root=data_root)
     if not as_json:
         read_plan(study.record()).show(summary, console)
+    else:
+        failed = any(row["status"] == "failed" for row in summary["members"])
+        state = {"study": str(study.path), "status": "failed" if failed else "finished"}
+        print(json.dumps({**study.summary(), **state}, sort_keys=True))  # which holds no NaN
     report_failures(study, summary)
-    found = {
-        name: value for name, value in summary.items() if name not in ("schema_version", "kind", "monitor", "members")
-    }
-    status = {"study": str(study.path), "status": "finished", **found}
-    print(json.dumps(status, sort_keys=True) if as_json else study.path)
+    if not as_json:
+        print(study.path)
 
 
 def launcher_options(launching: Mapping[str, Any]) -> dict[str, str]:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from diva.experiment.describe import in_words, layer_rows
+from diva.experiment.options import RunOptions
+from diva.params import options_of
 from diva.records.files import hide_home
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from diva.records.manifest import Manifest
     from diva.records.run_folder import RunFolder
+
+USUAL: Final = ("backend", "device", "threads", "tf32", "workers")  # shown whatever their values
+ELSEWHERE: Final = frozenset(
+    {"seed", "data", "data_root", "output"}
+)  # shown by what came of them, or told by the place
 
 
 def describe_run(run: RunFolder) -> dict[str, Any]:
@@ -49,12 +58,21 @@ def _run_section(manifest: Manifest) -> dict[str, Any]:
     rows += [["model", f"{manifest.model['class']}, {manifest.model['parameters']:,} parameters"]]
     rows += [["trainable parameters", f"{manifest.model['trainable_parameters']:,}"]]
     rows += [["MACs per sample", _macs(manifest.model)]] if "macs" in manifest.model else []
-    rows += [
-        [name.replace("_", " "), manifest.options[name]] for name in ("backend", "device", "threads", "tf32", "workers")
-    ]
+    rows += [[name.replace("_", " "), manifest.options[name]] for name in USUAL]
+    rows += more_options(manifest.options, USUAL)
     rows += [["loaded", manifest.loaded.report]] if manifest.loaded else []
     rows += [["reproduces", manifest.reproduces["id"]]] if manifest.reproduces else []
     return {"name": "Run", "rows": rows}
+
+
+def more_options(options: Mapping[str, Any], shown: Collection[str]) -> list[list[Any]]:
+    """A row per recorded option that is not at its default, as stream and shards, besides those `shown`."""
+    rows: list[list[Any]] = []
+    for param in options_of(RunOptions):
+        default = list(param.default) if isinstance(param.default, tuple) else param.default
+        if param.name not in ELSEWHERE.union(shown) and options.get(param.name, default) != default:
+            rows.append([param.name.replace("_", " "), options[param.name]])
+    return rows
 
 
 def _macs(model: dict[str, Any]) -> str:

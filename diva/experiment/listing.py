@@ -26,7 +26,7 @@ def runs(output: Path) -> list[dict[str, Any]]:
 
 
 def _row(path: Path, kind: str) -> dict[str, Any]:
-    empty = dict.fromkeys(("seed", "best epoch", "metric", "value", "sd"))
+    empty = dict.fromkeys(("seed", "best_epoch", "metric", "value", "sd", "n_members", "n_configurations"))
     return {"run": str(path), "kind": kind, "status": "damaged", **empty}
 
 
@@ -39,15 +39,18 @@ def _run_row(run: RunFolder) -> dict[str, Any]:
         row |= {"status": run.status(), "seed": manifest.seed}
         if result:
             metric = outcome_metric(str(manifest.task.knobs.get("monitor", "val/loss")), result["metrics"])
-            row |= {"best epoch": result["best_epoch"], "metric": metric, "value": result["metrics"].get(metric)}
+            row |= {"best_epoch": result["best_epoch"], "metric": metric, "value": result["metrics"].get(metric)}
     except RecordError:
         pass
     return row
 
 
 def _study_row(study: StudyFolder) -> dict[str, Any]:
-    """A study of one configuration has its mean and standard deviation; of several, which have no common mean, it says how many."""
-    from diva.experiment.study_card import metric_of, status_of
+    """Mean and standard deviation of a study of one configuration, and of a search's best trial by the metric that it follows.
+
+    Other configurations have no common mean.
+    """
+    from diva.experiment.study_card import metric_of, ranked_trials, status_of
     from diva.statistics.summary import summarise
 
     row = _row(study.path, "study")
@@ -55,11 +58,14 @@ def _study_row(study: StudyFolder) -> dict[str, Any]:
         record = study.record()
         outcomes = [study.outcome(member) for member in study.known_members()]
         n_configurations = len({outcome.member.configuration for outcome in outcomes})
+        row |= {"kind": record.kind, "status": status_of(study, outcomes)}
+        row |= {"n_members": len(outcomes), "n_configurations": n_configurations}
         metric = metric_of(outcomes, record.monitor)
-        row |= {"kind": f"{record.kind}, {len(outcomes)} members", "status": status_of(study, outcomes)}
-        if n_configurations > 1:
-            row["metric"] = f"{n_configurations} configurations"
-        elif values := [outcome.metrics[metric] for outcome in outcomes if metric in outcome.metrics]:
+        if record.kind == "sweep":
+            metric, outcomes = record.monitor, next(iter(ranked_trials(outcomes, record.monitor)), [])
+        elif n_configurations > 1:
+            outcomes = []
+        if values := [outcome.metrics[metric] for outcome in outcomes if metric in outcome.metrics]:
             found = summarise(values)
             row |= {"metric": metric, "value": found.mean, "sd": found.sd if found.n > 1 else None}
     except (RecordError, KeyError, TypeError):

@@ -88,12 +88,13 @@ def resolve(flags: Mapping[str, Any], configs: Sequence[Path], argv: tuple[str, 
     return Request(found, task, chosen, RunOptions(**values), origins, argv, task_origin=named)  # type: ignore[arg-type]
 
 
-def with_seed(request: Request) -> Request:
-    """The request with a seed, drawn where none was given."""
-    if request.options.seed is not None:
+def with_seed(request: Request, seed: int | None = None) -> Request:
+    """The request with a seed: the one given here, else its own, else one that is drawn."""
+    if seed is None and request.options.seed is not None:
         return request
-    options = dataclasses.replace(request.options, seed=draw_seed())
-    return dataclasses.replace(request, options=options, origins={**request.origins, "seed": "drawn"})
+    origins = {**request.origins, "seed": "drawn" if seed is None else "the first of --seeds"}
+    options = dataclasses.replace(request.options, seed=draw_seed() if seed is None else seed)
+    return dataclasses.replace(request, options=options, origins=origins)
 
 
 def read_config(path: Path) -> dict[str, Any]:

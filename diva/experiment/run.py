@@ -64,10 +64,7 @@ class Located:
 def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]]:
     """Run an experiment to its end; returns its folder and result. What fails before the seal leaves nothing behind."""
     stock.prepare_process()
-    options = check_options(request.options)
-    other_seeds(options.stream, type(request.task).streams)
-    asked = request.recorded is None and request.origins.get("workers_per_run", "default") != "default"
-    options = with_workers(options, given=asked)
+    options = check_request(request)
     device = stock.choose_device(options.device)
     options = with_computer(options, device)
     located = locate_data(_wanted_data(request, options), options, console)
@@ -96,6 +93,14 @@ def start(request: Request, console: Console) -> tuple[RunFolder, dict[str, Any]
         raise type(error)(str(error).replace(f"{run.source / 'project' / 'tree'}/", "")) from error
     finally:
         discard(run)
+
+
+def check_request(request: Request) -> RunOptions:
+    """The options of a request, each in its range and fit for the others and for the task; UsageError says which is not."""
+    options = check_options(request.options)
+    other_seeds(options.stream, type(request.task).streams)
+    asked = request.recorded is None and request.origins.get("workers_per_run", "default") != "default"
+    return with_workers(options, given=asked)
 
 
 def _wanted_data(request: Request, options: RunOptions) -> str | None:

@@ -110,7 +110,8 @@ def gaps_figure(gaps: Sequence[Gap], metric: str) -> Figure:
         axes.set_xlabel(f"difference of {clean(metric)}", size=9, labelpad=7)
         _plain(axes, "x")
         axes.tick_params(axis="y", labelcolor=INK)
-        headline(figure, "Differences of means with 95 % intervals", "diamond: settled · circle: not settled")
+        alone = "each of its difference alone · " if len(gaps) > 1 else ""
+        headline(figure, "Differences of means with 95 % intervals", f"{alone}diamond: settled · circle: not settled")
     return figure
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from diva.statistics.power import fewest_for_permutation
@@ -56,6 +57,16 @@ def verdict(found: Comparison, wording: Wording | None = None) -> str:
     return f"Not settled: {observed} ({_interval(found, say, found.difference < 0)}{_evidence(found)}); {_what_next(found)}."
 
 
+def p_text(p: float) -> str:
+    """A p value to two digits, halves up; "-" for NaN."""
+    if math.isnan(p):
+        return "-"
+    if p < 0.0001:
+        return "< 0.0001"
+    digits = 1 - math.floor(math.log10(p))
+    return f"{float(Decimal(repr(p)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)):.2g}"
+
+
 def _number(value: float, say: Wording) -> str:
     return f"{value * say.scale:.3g}{f' {say.unit}' if say.unit else ''}"
 
@@ -66,11 +77,13 @@ def _interval(found: Comparison, say: Wording, turned: bool) -> str:
     if not found.ci_t.exists:
         return ""
     low, high = (-high, -low) if turned else (low, high)
-    return f"{found.level * 100:g} % CI {low * say.scale:.3g} to {high * say.scale:.3g}; "
+    alone = ", this difference alone" if found.n_tests > 1 else ""
+    return f"{found.level * 100:g} % CI {low * say.scale:.3g} to {high * say.scale:.3g}{alone}; "
 
 
 def _evidence(found: Comparison) -> str:
-    p = "p < 0.0001" if found.p_adjusted < 0.0001 else f"p = {found.p_adjusted:.2g}"
+    shown = p_text(found.p_adjusted)
+    p = f"p {shown}" if shown.startswith("<") else f"p = {shown}"
     many = f" after Holm for {found.n_tests} tests" if found.n_tests > 1 else ""
     return f"{p}{many}, {'sign flips' if found.design == 'paired' else 'permutation'}, {_runs(found)}"
 

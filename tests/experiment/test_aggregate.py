@@ -268,8 +268,8 @@ def test_runs_are_grouped_by_what_they_have_in_common_but_their_seeds(tmp_path: 
     [
         ({"freeze": ["0.*"]}, "freeze=0.*"),
         ({"subset": "10"}, "subset=10"),
-        ({"check": True}, "check=True"),
-        ({"overfit": True}, "overfit=True"),
+        ({"check": True}, "check=yes"),
+        ({"overfit": True}, "overfit=yes"),
         ({"on_nan": "continue"}, "on_nan=continue"),
         ({"load_skip": ["fc.*"]}, "load_skip=fc.*"),
         ({"shards": 4}, "shards=4"),

@@ -40,5 +40,6 @@ def compare(
     if figures:
         from diva.experiment.compare.figures import figures_of
 
-        card["sections"].insert(1 if of_groups else 2, {"name": "Figures", "figures": figures_of(subjects, metrics)})
+        if pictures := figures_of(subjects, metrics):
+            card["sections"].insert(1 if of_groups else 2, {"name": "Figures", "figures": pictures})
     return card

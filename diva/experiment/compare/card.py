@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from diva.experiment.compare import inputs
+from diva.experiment.compare.groups import incomparable, why_not
 from diva.experiment.compare.inputs import ABSENT
 from diva.experiment.compare.parting import part
 from diva.learning.task import less_is_better
@@ -34,15 +35,16 @@ def compare_runs(subjects: Sequence[Subject], *, everything: bool = False, diff:
     """
     runs = [subject.first for subject in subjects]
     parted = [part(runs[0], run) for run in runs[1:]]
+    refused = incomparable(subjects)
     said = "Where they part" if len(runs) == 2 else f"Where they part from {subjects[0].label}"
     parts = [_parting(runs, parted[0])] if len(runs) == 2 else [_partings(subjects, parted)]
     return {
         "title": f"{subjects[0].name} and {subjects[1].name}" if len(runs) == 2 else f"{len(runs)} runs",
-        "status": _status(subjects, parted),
+        "status": _status(subjects, parted) + (f"; metrics are not comparable: {why_not(refused)}" if refused else ""),
         "sections": [
             _runs(subjects),
             *({"name": said, **content} for content in parts),
-            *_metrics(subjects),
+            *_metrics(subjects, verdict=not refused),
             *inputs_sections(subjects, everything=everything, diff=diff),
         ],
         "comparison": {
@@ -147,8 +149,8 @@ def _runs(subjects: Sequence[Subject]) -> Section:
     return {"name": "Runs", "table": {"headers": ["", "run", "task", "seed", "status"], "rows": rows}}
 
 
-def _metrics(subjects: Sequence[Subject]) -> list[Section]:
-    """Every metric of the runs that have finished; of two runs also by how much the first is higher."""
+def _metrics(subjects: Sequence[Subject], *, verdict: bool) -> list[Section]:
+    """Every metric of the runs that have finished; with `verdict` of two runs also by how much the first is higher, of more the best."""
     runs = [subject.first for subject in subjects]
     if all(run.result is None for run in runs):
         return []
@@ -157,7 +159,10 @@ def _metrics(subjects: Sequence[Subject]) -> list[Section]:
     for name in ("best_epoch", "epochs", "steps", "seconds"):
         found = [run.result[name] if run.result else None for run in runs]
         rows.append([name.replace("_", " "), *found, ""])
-    headers = ["metric", *(subject.label for subject in subjects), "A - B" if len(runs) == 2 else "best"]
+    last = [f"{subjects[0].label} - {subjects[1].label}" if len(runs) == 2 else "best"]
+    headers = ["metric", *(subject.label for subject in subjects), *last]
+    if not verdict:
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
     table = (
         turned({"headers": headers, "rows": rows}) if len(runs) > MOST_COLUMNS else {"headers": headers, "rows": rows}
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_draws
+from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_draws, unlike
 from diva.experiment.compare.parting import part
 from diva.report.comparison import Gap, curves_figure, gaps_figure, groups_figure
 from diva.report.style import png
@@ -48,6 +48,7 @@ def _curve(run: Run, metric: str) -> tuple[list[int], list[float]]:
 def _of_groups(subjects: Sequence[Subject], metrics: Sequence[str]) -> Pictures:
     pictures: Pictures = []
     tested = compare_pairs(subjects, chosen_metrics(subjects, metrics))
+    subjects = [subject for subject in subjects if not unlike(subjects[0], subject)]
     for metric in dict.fromkeys(one.metric for one in tested):
         groups = {subject.label: subject.values(metric) for subject in subjects}
         summaries = {label: summarise(list(values.values())) for label, values in groups.items()}

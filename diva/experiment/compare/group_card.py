@@ -6,13 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diva.experiment.compare.card import MOST_COLUMNS, inputs_json, inputs_sections, number, parted_json, turned, where
-from diva.experiment.compare.groups import chosen_metrics, compare_pairs, paired_draws, shown_metrics
+from diva.experiment.compare.groups import (
+    chosen_metrics,
+    compare_pairs,
+    incomparable,
+    paired_draws,
+    shown_metrics,
+    why_not,
+)
 from diva.experiment.compare.parting import part
 from diva.statistics.summary import summarise
 from diva.statistics.table import interval_text, number_text
+from diva.statistics.verdict import p_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from diva.experiment.compare.groups import Tested
     from diva.experiment.compare.parting import Parted
@@ -33,15 +41,16 @@ def compare_groups(
     """The card of groups of runs; `comparison` in it is the same for scripts. metrics: those that are tested, () for the monitored one."""
     chosen = chosen_metrics(subjects, metrics)
     tested = compare_pairs(subjects, chosen)
+    refused = incomparable(subjects)
     parted = _parted(subjects)
     alike = [representative(subject, subjects) for subject in subjects]
     return {
         "title": " and ".join(subject.name for subject in subjects)
         if len(subjects) == 2
         else f"{len(subjects)} groups",
-        "status": _status(tested),
+        "status": _status(tested, refused),
         "sections": [
-            _verdict(tested, chosen),
+            _verdict(subjects, tested, refused, chosen),
             _groups(subjects),
             _summaries(subjects),
             *_tests(tested, chosen),
@@ -50,6 +59,8 @@ def compare_groups(
             *inputs_sections(alike, everything=everything, diff=diff, groups=subjects),
         ],
         "comparison": {
+            "base": subjects[0].label,
+            "not_comparable": refused,
             "groups": [_group_json(subject) for subject in subjects],
             "tests": [_test_json(one) for one in tested],
             "same_seeds": [
@@ -70,11 +81,17 @@ def representative(subject: Subject, subjects: Sequence[Subject]) -> Subject:
     )
 
 
-def _status(tested: Sequence[Tested]) -> str:
-    if len(tested) == 1:
-        return tested[0].words.partition(" (" if tested[0].found.settled else ":")[0]
-    settled = sum(one.found.settled for one in tested)
-    return f"{settled} of {len(tested)} differences are settled"
+def _status(tested: Sequence[Tested], refused: Mapping[str, str]) -> str:
+    if refused:
+        more = "" if not tested else f"; of the others {_settled(tested)}"
+        return f"not comparable: {why_not(refused, bool(tested))}{more}"
+    return (
+        tested[0].words.partition(" (" if tested[0].found.settled else ":")[0] if len(tested) == 1 else _settled(tested)
+    )
+
+
+def _settled(tested: Sequence[Tested]) -> str:
+    return f"{sum(one.found.settled for one in tested)} of {len(tested)} differences are settled"
 
 
 def _is_tested(tested: Tested) -> bool:
@@ -96,16 +113,20 @@ def _groups(subjects: Sequence[Subject]) -> Section:
     return {"name": "Groups", "table": {"headers": ["", "study or run", "n", "seeds", "does not count"], "rows": rows}}
 
 
-def _verdict(tested: Sequence[Tested], chosen: Sequence[str]) -> Section:
-    """A sentence per pair; many pairs of single runs, of which nothing can be said, share one."""
+def _verdict(
+    subjects: Sequence[Subject], tested: Sequence[Tested], refused: Mapping[str, str], chosen: Sequence[str]
+) -> Section:
+    """A sentence per pair; many pairs of single runs, of which nothing can be said, share one. No verdict on what is not comparable."""
+    rows = [["not comparable", f"{why_not(refused, bool(tested))}"]] if refused else []
     said = [one for one in tested if _is_tested(one)] or list(tested)
-    if not _is_tested(said[0]) and len(said) > 1:
+    if len(said) > 1 and not _is_tested(said[0]):
         more = f"{len(said)} pairs of one run each: one seed says nothing about others. Give each configuration several, with --runs."
-        return {"name": "Verdict", "rows": [["nothing to test", more]]}
-    rows = [[_name(one, chosen), one.words] for one in said]
+        return {"name": "Verdict", "rows": [*rows, ["nothing to test", more]]}
+    rows += [[_name(one, chosen), one.words] for one in said]
     silent = len(tested) - len(said)
     rest = [["not tested", f"{silent} pairs of one run each: one seed says nothing about others."]] if silent else []
-    return {"name": "Verdict", "rows": [*rows, *rest, ["how", PAIRING]]}
+    base = f"All others are compared with {subjects[0].label}; --base names another. " if len(subjects) > 2 else ""
+    return {"name": "Verdict", "rows": [*rows, *rest, *([["how", base + PAIRING]] if said else [])]}
 
 
 def _name(tested: Tested, chosen: Sequence[str]) -> str:
@@ -118,21 +139,25 @@ def _tests(tested: Sequence[Tested], chosen: Sequence[str]) -> list[Section]:
     for one in filter(_is_tested, tested):
         found, name = one.found, _name(one, chosen)
         n = f"{found.n_a} pairs" if one.draws else f"{found.n_a} and {found.n_b}"
-        first.append([name, _signed(found.difference), interval_text(found.ci_t), _short(found.p_adjusted), n])
-        p_values = [_short(p) for p in (found.p_permutation, found.p_rank, found.p_t)]
-        effects = [f"{found.effect_name} {_short(found.effect)}", _short(found.cliffs_delta)]
+        first.append([name, _signed(found.difference), interval_text(found.ci_t), p_text(found.p_adjusted), n])
+        p_t, effect = p_text(found.p_t), f"{found.effect_name} {_short(found.effect)}"
+        if min(found.n_a, found.n_b) == 1:
+            p_t = effect = "-"  # the spread of one side alone: no basis for either
+        p_values = [p_text(found.p_permutation), p_text(found.p_rank), p_t]
+        effects = [effect, _short(found.cliffs_delta)]
         second.append([name, interval_text(found.ci_bootstrap), *p_values, *effects])
     if not first:
         return []
     said = f" of {chosen[0]}" if len(chosen) == 1 else ""
-    holm = "p" if len(tested) == 1 else "p (Holm)"
+    many = len(first) > 1
+    interval, holm = f"95 % interval{' of it alone' if many else ''}", f"p{' (Holm)' if many else ''}, decides"
     headers = ["", "bootstrap interval", "p (permutation)", "p (rank)", "p (t)", "effect", "Cliff's delta"]
     return [
         {
             "name": f"Differences{said}",
-            "table": {"headers": ["", "difference", "95 % interval", holm, "n"], "rows": first},
+            "table": {"headers": ["", "difference", interval, holm, "n"], "rows": first},
         },
-        {"name": "Other tests and effect sizes", "table": {"headers": headers, "rows": second}},
+        {"name": "Other tests and effect sizes, which decide nothing", "table": {"headers": headers, "rows": second}},
     ]
 
 
@@ -164,7 +189,7 @@ def _by_seed(subjects: Sequence[Subject], metric: str) -> Section:
     """A row per seed, and stream where these vary; of two groups that are paired also the difference."""
     values = [subject.values(metric) for subject in subjects]
     draws = sorted(dict.fromkeys(draw for of_one in values for draw in of_one), key=lambda draw: draw.seed)
-    paired = len(subjects) == 2 and bool(paired_draws(subjects[0], subjects[1], metric))
+    paired = len(subjects) == 2 and not incomparable(subjects) and bool(paired_draws(subjects[0], subjects[1], metric))
     rows: list[list[Any]] = []
     for draw in draws[:MOST_SEEDS]:
         found = [of_one.get(draw) for of_one in values]
@@ -172,7 +197,11 @@ def _by_seed(subjects: Sequence[Subject], metric: str) -> Section:
         cells = [None if value is None else number(value, there) for value in found]
         moved = _signed(there[0] - there[1]) if len(there) == 2 else "-"
         rows.append([str(draw), *cells, *([moved] if paired else [])])
-    headers = ["seed", *(subject.label for subject in subjects), *(["A - B"] if paired else [])]
+    headers = [
+        "seed",
+        *(subject.label for subject in subjects),
+        *([" - ".join(subject.label for subject in subjects)] if paired else []),
+    ]
     more = {"rows": [["", f"and {len(draws) - MOST_SEEDS} more seeds"]]} if len(draws) > MOST_SEEDS else {}
     streams = " and stream" if any(draw.streams for draw in draws) else ""
     return {"name": f"{metric} by seed{streams}", "table": {"headers": headers, "rows": rows}, **more}
@@ -204,7 +233,7 @@ def _partings(subjects: Sequence[Subject], parted: Sequence[dict[Draw, Parted]])
 
 def _group_json(subject: Subject) -> dict[str, Any]:
     return {
-        "label": subject.label, "name": subject.name, "n": len(subject.finished),
+        "label": subject.label, "name": subject.name, "configuration": subject.configuration, "n": len(subject.finished),
         "seeds": [draw.seed for draw in subject.finished_draws], "streams": [list(draw.streams) for draw in subject.finished_draws],
         "missing": list(subject.missing),
         "metrics": {

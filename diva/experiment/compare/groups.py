@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 from diva.errors import UsageError, nearest
@@ -13,12 +12,11 @@ from diva.statistics.comparison import Comparison, compare_paired, compare_unpai
 from diva.statistics.verdict import Wording, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from diva.experiment.compare.subjects import Draw, Subject
 
 FEWEST_PAIRS = 2
-MOST_GROUPS_IN_ALL_PAIRS = 6
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,40 @@ class Tested:
 
 
 def compare_pairs(subjects: Sequence[Subject], metrics: Sequence[str]) -> list[Tested]:
-    """Every metric of every pair of which one is a group; of more than 6, of the first against each other. p values are Holm's over all."""
-    pairs = [(one, two) for one, two in combinations(subjects, 2) if one.is_group or two.is_group]
-    if len(subjects) > MOST_GROUPS_IN_ALL_PAIRS:
-        pairs = [(subjects[0], subject) for subject in subjects[1:]]
-    tested = [_test(one, two, metric) for metric in metrics for one, two in pairs]
+    """Every metric of the first, the base, against each other that is comparable, if either is a group. p values are Holm's over all."""
+    base, groups = subjects[0], [subject for subject in subjects[1:] if subject.is_group or subjects[0].is_group]
+    tested = [_test(base, other, metric) for metric in metrics for other in groups if not unlike(base, other)]
     found = corrected({f"{t.metric} {t.one} {t.two}": t.found for t in tested})
     return [Tested(t.metric, t.one, t.two, t.draws, found[f"{t.metric} {t.one} {t.two}"]) for t in tested]
+
+
+def unlike(one: Subject, two: Subject) -> str:
+    """Why numbers of the two are of different things, as "task differs (digits, clouds)"; "" where they can be compared."""
+    left, right = one.first.manifest, two.first.manifest
+    tasks = [f"{manifest.task.name} ({manifest.task.class_name})" for manifest in (left, right)]
+    if tasks[0] != tasks[1]:
+        names = [left.task.name, right.task.name] if left.task.name != right.task.name else tasks
+        return f"task differs ({', '.join(names)})"
+    digests = [manifest.data.digest if manifest.data else "" for manifest in (left, right)]
+    if digests[0] == digests[1]:
+        return ""
+    shown = [f"{m.data.name} {m.data.digest[:15]}..." if m.data else "none" for m in (left, right)]
+    return f"data differ ({', '.join(shown)})"
+
+
+def incomparable(subjects: Sequence[Subject]) -> dict[str, str]:
+    """Of each other that is not comparable with the first, by label: why."""
+    return {subject.label: why for subject in subjects[1:] if (why := unlike(subjects[0], subject))}
+
+
+def why_not(refused: Mapping[str, str], others: bool = False) -> str:
+    """The reasons of `incomparable` in a line, with whom each is true of where there are other reasons or `others` who are comparable."""
+    reasons: dict[str, list[str]] = {}
+    for label, why in refused.items():
+        reasons.setdefault(why, []).append(label)
+    if len(reasons) == 1 and not others:
+        return next(iter(reasons))
+    return "; ".join(f"{', '.join(labels)}: {why}" for why, labels in reasons.items())
 
 
 def _test(one: Subject, two: Subject, metric: str) -> Tested:
@@ -69,6 +94,8 @@ def paired_draws(one: Subject, two: Subject, metric: str) -> tuple[Draw, ...]:
 def chosen_metrics(subjects: Sequence[Subject], asked: Sequence[str]) -> list[str]:
     """The metrics that are tested: those asked for, else the monitored one as it came out on test, or on val where test has it not.
 
+    With a sweep among the groups it is that of val: test is not what chooses a trial.
+
     UsageError for one that no run measured, and for groups of which none has finished.
     """
     known = shown_metrics(subjects)
@@ -81,7 +108,9 @@ def chosen_metrics(subjects: Sequence[Subject], asked: Sequence[str]) -> list[st
             raise UsageError(f"--metric {name}: measured by none of these runs; {nearest(name, known)}")
     if asked:
         return list(dict.fromkeys(asked))
-    metric = outcome_metric(subjects[0].monitor, known)
+    monitor = subjects[0].monitor
+    searched = any(subject.study is not None and subject.study.record().kind == "sweep" for subject in subjects)
+    metric = monitor if searched and monitor in known else outcome_metric(monitor, known)
     return [metric if metric in known else known[0]]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from diva.errors import RecordError, UsageError
+from diva.errors import RecordError, UsageError, nearest
 from diva.learning.task import less_is_better
 from diva.records.files import hide_home
 from diva.records.run_folder import RunFolder, open_run
@@ -16,7 +17,6 @@ from diva.records.study_folder import is_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from diva.records.manifest import Manifest
     from diva.records.study_folder import StudyFolder
@@ -85,7 +85,7 @@ class Run:
 class Subject:
     """One side of a comparison. `runs` are those that were started, by seed; `missing` says of each other why it does not count.
 
-    label: "A", "B", ...; a table's column. study: None for a run that was named itself.
+    label: "A", "B", ...; a table's column. study: None for a run that was named itself; configuration: which of the study's.
     """
 
     label: str
@@ -93,6 +93,7 @@ class Subject:
     runs: tuple[Run, ...]
     missing: tuple[str, ...] = ()
     study: StudyFolder | None = None
+    configuration: str = ""
 
     @property
     def is_group(self) -> bool:
@@ -139,24 +140,74 @@ class Subject:
         return {draw: run.metrics[metric] for draw, run in self.by_draw.items() if metric in run.metrics}
 
 
-def open_subjects(paths: Sequence[Path]) -> list[Subject]:
-    """The runs and the studies' configurations that `paths` name, each once; UsageError when there are not two, or too many to show."""
-    found: list[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]] = []
-    for path in dict.fromkeys(path.expanduser().resolve() for path in paths):
-        found += _of_study(open_study(path)) if is_study(path) else [_of_run(path)]
+def open_subjects(paths: Sequence[Path], base: str = "") -> list[Subject]:
+    """The runs and the studies' configurations that `paths` name, each once, the one that all others are compared with before them.
+
+    base: which that is, by label, configuration or path, also one that is not among `paths`; "" for the first named: of a sweep its best
+    trial, of a sensitivity study its base. Labels follow `paths`. UsageError when there are not two, too many to show, or no such base.
+    """
+    found = _found(paths)
+    place = _place_of_base(found, base)
+    if place is None and Path(base).expanduser().exists():
+        found = _found([Path(base), *paths])
+        place = _default(found, found[0].study)
     if len(found) < 2:
-        what = f"{paths[0]} holds one configuration" if found and found[0][3] else "one run is named"
+        what = f"{paths[0]} holds one configuration" if found and found[0].is_group else "one run is named"
         raise UsageError(f"{what}, and it takes two to compare; name another run or study: diva compare RUN RUN")
     if len(found) > MOST_SUBJECTS:
         raise UsageError(
             f"{len(found)} runs and configurations are named, at most {MOST_SUBJECTS} fit; {_fewer(found)}"
         )
-    return [Subject(_label(place), *one) for place, one in enumerate(found)]
+    if place is None:
+        names = [subject.configuration or subject.name for subject in found]
+        raise UsageError(f"--base {base}: none of what is compared, and no folder; {nearest(base, names)}")
+    labelled = [replace(one, label=_label(k)) for k, one in enumerate(found)]
+    return [labelled.pop(place), *labelled]
 
 
-def _fewer(found: Sequence[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]]) -> str:
+def _found(paths: Sequence[Path]) -> list[Subject]:
+    """What `paths` name, in their order, without labels."""
+    found: list[Subject] = []
+    for path in dict.fromkeys(path.expanduser().resolve() for path in paths):
+        found += _of_study(open_study(path)) if is_study(path) else [_of_run(path)]
+    return found
+
+
+def _place_of_base(found: Sequence[Subject], base: str) -> int | None:
+    """Where the base is: by label, by configuration or name, by the path of a study or of a run; None when it is not there."""
+    if not base:
+        return _default(found, found[0].study) if found else None
+    path = Path(base).expanduser().resolve()
+    for place, one in enumerate(found):
+        named = (_label(place), one.configuration, one.name, one.name.partition(" ")[2])
+        if base in named or path in [run.folder.path.resolve() for run in one.runs]:
+            return place
+        if one.study is not None and one.study.path == path:
+            return _default(found, one.study)
+    return None
+
+
+def _default(found: Sequence[Subject], study: StudyFolder | None) -> int:
+    """Of a sweep the trial with the best mean of the monitored metric, of a sensitivity study its base, else the first of all."""
+    own = [place for place, one in enumerate(found) if one.study == study]
+    kind = study.record().kind if study else ""
+    if kind == "sensitivity":
+        return next((place for place in own if found[place].configuration == "base"), own[0])
+    if kind == "sweep":
+        means = {place: _mean(list(found[place].values(found[place].monitor).values())) for place in own}
+        known = [place for place in own if math.isfinite(means[place])]
+        sign = 1 if less_is_better(found[own[0]].monitor) else -1
+        return min(known, key=lambda place: sign * means[place], default=own[0])
+    return own[0] if study else 0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _fewer(found: Sequence[Subject]) -> str:
     """What to do when too many are named: of a large study its best runs by the monitored metric can be named one by one."""
-    runs = [run for _, of_one, _, study in found if study for run in of_one]
+    runs = [run for one in found if one.is_group for run in one.runs]
     if not runs:
         return "name fewer"
     monitor = Subject("", "", tuple(runs)).monitor
@@ -172,17 +223,18 @@ def _label(place: int) -> str:
     return letter if place < N_LETTERS else f"A{letter}"
 
 
-def _of_run(path: Path) -> tuple[str, tuple[Run, ...], tuple[str, ...], None]:
+def _of_run(path: Path) -> Subject:
     run = Run(open_run(path))
-    return run.folder.id, (run,), (), None
+    return Subject("", run.folder.id, (run,))
 
 
-def _of_study(study: StudyFolder) -> list[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]]:
+def _of_study(study: StudyFolder) -> list[Subject]:
     """A group per configuration, in the order in which they were planned."""
     groups: dict[str, list[Any]] = {}
     for member in study.known_members():
         groups.setdefault(member.configuration, []).append(study.outcome(member))
-    named: list[tuple[str, tuple[Run, ...], tuple[str, ...], StudyFolder | None]] = []
+    names = _names(study, {configuration: outcomes[0].member.values for configuration, outcomes in groups.items()})
+    found: list[Subject] = []
     for configuration, outcomes in groups.items():
         started = [o for o in outcomes if study.member(o.member.name).manifest_file.is_file()]
         counted = [o for o in started if o.status in ("finished", "waiting")]
@@ -191,11 +243,29 @@ def _of_study(study: StudyFolder) -> list[tuple[str, tuple[Run, ...], tuple[str,
             f"{o.member.name}: {o.error or _why(o.status, o in started)}" for o in outcomes if o.status != "finished"
         ]
         if runs:
-            name = study.id if len(groups) == 1 else f"{study.id} {configuration}"
-            named.append((name, tuple(runs), tuple(missing), study))
-    if not named:
+            name = study.id if len(groups) == 1 else f"{study.id} {names[configuration]}"
+            found.append(Subject("", name, tuple(runs), tuple(missing), study, configuration))
+    if not found:
         raise UsageError(f"{study.path}: none of its runs has begun; diva resume {study.path} continues it")
-    return named
+    return found
+
+
+def _names(study: StudyFolder, values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What configurations are called: a sweep's trials by their values, where these tell them apart; all others as they are."""
+    if study.record().kind != "sweep":
+        return {configuration: configuration for configuration in values}
+    for digits in (4, 17):
+        names = [_in_words(own, digits) for own in values.values()]
+        if len(set(names)) == len(names) and all(names):
+            return dict(zip(values, names, strict=True))
+    return {configuration: configuration for configuration in values}
+
+
+def _in_words(values: Mapping[str, Any], digits: int) -> str:
+    """ "lr=0.096 width=16"."""
+    kept = {name: value for name, value in values.items() if name != "seed"}
+    shown = {name: f"{v:.{digits}g}" if isinstance(v, float) else str(v) for name, v in kept.items()}
+    return " ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def _why(status: str, started: bool) -> str:

@@ -85,10 +85,21 @@ def effect_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
             _interval(row["ci_range"]),
             _number(row["sd"]),
             "" if row["p_adjusted"] is None else f"{row['p_adjusted']:.3g}",
-            "unknown" if row["p_adjusted"] is None else "yes" if row["exceeds"] else "no",
+            _flag(row),
         ]
         for row in ordered
     ]
+
+
+def _flag(row: Mapping[str, Any]) -> str:
+    """Whether a factor does more than seeds: that it was not shown does not say that it does not."""
+    if row["p_adjusted"] is None:
+        return "unknown"
+    return "yes" if row["exceeds"] else "no: the same values" if _changes_nothing(row) else "not shown"
+
+
+def _changes_nothing(row: Mapping[str, Any]) -> bool:
+    return all(level["values"] == row["levels"][0]["values"] for level in row["levels"])
 
 
 def level_table(found: Mapping[str, Any]) -> tuple[Sequence[str], Rows]:
@@ -147,13 +158,17 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
         if row["p_adjusted"] is None:
             lines.append(f"{row['name']}: cannot be told from seeds: {row['method']}")
             continue
-        if all(level["values"] == row["levels"][0]["values"] for level in row["levels"]):
+        if _changes_nothing(row):
             lines.append(
                 f"{row['name']}: changes nothing, every seed gives the same value at all {row['n_levels']} levels"
             )
             continue
         times = "" if row["range_over_seeds"] is None else f", {row['range_over_seeds']:.1f} times the sd of seeds"
-        what = "moves the result more than seeds alone do" if row["exceeds"] else "moves it no more than seeds alone do"
+        what = (
+            "moves the result more than seeds alone do"
+            if row["exceeds"]
+            else "not shown to do more than seeds alone do"
+        )
         lines.append(
             f"{row['name']}: {what} (range {_number(row['range'])}{times}; {row['method']}, p = {row['p_adjusted']:.3g} after Holm)"
         )

@@ -11,7 +11,7 @@ from diva.experiment.launch import n_cores, share_threads
 from diva.experiment.recorded import recorded_options
 from diva.experiment.request import with_seed
 from diva.experiment.run import (
-    check_options,
+    check_request,
     command_script,
     data_record,
     locate_data,
@@ -26,7 +26,6 @@ from diva.learning.checkpoints import save_tensors
 from diva.records.files import hide_home, write_atomic
 from diva.records.run_folder import RunFolder, create_run_folder, discard
 from diva.records.study_folder import StudyFolder, StudyRecord
-from diva.seeding import other_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +45,7 @@ def create_study(
     elsewhere: whether members run on other machines, where they choose device, backend and threads as a single run does.
     """
     stock.prepare_process()
-    options = check_options(request.options)
-    other_seeds(options.stream, type(request.task).streams)
+    options = check_request(request)
     if not elsewhere:
         options = with_share(options, jobs)
     request = with_seed(replace(request, options=options))

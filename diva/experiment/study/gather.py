@@ -10,6 +10,7 @@ from diva.errors import UsageError
 from diva.experiment.options import as_recorded, changes_no_bits
 from diva.experiment.study.aggregate import Aggregation, folder_names
 from diva.experiment.study.summary import is_whole
+from diva.params import text_of
 from diva.records.files import read_json, write_json
 from diva.records.run_folder import RunFolder, create_run_folder, open_run
 from diva.records.study_folder import is_study, open_study
@@ -96,19 +97,13 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     """What makes a configuration, each as text."""
     facts = {"task": manifest["task"]["name"], "data": (manifest["data"] or {}).get("name", "")}
     facts |= {"footprint": (manifest["data"] or {}).get("digest", "")[:19]}
-    facts |= {name: _text(value) for name, value in manifest["task"]["knobs"].items()}
+    facts |= {name: text_of(value) for name, value in manifest["task"]["knobs"].items()}
     options = as_recorded(manifest["options"])
-    facts["stream"] = _text([text.partition("=")[0] for text in options["stream"]])
+    facts["stream"] = text_of(sorted(text.partition("=")[0] for text in options["stream"]))
     facts["load"] = (manifest.get("loaded") or {}).get("digest", "none")[:19]
     exact = options["backend"] == "exact"
     decisive = (name for name in options if name not in DRAWN and not changes_no_bits(name, exact=exact))
-    return facts | {name: _text(options[name]) for name in decisive}
-
-
-def _text(value: Any) -> str:
-    return (
-        (",".join(map(_text, value)) or "none") if isinstance(value, list) else "none" if value is None else str(value)
-    )
+    return facts | {name: text_of(options[name]) for name in decisive}
 
 
 def _say_what_differs(groups: Mapping[str, Sequence[RunFolder]], console: Console) -> None:

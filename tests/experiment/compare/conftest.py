@@ -14,7 +14,7 @@ from diva.records.files import sha256_bytes, write_json
 from diva.records.footprint import FileEntry, Footprint, write
 from diva.records.manifest import DataRecord, Manifest, TaskRecord, manifest_digest
 from diva.records.run_folder import RunFolder
-from diva.records.study_folder import Member, StudyFolder, StudyRecord
+from diva.records.study_folder import Kind, Member, StudyFolder, StudyRecord
 from diva.records.trace import START, entry
 
 MakeRun = Callable[..., RunFolder]
@@ -60,6 +60,7 @@ def write_run(
     folder: Path,
     *,
     seed: int = 1,
+    task: str = "toy",
     metrics: Mapping[str, float] | None = None,
     knobs: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -87,7 +88,7 @@ def write_run(
         Manifest(
             id=folder.name, created="2026-01-01T00:00:00+00:00", argv=("diva", "run"),
             task=TaskRecord(
-                name="toy", asked="toy", path=tree["task"], class_name="Toy", origins={},
+                name=task, asked=task, path=tree["task"], class_name="Toy", origins={},
                 knobs={"lr": 0.1, "monitor": "val/accuracy", **(knobs or {})},
             ),
             seed=seed, options={**OPTIONS, "trace": "step" if steps else "epoch", **(options or {})},
@@ -126,16 +127,27 @@ def write_study(
     *,
     failed: Sequence[str] = (),
     waiting: Sequence[str] = (),
+    kind: Kind = "runs",
+    values: Mapping[str, Mapping[str, Any]] | None = None,
     **more: Any,
 ) -> StudyFolder:
-    """A study with a member per configuration and seed; scores: test/accuracy by configuration and seed, or seed and stream: "1 init=2"."""
+    """A study with a member per configuration and seed; scores: test/accuracy by configuration and seed, or seed and stream: "1 init=2".
+
+    values: what the members of a configuration have over the study's, but for seed and stream.
+    """
     study = StudyFolder(folder)
     members = []
     for configuration, by_draw in scores.items():
         for draw, score in by_draw.items():
             seed, stream = int(str(draw).split()[0]), str(draw).split()[1:]
             name = "-".join([*filter(None, [configuration]), *stream, f"seed-{seed}"])
-            members.append(Member(name, configuration, {"seed": seed, **({"stream": stream} if stream else {})}))
+            members.append(
+                Member(
+                    name,
+                    configuration,
+                    {**(values or {}).get(configuration, {}), "seed": seed, **({"stream": stream} if stream else {})},
+                )
+            )
             if name in failed:
                 folder.mkdir(parents=True, exist_ok=True)
                 study.note_ending(name, "failed", "the training loss is nan")
@@ -149,7 +161,7 @@ def write_study(
     study.list_members(members)
     study.seal(
         StudyRecord(
-            id=folder.name, kind="runs", created=manifest.created, argv=("diva", "run", "--runs", "4"), task=manifest.task, seed=0,
+            id=folder.name, kind=kind, created=manifest.created, argv=("diva", "run", "--runs", "4"), task=manifest.task, seed=0,
             options=manifest.options, origins=manifest.origins, monitor="val/accuracy", plan={}, jobs=1, data=manifest.data,
             source=manifest.source, diva=manifest.diva,
         )

@@ -170,7 +170,7 @@ def test_tables_and_words_say_what_the_numbers_say(found, metrics) -> None:
     show(summary, Console(out, err))
     words = out.getvalue()
     assert "size: moves the result more than seeds alone do" in words
-    assert "lr: moves it no more than seeds alone do" in words
+    assert "lr: not shown to do more than seeds alone do" in words
     assert (
         "too few runs to split the variance of seeds by stream (seed 8, init 6)" in words
         and "variance  95" not in words
