@@ -51,8 +51,18 @@ def test_factors_stand_by_their_range_above_seeds_and_streams(found) -> None:
     figure = tornado_figure(found, "test/accuracy", "what moves it")
     assert rows_of(figure) == ["batch_size", "a$b", "seed (all streams)", "stream:init"]
     lines: list[Any] = [line for line in figure.axes[0].lines if line.get_linewidth() == 9]
-    bars = {round(line.get_ydata()[0]): to_hex(line.get_color()) for line in lines}
-    assert bars[0] == MORE and bars[1] == NO_MORE
+    bars = {line.get_ydata()[0]: to_hex(line.get_color()) for line in lines}
+    assert [bars[place] for place in sorted(bars)][:2] == [MORE, NO_MORE]
+    assert sorted(bars) == figure.axes[0].get_yticks().tolist()
+
+
+def test_the_runs_of_each_level_have_a_row_of_their_own_with_its_name(found) -> None:
+    axes: Any = tornado_figure(found, "test/accuracy", "what moves it").axes[0]
+    of_widest = [line for line in axes.lines if line.get_marker() == "o" and to_hex(line.get_color()) == MORE]
+    rows = {line.get_ydata()[0]: line.get_xdata() for line in of_widest if len(line.get_xdata()) == 2}
+    assert [pytest.approx(rows[place]) for place in sorted(rows)] == [[0.89, 0.91], [0.49, 0.51], [0.87, 0.89]]
+    labels = {text.xy[1]: text.get_text() for text in axes.texts if text.get_text().startswith("level")}
+    assert [labels[place] for place in sorted(rows)] == ["level 0", "level 1", "level 2"]
 
 
 def test_ranges_intervals_and_numbers_of_runs_are_written_beside_the_rows(found) -> None:
@@ -82,6 +92,8 @@ def test_shares_are_sorted_and_an_interval_does_not_stretch_the_axis() -> None:
     assert rows_of(figure) == ["init", "step", "rest, and together"]
     assert "70 % (35 to 90000) · 5 runs" in texts_of(figure)
     assert figure.axes[0].get_xlim()[1] < 2.5
+    arrows: list[Any] = [line for line in figure.axes[0].lines if line.get_marker() == ">"]
+    assert [line.get_ydata()[0] for line in arrows] == [0]  # of init alone, whose interval ends beyond the axis
 
 
 def test_equal_reports_give_equal_bytes(found) -> None:
