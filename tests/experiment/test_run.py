@@ -43,8 +43,8 @@ def made_runs(folder: Path) -> list[str]:
 def test_the_run_folder_holds_what_the_documentation_says(diva: Diva, data: Path, tmp_path: Path) -> None:
     run = tmp_path / last_line(diva(*RUN, "--seed", 1, "--epochs", 2))
     assert {path.name for path in run.iterdir()} == {
-        "manifest.json", "manifest.sha256", "result.json", "metrics.jsonl", "trace.jsonl", "log.txt", "command.sh", "footprint.json",
-        "source", "environment", "checkpoints", "tensorboard", "figures",
+        "manifest.json", "manifest.sha256", "result.json", "metrics.jsonl", "trace.jsonl", "tensors.jsonl", "log.txt", "command.sh",
+        "footprint.json", "source", "environment", "checkpoints", "tensorboard", "figures",
     }  # fmt: skip
     assert not list(run.rglob("*.pt")) and not list(run.rglob("*.pkl")) and not list(run.rglob("__pycache__"))
     assert (tmp_path / "runs" / ".gitignore").read_text() == "*\n"
@@ -302,7 +302,7 @@ def test_a_batch_of_one_under_batch_norm_is_told_in_a_line(diva: Diva, data: Pat
     done = diva("run", "--task", "image_classification", "--data", "shades", "--seed", 1, "--model", "babyresnet18",
                 "--image-size", 8, "--batch-size", 1)  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "Use --drop-last, or another --batch-size" in done.stderr
+    assert "Use --drop-last, another --batch-size" in done.stderr
 
 
 def test_a_monitored_metric_that_is_no_number_is_said(diva: Diva, data: Path, tmp_path: Path) -> None:
