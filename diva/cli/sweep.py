@@ -73,18 +73,11 @@ def sweep(
     **flags: Any,
 ) -> None:
     """Search for the best values of a task's knobs, by a validation metric; leaves a study and its best.yaml."""
-    from dataclasses import replace
-
-    from diva.experiment.request import resolve
-    from diva.seeding import draw_seed
+    from diva.experiment.request import resolve, with_seed
 
     argv = ("diva", *sys.argv[1:]) if sys.argv[1:2] == ["sweep"] else ("diva", "sweep")
-    request = resolve(given(flags), config, argv)
+    request = with_seed(resolve(given(flags), config, argv))
     say = console(quiet=quiet)
-    if request.options.seed is None:
-        options = replace(request.options, seed=draw_seed())
-        request = replace(request, options=options, origins={**request.origins, "seed": "drawn"})
-        say.say(f"seed {options.seed} (drawn)")
     if prune_after is not None and not prune:
         raise click.UsageError("--prune-after says when --prune begins; give --prune too")
     after = None if not prune else prune_after if prune_after is not None else max(1, request.task.epochs // 4)

@@ -25,7 +25,7 @@ Kind = Literal["runs", "sweep", "sensitivity"]
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a study. `configuration` is shared by the members that differ by their seed alone.
+    """One run of a study. `configuration` is shared by the members that differ by their seed, or a stream's, alone.
 
     name: of its folder, unique in the study, safe in a path. values: what it has over the study's own, as JSON holds them, the seed
     among them.
