@@ -17,7 +17,9 @@ from typing import Any
 from diva.errors import KernelError, UsageError
 
 SOURCES = Path(__file__).parent / "native"
+CUDA_SOURCES = Path(__file__).parent / "cuda"
 INSTRUCTION_SETS = ("avx512", "avx2", "neon", "scalar")  # the first that is built and that the processor has is used
+GPU_LIBRARIES = ("cuda", "emulated")  # the GPU's kernels: on a GPU, and in an emulator on the CPU, for tests
 SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
 _TYPES: dict[str, Any] = {
@@ -34,11 +36,13 @@ _PROTOTYPE = re.compile(r"^\s*((?:const\s+)?\w+)\s*(\*?)\s*dk_(\w+)\s*\(([^)]*)\
 class Library:
     """One compiled library: `dk_mm_f32` of the headers is the attribute `mm_f32`; every call releases the GIL."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *headers: Path):
         self.path = path
         handle = ctypes.CDLL(str(path))
-        for name, result, arguments in prototypes():
+        for name, result, arguments in prototypes(*headers):
             function = getattr(handle, f"dk_{name}", None)
+            if function is None and headers:
+                continue  # the GPU's kernels while they are being written
             if function is None:
                 raise KernelError(f"{path}: has no function dk_{name}; it was built from other sources. {_BUILD}")
             function.restype, function.argtypes = result, arguments
@@ -51,6 +55,7 @@ class Library:
 class Native:
     """The library in use. `native.threads()`, and by type: `native[torch.float32].mm(...)` is `dk_mm_f32`.
 
+    Operators ask for the functions of a tensor's type and device: `native.of(x).mm(...)`, `native.on(x).permutation(...)`.
     `use` changes the library for the whole process: functions are looked up here at every call, never kept.
     """
 
@@ -74,6 +79,22 @@ class Native:
         if name.startswith("_"):  # who only looks at this object (pytest does) loads, and compiles, nothing
             raise AttributeError(name)
         return getattr(self._library or self.use(), name)
+
+    def of(self, x: Any) -> _OfType:
+        """The functions for numbers of x's type on x's device."""
+        if x.is_cuda:
+            from diva.kernels.gpu import gpu
+
+            return gpu.of(x)
+        return self[x.dtype]
+
+    def on(self, x: Any) -> Any:
+        """The functions that are of no type, on x's device."""
+        if x.is_cuda:
+            from diva.kernels.gpu import gpu
+
+            return gpu.on(x)
+        return self
 
     def __getitem__(self, dtype: Any) -> _OfType:
         if self._library is None:
@@ -106,10 +127,10 @@ _BUILD = (
 
 
 @cache
-def prototypes() -> list[tuple[str, Any, list[Any]]]:
-    """(name without dk_, result type, argument types) of every function that the headers declare."""
+def prototypes(*headers: Path) -> list[tuple[str, Any, list[Any]]]:
+    """(name without dk_, result type, argument types) of every function that the kernels' headers, and these, declare."""
     found = []
-    for header in sorted(SOURCES.glob("*.h")):
+    for header in (*sorted(SOURCES.glob("*.h")), *headers):
         text = re.sub(r"/\*.*?\*/|//[^\n]*", "", header.read_text(), flags=re.DOTALL)
         for result, star, name, arguments in _PROTOTYPE.findall(text):
             listed = [] if arguments.strip() in ("", "void") else arguments.split(",")
@@ -132,15 +153,16 @@ def _type_of(name: str, star: str) -> Any:
 @cache
 def load(instruction_set: str) -> Library:
     """The library of one instruction set; KernelError when it is not built, or was built from other sources."""
-    if instruction_set not in INSTRUCTION_SETS:
-        raise UsageError(f"DIVA_KERNELS_ISA={instruction_set}: allowed are {', '.join(INSTRUCTION_SETS)}")
+    on_gpu = instruction_set in GPU_LIBRARIES
+    if instruction_set not in INSTRUCTION_SETS and not on_gpu:
+        raise UsageError(f"DIVA_KERNELS_ISA={instruction_set}: allowed are {', '.join(INSTRUCTION_SETS)} and emulated")
     path = _find(instruction_set)
     if path is None:
         raise KernelError(
             f"the compiled kernels ({instruction_set}) are not installed. {_BUILD}, or use --backend torch"
         )
-    library = Library(path)
-    if library.source_digest().decode() != source_digest():
+    library = Library(path, *([CUDA_SOURCES / "launch.h"] if on_gpu else []))
+    if library.source_digest().decode() != source_digest(on_gpu):
         raise KernelError(f"{path}: was built from other sources than those in {SOURCES}. {_BUILD}")
     if not library.supported():
         raise UsageError(f"DIVA_KERNELS_ISA={instruction_set}: this processor has no {instruction_set}")
@@ -165,10 +187,15 @@ def available() -> list[str]:
 
 
 @cache
-def source_digest() -> str:
-    """SHA-256 over the native sources, by the rule of CMakeLists.txt: what a library must have been built from."""
-    files = [path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h") or path.name == "CMakeLists.txt"]
-    listing = "".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in sorted(files))
+def source_digest(on_gpu: bool = False) -> str:
+    """SHA-256 over the sources, by the rule of CMakeLists.txt: what a CPU's library, or the GPU's, must have been built from."""
+    if on_gpu:
+        files = [path for path in CUDA_SOURCES.iterdir() if path.suffix in (".cu", ".cpp", ".h")]
+        files += SOURCES.glob("*.h")
+    else:
+        files = [path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h") or path.name == "CMakeLists.txt"]
+    files.sort(key=lambda path: str(path.resolve()))
+    listing = "".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in files)
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
@@ -179,7 +206,8 @@ def _supported(path: Path) -> bool:
 def _find(instruction_set: str) -> Path | None:
     """The library built from these sources: beside them, in an installed diva, or compiled for a recorded one."""
     found = [path for folder in _folders() if (path := folder / f"libdiva_kernels_{instruction_set}{SUFFIX}").is_file()]
-    return next((path for path in found if _digest_of(path) == source_digest()), found[0] if found else None)
+    wanted = source_digest(instruction_set in GPU_LIBRARIES)
+    return next((path for path in found if _digest_of(path) == wanted), found[0] if found else None)
 
 
 def _folders() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Every instruction set of this machine, and NEON in an emulator, behind the same two functions of the library."""
+"""Every instruction set of this machine, NEON and the GPU's kernels in emulators, behind the same two functions."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ def _arm() -> Any:
     return emulated.EmulatedLibrary()
 
 
+_others = ["emulated"]
 if platform.machine() == "x86_64" and emulated.missing() is None:
     library.load = lambda name: _arm() if name == "neon" else _load(name)
-    library.available = lambda: [*_available(), "neon"]
+    _others.append("neon")
+library.available = lambda: [*_available(), *_others]
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,12 @@ template <class T> struct exponent;  // how many bits a number keeps below its e
 template <> struct exponent<float> {
     static constexpr int shift = 23, bias = 127;
     static constexpr float magic = 12582912.0f;  // 1.5 * 2^23: x + magic has round(x) in its last bits
+    static constexpr float smallest = 0x1p-126f, lift = 0x1p23f;  // the smallest normal number; what makes a denormal one normal
 };
 template <> struct exponent<double> {
     static constexpr int shift = 52, bias = 1023;
     static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
+    static constexpr double smallest = 0x1p-1022, lift = 0x1p52;
 };
 
 // p * 2^n rounded once, p in [0.5, 2), n = t - magic an integer in [-2 bias - 40, 2 bias - 2], t = n + magic.
@@ -93,10 +95,8 @@ template <class T> struct parts {
 template <class T> DK_INLINE parts<T> split_binary(vec<T> x) {
     using E = exponent<T>;
     constexpr bits_t<T> two_thirds = sizeof(T) == 4 ? bits_t<T>(0x3f2aaaab) : bits_t<T>(0x3fe5555555555555);
-    constexpr T smallest = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
-    constexpr T lift = sizeof(T) == 4 ? T(0x1p23) : T(0x1p52);
-    mask<T> denormal = x < smallest;
-    x = denormal ? x * lift : x;
+    mask<T> denormal = x < E::smallest;
+    x = denormal ? x * E::lift : x;
     mask<T> e = (to_bits<T>(x) - two_thirds) >> E::shift;
     vec<T> m = from_bits<T>(to_bits<T>(x) - (e << E::shift));
     e = e - (denormal & E::shift);

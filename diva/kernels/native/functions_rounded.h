@@ -28,7 +28,7 @@ DK_INLINE Doubles look_up(const double *table, Integers index) {
 
 template <int n> DK_INLINE Doubles polynomial(const double (&c)[n], Doubles x) {
     Doubles y = set(c[n - 1]);
-#pragma GCC unroll 16
+    DK_UNROLL
     for (int i = n - 2; i >= 0; i--) y = fma(y, x, set(c[i]));
     return y;
 }

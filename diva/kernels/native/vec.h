@@ -6,6 +6,10 @@
 // the compiler is forbidden to make them up (-ffp-contract=off).
 #pragma once
 
+#if defined(DK_DEVICE)  // a GPU's threads compute one number each
+#include "../cuda/device.h"
+#else
+
 #include <cstdint>
 #include <cstring>
 
@@ -18,6 +22,8 @@
 #endif
 
 #define DK_INLINE inline __attribute__((always_inline))
+#define DK_UNROLL _Pragma("GCC unroll 16")
+#define DK_TABLE alignas(64) constexpr
 
 namespace dk {
 
@@ -172,3 +178,5 @@ DK_INLINE vec<float> narrow_halves(halves h) {
 #endif
 
 }  // namespace dk
+
+#endif  // DK_DEVICE

@@ -130,7 +130,7 @@ def _check(x: Tensor, weight: Tensor, *others: Tensor | None) -> None:
 
 
 def _run(name: str, x: Tensor, *arguments: int) -> None:
-    status = getattr(native[x.dtype], name)(*arguments)
+    status = getattr(native.of(x), name)(*arguments)
     if status:
         raise KernelError(f"{name}: {'no memory' if status == 1 else f'bad argument (status {status})'}")
 

@@ -44,7 +44,7 @@ def unary(f: int, x: Tensor, out: Tensor | None = None) -> Tensor:
     if (out is None or out is x) and x.is_contiguous():
         if out is None:
             out = torch.empty_like(x)
-        if native[x.dtype].unary(f, x.numel(), out.data_ptr(), x.data_ptr()):
+        if native.of(x).unary(f, x.numel(), out.data_ptr(), x.data_ptr()):
             refuse(f, x)
         return out
     return elementwise(f, (x,), out=out)
@@ -55,7 +55,7 @@ def scalar(f: int, x: Tensor, p: Number, q: Number = 0.0, r: Number = 0.0, out: 
     if (out is None or out is x) and x.is_contiguous():
         if out is None:
             out = torch.empty_like(x)
-        if native[x.dtype].scalar(f, x.numel(), out.data_ptr(), x.data_ptr(), p, q, r):
+        if native.of(x).scalar(f, x.numel(), out.data_ptr(), x.data_ptr(), p, q, r):
             refuse(f, x)
         return out
     return elementwise(f, (x,), p, q, r, out)
@@ -66,7 +66,7 @@ def binary(f: int, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     if (out is None or out is x) and x.shape == y.shape and x.is_contiguous() and y.is_contiguous():
         if out is None:
             out = torch.empty_like(x)
-        if native[x.dtype].binary(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr()):
+        if native.of(x).binary(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr()):
             refuse(f, x)
         return out
     return elementwise(f, (x, y), out=out)
@@ -80,7 +80,7 @@ def binary_with(
     if alike and (out is None or out is x):
         if out is None:
             out = torch.empty_like(x)
-        if native[x.dtype].elementwise(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr(), 0, p, q, r):
+        if native.of(x).elementwise(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr(), 0, p, q, r):
             refuse(f, x)
         return out
     return elementwise(f, (x, y), p, q, r, out)
@@ -104,7 +104,7 @@ def elementwise(
         elif out.stride() != first.stride() or _overlaps(out, operands):
             return _assign(out, elementwise(f, operands, p, q, r))
         at = [operand.data_ptr() for operand in operands] + [0, 0]
-        if native[first.dtype].elementwise(f, first.numel(), out.data_ptr(), at[0], at[1], at[2], p, q, r):
+        if native.of(first).elementwise(f, first.numel(), out.data_ptr(), at[0], at[1], at[2], p, q, r):
             refuse(f, first)
         return out
     shape = common_shape(operands)
@@ -119,7 +119,7 @@ def elementwise(
     sizes = (ctypes.c_int64 * n)(*[shape[d] for d in order])
     steps = (ctypes.c_int64 * (3 * n))(*[stride[d] for stride in strides + missing for d in order])
     at = [operand.data_ptr() for operand in operands] + [0, 0]
-    call = native[first.dtype].elementwise_strided
+    call = native.of(first).elementwise_strided
     if call(f, n, sizes, steps, out.data_ptr(), at[0], at[1], at[2], p, q, r):
         refuse(f, first)
     return out

@@ -85,7 +85,7 @@ def add_rows(
     n = index.numel()
     index = index.contiguous()
     outer = _product(shape[:axis])
-    status = native[result.dtype].index_reduce(
+    status = native.of(result).index_reduce(
         result.data_ptr(), index.data_ptr(), source.data_ptr(), outer, n_dest, n, _product(shape[axis + 1 :]), operation, alpha,
         int(by_count), skip,
     )  # fmt: skip
@@ -248,7 +248,7 @@ def _scatter(operator: str, result: Tensor, dim: int, index: Tensor, src: Tensor
         part = view.contiguous()
     src, index = src.contiguous(), index.to(torch.int64).contiguous()
     outer, inner = _product(wanted[:axis]), _product(wanted[axis + 1 :])
-    status = native[result.dtype].scatter_reduce(
+    status = native.of(result).scatter_reduce(
         part.data_ptr(), index.data_ptr(), src.data_ptr(), outer, n_dest, n, inner, operation
     )
     if status:
@@ -295,7 +295,7 @@ def index_put(
     outer, width = _product(shape[:first]), _product(shape[last + 1 :])
     n_dest = _product(shape[first : last + 1])
     if accumulate:
-        status = native[x.dtype].index_reduce(
+        status = native.of(x).index_reduce(
             dense.data_ptr(), linear.data_ptr(), source.data_ptr(), outer, n_dest, n, width, _SUM, 1.0, 0, -1
         )
     else:

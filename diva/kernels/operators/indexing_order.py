@@ -55,7 +55,7 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     values = rows.new_empty(*rows.shape[:-1], k)
     indices = torch.empty(values.shape, dtype=torch.int64)
     if values.numel():
-        status = native[x.dtype].select(
+        status = native.of(x).select(
             values.data_ptr(), indices.data_ptr(), rows.data_ptr(), rows.numel() // n, n, k, int(largest)
         )
         succeed(status, "topk")
@@ -76,7 +76,7 @@ def _kth(
     if x.is_floating_point():
         value, index = rows.new_empty(shape), torch.empty(shape, dtype=torch.int64)
         if value.numel():
-            status = native[x.dtype].kth(value.data_ptr(), index.data_ptr(), rows.data_ptr(), value.numel(), n, k, nan)
+            status = native.of(x).kth(value.data_ptr(), index.data_ptr(), rows.data_ptr(), value.numel(), n, k, nan)
             succeed(status, "kthvalue")
     else:
         ordered, places = _stock_sort(rows, stable=True, dim=-1, descending=False)
@@ -193,7 +193,7 @@ def embedding_bag(
                 "embedding_bag: per_sample_weights need mode sum, the type of weight and one number per index"
             )
         samples = per_sample_weights.contiguous()
-    status = native[weight.dtype].embedding_bag(
+    status = native.of(weight).embedding_bag(
         out.data_ptr(), size.data_ptr(), most.data_ptr() or None, weight.data_ptr(), index.data_ptr(), start.data_ptr(),
         None if samples is None else samples.data_ptr(), max(0, bags), n_dest, width, mode, padding_idx,
     )  # fmt: skip
@@ -216,7 +216,7 @@ def embedding_bag_dense_backward(
         index = maximum_indices.to(torch.int64).clamp(min=0).contiguous()
         source = torch.where(maximum_indices >= 0, grad, 0.0).contiguous()
         if grad.numel():
-            status = native[grad.dtype].scatter_reduce(
+            status = native.of(grad).scatter_reduce(
                 result.data_ptr(), index.data_ptr(), source.data_ptr(), 1, num_weights, grad.shape[0], width, 0
             )
             checked(status, "embedding_bag", num_weights)
@@ -274,7 +274,7 @@ def col2im(
     out = x.new_empty((*x.shape[:-2], channels, height, width))
     x = x.contiguous()
     if out.numel():
-        status = native[x.dtype].fold_windows(
+        status = native.of(x).fold_windows(
             out.data_ptr(), x.data_ptr(), (x.shape[0] if batched else 1) * channels, height, width, _PAIR(*kernel_size),
             _PAIR(*dilation), _PAIR(*padding), _PAIR(*stride), _PAIR(*windows),
         )  # fmt: skip

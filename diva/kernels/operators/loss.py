@@ -28,7 +28,7 @@ def nll(x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore
     result = x.new_empty(target.shape if reduction == NONE and x.dim() > 1 else ())
     total = x.new_empty(())
     w = None if weight is None else _dense(weight)
-    status = native[x.dtype].nll(
+    status = native.of(x).nll(
         reduction,
         result.data_ptr(),
         total.data_ptr(),
@@ -68,7 +68,7 @@ def nll_backward(
         )
     dx = x.new_empty(x.shape)
     g, w = _dense(grad), None if weight is None else _dense(weight)
-    status = native[x.dtype].nll_backward(
+    status = native.of(x).nll_backward(
         reduction,
         dx.data_ptr(),
         g.data_ptr(),
@@ -216,7 +216,7 @@ def _pair(kind: int, x: Tensor, y: Tensor, reduction: int, parameter: float, out
     else:
         x, y = _dense(x), _dense(y)
         result = x.new_empty(x.shape if reduction == NONE else ())
-    status = native[x.dtype].pair_loss(
+    status = native.of(x).pair_loss(
         kind, reduction, result.data_ptr(), x.data_ptr(), y.data_ptr(), x.numel(), parameter
     )
     check(status, "loss")
@@ -243,7 +243,7 @@ def _pair_backward(
         dx = x.new_empty(x.shape)
         grad = _dense(grad) if step else grad
     grad = grad if grad.dtype is x.dtype else grad.to(x.dtype)
-    status = native[x.dtype].pair_loss_backward(
+    status = native.of(x).pair_loss_backward(
         kind, reduction, dx.data_ptr(), grad.data_ptr(), step, x.data_ptr(), y.data_ptr(), x.numel(), parameter
     )
     check(status, "loss backward")

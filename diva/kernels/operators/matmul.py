@@ -205,7 +205,7 @@ def _dot(name: str, x: Tensor, y: Tensor, out: Tensor | None) -> Tensor:
     if x.dim() != 1 or y.dim() != 1 or x.shape != y.shape or x.dtype != y.dtype:
         _refuse(name, "needs two vectors of one size and type", x, y)
     result = torch.empty((), dtype=x.dtype) if out is None else out
-    status = native[x.dtype].dot(x.shape[0], x.data_ptr(), x.stride(0), y.data_ptr(), y.stride(0), result.data_ptr())
+    status = native.of(x).dot(x.shape[0], x.data_ptr(), x.stride(0), y.data_ptr(), y.stride(0), result.data_ptr())
     return _finished(status, result, out)
 
 

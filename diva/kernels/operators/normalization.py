@@ -96,7 +96,7 @@ def _batch_norm(
         mean, inv = x.new_empty(0), x.new_empty(0)
         if x.numel() == 0:
             return y, mean, inv
-    status = native[x.dtype].batch_norm(
+    status = native.of(x).batch_norm(
         x.data_ptr(), y.data_ptr(), _pointer(weight), _pointer(bias), _pointer(means), _pointer(variances), mean.data_ptr(),
         inv.data_ptr(), n, channels, space, pixels, training, momentum, eps,
     )  # fmt: skip
@@ -132,7 +132,7 @@ def _batch_norm_backward(
         return dx, x.new_zeros(channels) if want_weight else None, x.new_zeros(channels) if want_bias else None
     dweight = x.new_empty(channels) if want_weight else None
     dbias = x.new_empty(channels) if want_bias else None
-    status = native[x.dtype].batch_norm_backward(
+    status = native.of(x).batch_norm_backward(
         g.data_ptr(), x.data_ptr(), _pointer(weight), _pointer(mean), _pointer(second), _pointer(dx), _pointer(dweight),
         _pointer(dbias), n, channels, space, pixels, training, eps,
     )  # fmt: skip
@@ -206,7 +206,7 @@ def batch_norm_update_stats(
     variances = _of_channels(running_var, "running variance", input, channels)
     x, pixels = _laid_out(input)
     mean, var = x.new_empty(channels), x.new_empty(channels)
-    status = native[x.dtype].batch_norm_statistics(
+    status = native.of(x).batch_norm_statistics(
         x.data_ptr(),
         mean.data_ptr(),
         var.data_ptr(),
@@ -236,7 +236,7 @@ def native_layer_norm(
     mean, inv = x.new_empty(outer), x.new_empty(outer)
     if width == 0:
         return y, mean.zero_(), inv.fill_(float("nan"))
-    status = native[x.dtype].layer_norm(
+    status = native.of(x).layer_norm(
         x.data_ptr(), y.data_ptr(), _pointer(weight), _pointer(bias), mean.data_ptr(), inv.data_ptr(), rows, width, eps
     )
     if status:
@@ -259,7 +259,7 @@ def native_layer_norm_backward(
     dx = torch.empty_like(x) if want_x else None
     dweight = x.new_empty(normalized_shape) if want_weight else None
     dbias = x.new_empty(normalized_shape) if want_bias else None
-    status = native[x.dtype].layer_norm_backward(
+    status = native.of(x).layer_norm_backward(
         g.data_ptr(), x.data_ptr(), _pointer(weight), mean.contiguous().data_ptr(), rstd.contiguous().data_ptr(), _pointer(dx),
         _pointer(dweight), _pointer(dbias), rows, width,
     )  # fmt: skip
@@ -297,7 +297,7 @@ def native_group_norm(
     mean, inv = x.new_empty((N, group)), x.new_empty((N, group))
     if x.numel() == 0:
         return y, mean.zero_(), inv.fill_(float("nan"))
-    status = native[x.dtype].group_norm(
+    status = native.of(x).group_norm(
         x.data_ptr(),
         y.data_ptr(),
         _pointer(weight),
@@ -333,7 +333,7 @@ def native_group_norm_backward(
         return dx, x.new_zeros(C) if want_weight else None, x.new_zeros(C) if want_bias else None
     dweight = x.new_empty(C) if want_weight else None
     dbias = x.new_empty(C) if want_bias else None
-    status = native[x.dtype].group_norm_backward(
+    status = native.of(x).group_norm_backward(
         g.data_ptr(), x.data_ptr(), _pointer(weight), mean.contiguous().data_ptr(), rstd.contiguous().data_ptr(), _pointer(dx),
         _pointer(dweight), _pointer(dbias), N, C, HxW, group,
     )  # fmt: skip

@@ -143,7 +143,7 @@ def _max_pool(x: Tensor, plan: _Plan, dims: int) -> tuple[Tensor, Tensor]:
     x, pixels = _dense(x, dims)
     y = _empty(x, plan.shape, dims, pixels)
     indices = _empty(x, plan.shape, dims, pixels, torch.int64)
-    status = native[x.dtype].max_pool(
+    status = native.of(x).max_pool(
         x.data_ptr(), y.data_ptr(), indices.data_ptr(), plan.pixels if pixels else plan.planes
     )
     if status:
@@ -165,7 +165,7 @@ def _max_pool_backward(name: str, g: Tensor, x: Tensor, indices: Tensor, dims: i
     space, outputs = x.shape[-dims:].numel(), g.shape[-dims:].numel()
     channels = x.shape[1] if pixels else 1
     n = x.shape[0] if pixels else x.shape[:-dims].numel()
-    status = native[x.dtype].max_pool_backward(
+    status = native.of(x).max_pool_backward(
         g.data_ptr(), indices.data_ptr(), dx.data_ptr(), n, channels, space, outputs
     )
     if status:
@@ -176,7 +176,7 @@ def _max_pool_backward(name: str, g: Tensor, x: Tensor, indices: Tensor, dims: i
 def _average_pool(x: Tensor, plan: _Plan, dims: int) -> Tensor:
     x, pixels = _dense(x, dims)
     y = _empty(x, plan.shape, dims, pixels)
-    _check(native[x.dtype].average_pool(x.data_ptr(), y.data_ptr(), plan.pixels if pixels else plan.planes), "avg_pool")
+    _check(native.of(x).average_pool(x.data_ptr(), y.data_ptr(), plan.pixels if pixels else plan.planes), "avg_pool")
     return y
 
 
@@ -188,7 +188,7 @@ def _average_pool_backward(name: str, g: Tensor, x: Tensor, plan: _Plan, dims: i
     pixels = not x.is_contiguous() and _dense(x, dims)[1]
     g = _as(g, dims, pixels)
     dx = _empty(x, x.shape, dims, pixels)
-    status = native[x.dtype].average_pool_backward(g.data_ptr(), dx.data_ptr(), plan.pixels if pixels else plan.planes)
+    status = native.of(x).average_pool_backward(g.data_ptr(), dx.data_ptr(), plan.pixels if pixels else plan.planes)
     _check(status, name)
     return dx
 

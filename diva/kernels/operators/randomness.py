@@ -61,7 +61,7 @@ def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: to
     """fma(u, high - low, low), u in (0, 1) exclusive; a bound is reached only by that rounding."""
     if not low <= high:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
-    function = native[self.dtype].uniform
+    function = native.of(self).uniform
     if high - low > torch.finfo(self.dtype).max:
         raise RuntimeError(f"uniform_ expects to-from <= {torch.finfo(self.dtype).max}, but found {low} and {high}")
     return fill(self, function, nonce(generator), low, high)
@@ -72,7 +72,7 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: tor
     """fma(z, std, mean), z by inverse CDF."""
     if not std >= 0.0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    return fill(self, native[self.dtype].normal, nonce(generator), mean, std)
+    return fill(self, native.of(self).normal, nonce(generator), mean, std)
 
 
 @kernel("bernoulli_.float")
@@ -81,7 +81,7 @@ def bernoulli_(self: Tensor, p: float = 0.5, *, generator: torch.Generator | Non
     if not 0.0 <= p <= 1.0:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     if self.dtype in _FLOATING:
-        return fill(self, native[self.dtype].bernoulli, nonce(generator), p)
+        return fill(self, native.of(self).bernoulli, nonce(generator), p)
     if self.dtype in (torch.bool, torch.uint8):
         return fill(self, native.bernoulli_u8, nonce(generator), p)
     return fill_as(self, torch.uint8, native.bernoulli_u8, nonce(generator), p)
@@ -90,7 +90,7 @@ def bernoulli_(self: Tensor, p: float = 0.5, *, generator: torch.Generator | Non
 @kernel("bernoulli_.Tensor")
 def bernoulli_each_(self: Tensor, p: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """As bernoulli_, with a probability per element, broadcast to `self`."""
-    function = native[p.dtype].bernoulli_each
+    function = native.of(p).bernoulli_each
     each = p.expand(self.shape).contiguous()
     drawn = torch.empty(self.shape, dtype=torch.uint8)
     if function(drawn.data_ptr(), drawn.numel(), nonce(generator), each.data_ptr()):

@@ -24,7 +24,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: torch.Generator
     """-log(u) / lambd; never 0, at most 16.7 / lambd in float32."""
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return fill(self, native[self.dtype].exponential, nonce(generator), lambd)
+    return fill(self, native.of(self).exponential, nonce(generator), lambd)
 
 
 @kernel("cauchy_")
@@ -34,7 +34,7 @@ def cauchy_(
     """fma(tan(pi (u - 1/2)), sigma, median)."""
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    return fill(self, native[self.dtype].cauchy, nonce(generator), median, sigma)
+    return fill(self, native.of(self).cauchy, nonce(generator), median, sigma)
 
 
 @kernel("log_normal_")
@@ -44,7 +44,7 @@ def log_normal_(
     """exp(fma(z, std, mean))."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return fill(self, native[self.dtype].log_normal, nonce(generator), mean, std)
+    return fill(self, native.of(self).log_normal, nonce(generator), mean, std)
 
 
 @kernel("geometric_")
@@ -170,7 +170,7 @@ def trunc_normal_(
     start = normal_cdf(low)
     with torch.no_grad():
         fill(
-            tensor, native[tensor.dtype].truncated_normal, nonce(generator), mean, -std if mirrored else std, a, b,
+            tensor, native.of(tensor).truncated_normal, nonce(generator), mean, -std if mirrored else std, a, b,
             start, normal_cdf(high) - start,
         )  # fmt: skip
     torch.autograd.graph.increment_version(tensor)

@@ -208,7 +208,7 @@ def _reduce(kind: int, x: Tensor, dim: Dims, keepdim: bool, out: Tensor | None) 
                 result = x.new_empty(outer)
             else:
                 outer, result = 1, x.new_empty(inner)
-            status = native[x.dtype].reduce(kind, result.data_ptr(), x.data_ptr(), None, outer, n, inner)
+            status = native.of(x).reduce(kind, result.data_ptr(), x.data_ptr(), None, outer, n, inner)
             if status:
                 check(status, "reduction")
             return result
@@ -230,7 +230,7 @@ def _reduce(kind: int, x: Tensor, dim: Dims, keepdim: bool, out: Tensor | None) 
         before, after = shape[:first], shape[last:]
         result = x.new_empty((*before, *(1,) * (last - first), *after) if keepdim else (*before, *after))
         outer, inner = math.prod(before), math.prod(after)
-        status = native[x.dtype].reduce(
+        status = native.of(x).reduce(
             kind, result.data_ptr(), x.data_ptr(), None, outer, math.prod(shape[first:last]), inner
         )
         if status:
@@ -242,7 +242,7 @@ def _reduce(kind: int, x: Tensor, dim: Dims, keepdim: bool, out: Tensor | None) 
 def _reduce_strided(kind: int, x: Tensor, dims: list[int], keepdim: bool, out: Tensor | None) -> Tensor:
     shape, layout = _layout(x, dims, keepdim)
     result = x.new_empty(shape)
-    check(native[x.dtype].reduce_strided(kind, result.data_ptr(), x.data_ptr(), None, *layout), "reduction")
+    check(native.of(x).reduce_strided(kind, result.data_ptr(), x.data_ptr(), None, *layout), "reduction")
     return result if out is None else out.copy_(result)
 
 
@@ -254,7 +254,7 @@ def _variance(root: int, x: Tensor, dim: Dims, correction: Any, keepdim: bool) -
     var, mean = x.new_empty(shape), x.new_empty(shape)
     n = math.prod([x.shape[d] for d in dims])
     divisor = max(n - (1.0 if correction is None else float(correction)), 0.0)
-    check(native[x.dtype].variance(root, var.data_ptr(), mean.data_ptr(), x.data_ptr(), divisor, *layout), "variance")
+    check(native.of(x).variance(root, var.data_ptr(), mean.data_ptr(), x.data_ptr(), divisor, *layout), "variance")
     return var, mean
 
 
@@ -300,7 +300,7 @@ def _cumulate(
     result = torch.empty_like(x)
     shape = x.shape
     n = shape[at] if shape else 1
-    status = native[x.dtype].cumulate(
+    status = native.of(x).cumulate(
         product, result.data_ptr(), x.data_ptr(), math.prod(shape[:at]), n, math.prod(shape[at + 1 :])
     )
     check(status, "cumulation")

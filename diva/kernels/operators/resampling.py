@@ -109,7 +109,7 @@ def _declare(name: str, mode: int, takes_align: bool, axes: int) -> None:
         y = empty((*shape[:2], *output_size), x, last)
         if y.numel():
             outer, inner = (shape[0], shape[1]) if last else (shape[0] * shape[1], 1)
-            status = native[x.dtype].resample(
+            status = native.of(x).resample(
                 y.data_ptr(),
                 x.data_ptr(),
                 outer,
@@ -137,7 +137,7 @@ def _declare(name: str, mode: int, takes_align: bool, axes: int) -> None:
         gx = empty(input_size, gy, last)
         if gx.numel():
             outer, inner = (input_size[0], input_size[1]) if last else (input_size[0] * input_size[1], 1)
-            status = native[gy.dtype].resample_backward(
+            status = native.of(gy).resample_backward(
                 gx.data_ptr(), gy.data_ptr(), outer, inner, axes, sizes(*input_size[2:]), sizes(*output_size), floats(*scales), mode,
                 align,
             )  # fmt: skip
@@ -180,7 +180,7 @@ def _declare_pad(name: str, reflect: int, axes: int) -> None:
         if gx.numel():
             inner = shape[1] if last else 1
             outer = gx.numel() // (inner * _product(inputs))
-            status = native[gy.dtype].pad_backward(
+            status = native.of(gy).pad_backward(
                 gx.data_ptr(), gy.data_ptr(), outer, inner, axes, sizes(*inputs), sizes(*outputs), sizes(*left), reflect
             )
             if status:
@@ -225,7 +225,7 @@ def _declare_grid(axes: int) -> None:
         x, grid = x.contiguous(), grid.contiguous()
         y = torch.empty((*shape[:2], *outputs), dtype=x.dtype)
         if y.numel():
-            status = native[x.dtype].grid_sample(
+            status = native.of(x).grid_sample(
                 y.data_ptr(), x.data_ptr(), grid.data_ptr(), shape[0], shape[1], axes, sizes(*shape[2:]), _product(outputs),
                 interpolation, padding, int(align),
             )  # fmt: skip
@@ -244,7 +244,7 @@ def _declare_grid(axes: int) -> None:
         gy, x, grid = gy.contiguous(), x.contiguous(), grid.contiguous()
         gx = torch.empty(shape, dtype=x.dtype) if output_mask[0] else None
         ggrid = torch.empty(grid.shape, dtype=x.dtype)
-        status = native[x.dtype].grid_sample_backward(
+        status = native.of(x).grid_sample_backward(
             None if gx is None else gx.data_ptr() or None, ggrid.data_ptr() or None, gy.data_ptr(), x.data_ptr(), grid.data_ptr(),
             shape[0], shape[1], axes, sizes(*shape[2:]), _product(outputs), interpolation, padding, int(align),
         )  # fmt: skip

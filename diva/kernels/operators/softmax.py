@@ -24,7 +24,7 @@ def softmax(x: Tensor, dim: int, half_to_float: bool, *, out: Tensor | None = No
         x = x.contiguous()
     outer, n, inner = _split(x.shape, dim)
     result = torch.empty_like(x) if out is None or not out.is_contiguous() else out
-    status = native[x.dtype].softmax(result.data_ptr(), x.data_ptr(), outer, n, inner)
+    status = native.of(x).softmax(result.data_ptr(), x.data_ptr(), outer, n, inner)
     if status:
         check(status, "softmax")
     return result if out is None or result is out else out.copy_(result)
@@ -39,7 +39,7 @@ def log_softmax(x: Tensor, dim: int, half_to_float: bool, *, out: Tensor | None 
         x = x.contiguous()
     outer, n, inner = _split(x.shape, dim)
     result = torch.empty_like(x) if out is None or not out.is_contiguous() else out
-    status = native[x.dtype].log_softmax(result.data_ptr(), x.data_ptr(), outer, n, inner)
+    status = native.of(x).log_softmax(result.data_ptr(), x.data_ptr(), outer, n, inner)
     if status:
         check(status, "log_softmax")
     return result if out is None or result is out else out.copy_(result)
@@ -50,7 +50,7 @@ def softmax_backward(g: Tensor, y: Tensor, dim: int, input_dtype: torch.dtype, *
     """t = REDUCE_fma(g, y); y * (g - t)."""
     g, y = _pair(g, y, input_dtype)
     result = torch.empty_like(g) if out is None or not out.is_contiguous() else out
-    status = native[g.dtype].softmax_backward(result.data_ptr(), g.data_ptr(), y.data_ptr(), *_split(g.shape, dim))
+    status = native.of(g).softmax_backward(result.data_ptr(), g.data_ptr(), y.data_ptr(), *_split(g.shape, dim))
     if status:
         check(status, "softmax backward")
     return result if out is None or result is out else out.copy_(result)
@@ -63,7 +63,7 @@ def log_softmax_backward(
     """t = REDUCE(g); g - EXP32(y) * t."""
     g, y = _pair(g, y, input_dtype)
     result = torch.empty_like(g) if out is None or not out.is_contiguous() else out
-    status = native[g.dtype].log_softmax_backward(result.data_ptr(), g.data_ptr(), y.data_ptr(), *_split(g.shape, dim))
+    status = native.of(g).log_softmax_backward(result.data_ptr(), g.data_ptr(), y.data_ptr(), *_split(g.shape, dim))
     if status:
         check(status, "log_softmax backward")
     return result if out is None or result is out else out.copy_(result)
