@@ -122,6 +122,6 @@ def _done(answer: tuple[Any, ...], n: int = 1) -> Any:
 
 
 def _text(program: Any, size: Any, get: Any) -> bytes:
-    buffer = b" " * _done(size(program))
+    buffer = b" " * int(_done(size(program)))
     _done(get(program, buffer), 0)
     return buffer
