@@ -11,18 +11,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
 import torch
 
-from diva.errors import DivaError, KernelError
+from diva.errors import DivaError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
-GraphMode = Literal["off", "auto", "on"]
-Step = Callable[[Any], tuple["Tensor", dict[str, "Tensor"]]]  # a batch -> loss and outputs, the gradient in the parameters
+Step = Callable[
+    [Any], tuple["Tensor", dict[str, "Tensor"]]
+]  # a batch -> loss and outputs, the gradient in the parameters
 
 
 class Recorder(Protocol):
@@ -63,19 +65,19 @@ class Captured:
 class StepGraphs:
     """The steps of one epoch. `run(key, batch)` is the step itself, or its replay, with the same bits.
 
-    mode: "auto" goes on without graphs, saying why, where "on" raises KernelError.
+    Where a step cannot be captured, all go on without graphs, and `say` is told why.
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Sequence[nn.Parameter], step: Step, reseed: Callable[[int], None], mode: GraphMode,
-        recorder: Recorder | None = None, say: Callable[[str], None] = lambda line: None,
+        self, model: nn.Module, optimizer: Optimizer, step: Step, reseed: Callable[[int], None], *,
+        say: Callable[[str], None], recorder: Recorder | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.parameters, self.step, self.reseed, self.mode = model, parameters, step, reseed, mode
+        self.model, self.optimizer, self.step, self.reseed, self.say = model, optimizer, step, reseed, say
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.recorder = recorder or CudaRecorder()
-        self.say = say
         self.seen: set[Any] = set()
         self.captured: dict[Any, Captured] = {}
-        self.refused = mode == "off"
+        self.refused = False
 
     def run(self, key: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and outputs of this batch; the gradient stands in the parameters."""
@@ -90,8 +92,7 @@ class StepGraphs:
 
     def _launched(self, key: int, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         self.reseed(key)
-        for parameter in self.parameters:
-            parameter.grad = None
+        self.optimizer.zero_grad()
         loss, outputs = self.step(batch)
         return loss.detach(), {name: value.detach() for name, value in outputs.items()}
 
@@ -110,11 +111,11 @@ class StepGraphs:
             again, repeated = self._replayed(made, key, tensors)
             found = [again, *repeated.values(), *_gradients(self.parameters), *buffers]
             if not same_bits(wanted, found):
-                raise NotCapturable("its replay has other bits than its launches: what it computes hangs on more than its batch")
+                raise NotCapturable(
+                    "its replay has other bits than its launches: what it computes hangs on more than its batch"
+                )
             self.captured[shape] = made
-        except (NotCapturable, RuntimeError) as error:
-            if self.mode == "on":
-                raise KernelError(f"--cuda-graph on: this task's step cannot be captured: {error}") from error
+        except (DivaError, RuntimeError) as error:
             self.say(f"cuda graph: off, since this task's step cannot be captured: {error}")
             self.refused = True
             self.captured.clear()
@@ -131,8 +132,7 @@ class StepGraphs:
         where = dict(zip(map(id, tensors), inputs, strict=True))
         still = replaced(batch, where)
         words = torch.zeros(capture.MOST, dtype=torch.int64, device=tensors[0].device)
-        for parameter in self.parameters:
-            parameter.grad = None
+        self.optimizer.zero_grad()
         state = _generators()
         with capture.codes(words) as n:
             (loss, outputs), replay = self.recorder.record(lambda: self.step(still))
@@ -213,7 +213,7 @@ def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
-def _generators() -> tuple[bytes, object, str]:
+def _generators() -> tuple[object, ...]:
     """The state of the generators of PyTorch's CPU, Python and NumPy."""
-    state: Any = numpy.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(state)
+    _, words, *rest = numpy.random.get_state()
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), numpy.asarray(words).tobytes(), *rest
