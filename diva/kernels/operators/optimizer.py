@@ -96,7 +96,7 @@ def sgd(
     for run in runs:
         p, g, b = run.addresses if momentum else (*run.addresses, None)
         count, kept = len(run.indices), 1 - dampening
-        _check(native.of(run).sgd(p, g, b, run.sizes, count, lr, momentum, kept, weight_decay, flags, first))
+        _check(native[run.dtype].sgd(p, g, b, run.sizes, count, lr, momentum, kept, weight_decay, flags, first))
     for i in others:
         p, g = params[i], -grads[i] if maximize else grads[i]
         if weight_decay != 0:
@@ -120,7 +120,7 @@ def adam(
         lists = run.addresses if amsgrad else [*run.addresses, None]
         step_sizes, roots = (_numbers([sizes_of_step[steps[i]][k] for i in run.indices]) for k in (0, 1))
         _check(
-            native.of(run).adam(
+            native[run.dtype].adam(
                 *lists, run.sizes, len(run.indices), step_sizes, roots, 1 - beta1, beta2, 1 - beta2, eps, weight_decay,
                 1 - lr * weight_decay, flags,
             )
@@ -149,7 +149,7 @@ def adagrad(
     runs, others = _runs([params, grads, sums])
     for run in runs:
         numbers, count = _numbers([step_sizes[i] for i in run.indices]), len(run.indices)
-        _check(native.of(run).adagrad(*run.addresses, run.sizes, count, numbers, eps, weight_decay, flags))
+        _check(native[run.dtype].adagrad(*run.addresses, run.sizes, count, numbers, eps, weight_decay, flags))
     for i in others:
         p, g = params[i], -grads[i] if maximize else grads[i]
         if weight_decay != 0:
