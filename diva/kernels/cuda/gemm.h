@@ -22,7 +22,7 @@ constexpr int dot_chunk = 256;
 constexpr int tile_depth = 16;  // values of k in a buffer
 constexpr int tiles_of_chunk = dot_chunk / tile_depth;
 
-// out (m, n) = [beta C +] alpha R; what is not read has no part: C where it is null, a factor that is 1.
+// out (m, n) = [beta C +] alpha R; C is read where it is not null. (A factor of 1 may be left out: it changes no bit.)
 template <class T> struct Output {
     T *out;
     int64_t batch, row, col;
@@ -32,8 +32,8 @@ template <class T> struct Output {
     bool wide;  // columns are neighbours, and 16 bytes of them may be stored at a time
 
     DK_INLINE T finished(T r, const T *from) const {
-        const T scaled = alpha == T(1) ? r : alpha * r;
-        return !c ? scaled : (beta == T(1) ? *from : beta * *from) + scaled;
+        const T scaled = alpha * r;
+        return c ? beta * *from + scaled : scaled;
     }
 };
 
@@ -48,7 +48,7 @@ template <class T> struct Product {
     int64_t k;
     Operand<T> a, b;
     Output<T> out;
-    T *chains;                  // (batch, chunks, m, n), or null: the block has all chunks of its tile
+    int64_t chunk_step;         // from the sums of a chunk to the next's
     int first, chunks, a_part;  // chunks first .. first + chunks - 1, a_part of them for each block
 };
 
@@ -140,6 +140,12 @@ DK_INLINE Place place_of_tile(int tile, int tiles_m, int tiles_n) {
     return {first + within % rows, within / rows};
 }
 
+// x; what is computed from it is computed here, and not before a loop, where it would take registers all through.
+DK_INLINE int here(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 // A thread's part of a tile: TM x TN elements in pieces of 16 bytes, a warp's pieces side by side. In each half of a warp
 // are 2 rows of threads and all 8 columns.
 template <class S> struct Part {
@@ -172,36 +178,34 @@ template <class S> struct Part {
         }
     }
 
-    // out[i][j] = number(sum, i, j) of this thread's elements of C (m x n); pieces are stored whole when they are `wide`.
-    template <class Number>
-    DK_INLINE void store(const T (&sum)[S::TM][S::TN], T *out, int64_t out_row, int64_t out_col, bool wide, int m, int n, int row0,
-                         int col0, const Number &number) const {
+    // Of C (m x n), the tile at row0, col0 is this block's.
+    DK_INLINE void store(const T (&sum)[S::TM][S::TN], const Output<T> &to, T *out, const T *c, int m, int n, int row0,
+                         int col0) const {
+        row0 = here(row0 + row), col0 = here(col0 + col);
 #pragma unroll
         for (int i = 0; i < S::TM; ++i) {
-            const int at_row = row0 + row + down(i);
+            const int at_row = row0 + down(i);
             if (at_row >= m) continue;
-            T *to = out + at_row * out_row;
+            T *to_row = out + at_row * to.row;
+            const T *c_row = c + at_row * to.c_row;
 #pragma unroll
             for (int j = 0; j < S::TN; j += PN) {
-                const int at_col = col0 + col + right(j);
-                if (wide) {
-                    Piece<T, PN> whole;
-                    if (at_col >= n) continue;
+                const int at_col = col0 + right(j);
+                Piece<T, PN> whole;
 #pragma unroll
-                    for (int q = 0; q < PN; ++q) whole.v[q] = number(sum[i][j + q], at_row, at_col + q);
-                    *reinterpret_cast<Piece<T, PN> *>(to + at_col) = whole;
-                } else {
+                for (int q = 0; q < PN; ++q)
+                    whole.v[q] = at_col + q < n ? to.finished(T(0) + sum[i][j + q], c_row + (at_col + q) * to.c_col) : T(0);
+                if (to.wide && at_col < n) *reinterpret_cast<Piece<T, PN> *>(to_row + at_col) = whole;
 #pragma unroll
-                    for (int q = 0; q < PN; ++q)
-                        if (at_col + q < n) to[(at_col + q) * out_col] = number(sum[i][j + q], at_row, at_col + q);
-                }
+                for (int q = 0; q < PN; ++q)
+                    if (!to.wide && at_col + q < n) to_row[(at_col + q) * to.col] = whole.v[q];
             }
         }
     }
 };
 
-// One tile of C for each block, summed over the chunks that blockIdx.y says. `kept`: R of several chunks is in registers; else
-// there is one chunk, or the chains are stored.
+// One tile of C for each block, summed over the chunks that blockIdx.y says. `kept`: R is in registers; else the chain of each
+// chunk is stored.
 template <class T, int rows, int cols, int TM, int TN, int LM, int resident, bool a_neighbours, bool b_neighbours, bool kept>
 __global__ void __launch_bounds__(Tile<T, rows, cols, TM, TN, LM, resident>::threads, resident) gemm_tile(Product<T> g) {
     using S = Tile<T, rows, cols, TM, TN, LM, resident>;
@@ -215,7 +219,7 @@ __global__ void __launch_bounds__(Tile<T, rows, cols, TM, TN, LM, resident>::thr
 
     const Place place = place_of_tile(int(blockIdx.x), g.tiles_m, g.tiles_n);
     const int row0 = place.m * S::rows, col0 = place.n * S::cols, batch = int(blockIdx.z);
-    int chunk = g.first + int(blockIdx.y) * g.a_part;
+    const int chunk = g.first + int(blockIdx.y) * g.a_part;
     const int end = chunk + g.a_part < g.first + g.chunks ? chunk + g.a_part : g.first + g.chunks;
     const int64_t begin_k = int64_t(chunk) * dot_chunk, end_k = int64_t(end) * dot_chunk < g.k ? int64_t(end) * dot_chunk : g.k;
     int left = int(end_k - begin_k);  // terms from here on
@@ -226,13 +230,8 @@ __global__ void __launch_bounds__(Tile<T, rows, cols, TM, TN, LM, resident>::thr
     T chain[S::TM][S::TN] = {}, total[kept ? S::TM : 1][kept ? S::TN : 1] = {};
     T x[2][S::TM], y[2][S::TN];
 
-    const auto store_result = [&](const auto &sum) {
-        const Output<T> &to = g.out;
-        const T *c = to.c + batch * to.c_batch;
-        part.store(sum, to.out + batch * to.batch, to.row, to.col, to.wide, g.m, g.n, row0, col0, [&](T r, int i, int j) {
-            return to.finished(kept ? r : T(0) + r, c + i * to.c_row + j * to.c_col);
-        });
-    };
+    T *out = g.out.out + batch * g.out.batch + (chunk - g.first) * g.chunk_step;
+    const T *c = g.out.c + batch * g.out.c_batch;
 
 #pragma unroll
     for (int number = 0; number < CopyA::count; ++number) copy_a.copy(number, shared.a[0], left);
@@ -269,23 +268,19 @@ __global__ void __launch_bounds__(Tile<T, rows, cols, TM, TN, LM, resident>::thr
                 for (int j = 0; j < S::TN; ++j) chain[i][j] = fma(x[k % 2][i], y[k % 2][j], chain[i][j]);
         }
         if (tile % tiles_of_chunk && left > 0) continue;
-        if (g.chains) {
-            T *to = g.chains + (int64_t(batch) * g.chunks + chunk - g.first) * g.m * g.n;
-            part.store(chain, to, g.n, 1, g.n % piece<T> == 0, g.m, g.n, row0, col0, [](T r, int, int) { return r; });
-            ++chunk;
+        if constexpr (!kept) {
+            part.store(chain, g.out, out, c, g.m, g.n, row0, col0);
+            out += g.chunk_step;
         }
-        if (!kept && !g.chains) break;
 #pragma unroll
-        for (int i = 0; i < S::TM; ++i)
+        for (int i = 0; i < TM; ++i)
 #pragma unroll
-            for (int j = 0; j < S::TN; ++j) {
+            for (int j = 0; j < TN; ++j) {
                 if constexpr (kept) total[i][j] = total[i][j] + chain[i][j];
                 chain[i][j] = 0;
             }
     }
-    if (g.chains) return;
-    if constexpr (kept) store_result(total);
-    else store_result(chain);
+    if constexpr (kept) part.store(total, g.out, out, c, g.m, g.n, row0, col0);
 }
 
 // out = [beta C +] alpha R, R = +0, then + each chain, ascending; `running` holds R between groups of chunks.

@@ -90,7 +90,7 @@ namespace {
 // `thin`: C has few columns: memory's speed counts. `large` is for float alone: of doubles a thread could not hold as many.
 template <class T> struct Tiles {
     using large = Tile<T, 128, 128, 8, 8, 4, 1>;
-    using large_one_chunk = Tile<T, 128, 128, 8, 8, 4, 2>;
+    using large_chains = Tile<T, 128, 128, 8, 8, 4, 2>;
     using middle = Tile<T, 64, 64, 8, 4, 4, sizeof(T) == 4 ? 4 : 2>;
     using small = Tile<T, 32, 32, 4, 4, 4, 8>;
     using thin = Tile<T, 128, 8, 1, 8, 32, 6>;
@@ -119,8 +119,15 @@ double clocks(const Estimate &tile, double batch, double m, double n, double chu
     return sum;
 }
 
+#if defined(DK_EMULATED)
+Plan asked{LARGE, 0};  // by a test; a part of 0: the plan is made here
+#endif
+
 template <class T> Plan plan(int64_t batch, int64_t m, int64_t n, int64_t k) {
     const int64_t chunks = std::max<int64_t>(1, (k + dot_chunk - 1) / dot_chunk);
+#if defined(DK_EMULATED)
+    if (asked.part) return {asked.tile, std::min(asked.part, chunks)};
+#endif
     Plan best{THIN, chunks};
     double least = 0;
     const int from = n <= thin_cols ? THIN : sizeof(T) == 4 ? LARGE : MIDDLE, to = n <= thin_cols ? THIN : SMALL;
@@ -134,7 +141,7 @@ template <class T> Plan plan(int64_t batch, int64_t m, int64_t n, int64_t k) {
     return best;
 }
 
-template <class S, bool a, bool b, bool kept> int32_t launch_kept(const Product<typename S::T> &g, dim3 grid) {
+template <class S, bool a, bool b, bool kept> int32_t launch_ways(const Product<typename S::T> &g, dim3 grid) {
     using T = typename S::T;
     return launch<gemm_tile<T, S::rows, S::cols, S::TM, S::TN, S::LM, S::resident, a, b, kept>>(grid, S::threads, g);
 }
@@ -142,18 +149,22 @@ template <class S, bool kept> int32_t launch_tile(Product<typename S::T> g, int6
     g.tiles_m = (g.m + S::rows - 1) / S::rows, g.tiles_n = (g.n + S::cols - 1) / S::cols;
     const dim3 grid(unsigned(int64_t(g.tiles_m) * g.tiles_n), unsigned((g.chunks + g.a_part - 1) / g.a_part), unsigned(batch));
     if (a_neighbours)
-        return b_neighbours ? launch_kept<S, true, true, kept>(g, grid) : launch_kept<S, true, false, kept>(g, grid);
-    return b_neighbours ? launch_kept<S, false, true, kept>(g, grid) : launch_kept<S, false, false, kept>(g, grid);
+        return b_neighbours ? launch_ways<S, true, true, kept>(g, grid) : launch_ways<S, true, false, kept>(g, grid);
+    return b_neighbours ? launch_ways<S, false, true, kept>(g, grid) : launch_ways<S, false, false, kept>(g, grid);
 }
-template <class T> int32_t launch_product(TileKind tile, const Product<T> &g, int64_t batch, bool a, bool b) {
+template <class S> int32_t launch_kept(const Product<typename S::T> &g, int64_t batch, bool a, bool b, bool kept) {
+    return kept ? launch_tile<S, true>(g, batch, a, b) : launch_tile<S, false>(g, batch, a, b);
+}
+template <class T> int32_t launch_product(TileKind tile, const Product<T> &g, int64_t batch, bool a, bool b, bool stored) {
     using S = Tiles<T>;
+    const bool kept = !stored && (g.chunks > 1 || g.k == 0);
     if constexpr (sizeof(T) == 4)
         if (tile == LARGE)
-            return g.chains || g.k <= dot_chunk ? launch_tile<typename S::large_one_chunk, false>(g, batch, a, b)
-                                                : launch_tile<typename S::large, true>(g, batch, a, b);
-    if (tile == THIN) return launch_tile<typename S::thin, true>(g, batch, a, b);
-    if (tile == SMALL) return launch_tile<typename S::small, true>(g, batch, a, b);
-    return launch_tile<typename S::middle, true>(g, batch, a, b);
+            return kept ? launch_tile<typename S::large, true>(g, batch, a, b)
+                        : launch_tile<typename S::large_chains, false>(g, batch, a, b);
+    if (tile == MIDDLE) return launch_kept<typename S::middle>(g, batch, a, b, kept);
+    if (tile == SMALL) return launch_kept<typename S::small>(g, batch, a, b, kept);
+    return launch_kept<typename S::thin>(g, batch, a, b, kept);
 }
 
 // An operand as it is given: element (z, i, b, k), i a row of A or a column of B; b: matrices whose terms follow one another.
@@ -212,14 +223,16 @@ template <class T> int32_t in_groups(const Plan &how, Product<T> g, int64_t z, b
     const int64_t held = std::clamp<int64_t>(bytes / int64_t(sizeof(T)) / size, 1, std::min<int64_t>(chunks, how.part * 65535));
     Scratch memory(size_t(size * (held + (held < chunks))) * sizeof(T));
     if (!memory) return DK_NO_MEMORY;
-    T *running = memory.as<T>() + size * held;
-    g.chains = memory.as<T>();
+    T *chains = memory.as<T>(), *running = chains + size * held;
+    const Output<T> to = g.out;
+    g.chunk_step = int64_t(g.m) * g.n;
     for (int64_t first = 0; first < chunks; first += held) {
         g.first = int(first), g.chunks = int(std::min(held, chunks - first)), g.a_part = int(std::min<int64_t>(how.part, g.chunks));
-        int32_t status = launch_product<T>(how.tile, g, z, a_neighbours, b_neighbours);
+        g.out = {chains, g.chunks * g.chunk_step, g.n, 1, nullptr, 0, 0, 0, 0, 1, g.n % piece<T> == 0};
+        int32_t status = launch_product<T>(how.tile, g, z, a_neighbours, b_neighbours, true);
         if (status) return status;
         const dim3 grid(blocks_for(int64_t(g.m) * g.n, 256).x, 1, unsigned(z));
-        status = launch<fold_chunks<T>>(grid, 256, g.out, g.chains, g.chunks, g.m, g.n, running, first == 0, first + held >= chunks);
+        status = launch<fold_chunks<T>>(grid, 256, to, chains, g.chunks, g.m, g.n, running, first == 0, first + held >= chunks);
         if (status) return status;
     }
     return DK_OK;
@@ -237,9 +250,9 @@ int32_t product(int64_t z, int64_t m, int64_t n, int64_t b, int64_t k, Given<T> 
     if (left.status || right.status) return left.status ? left.status : right.status;
     const Plan how = plan<T>(z, m, n, b * k);
     const int64_t chunks = std::max<int64_t>(1, (b * k + dot_chunk - 1) / dot_chunk);
-    Product<T> g{int(m), int(n), 0, 0, b * k, left.operand, right.operand, to, nullptr, 0, int(chunks), int(how.part)};
+    Product<T> g{int(m), int(n), 0, 0, b * k, left.operand, right.operand, to, 0, 0, int(chunks), int(how.part)};
     if (how.part < chunks) return in_groups(how, g, z, left.neighbours, right.neighbours);
-    return launch_product<T>(how.tile, g, z, left.neighbours, right.neighbours);
+    return launch_product<T>(how.tile, g, z, left.neighbours, right.neighbours, false);
 }
 
 template <class T> int32_t products(int64_t z, int64_t m, int64_t n, int64_t b, int64_t k, const Given<T> &x, const Given<T> &y,
@@ -305,5 +318,10 @@ extern "C" {
 
 DK_PRODUCTS(float, f32)
 DK_PRODUCTS(double, f64)
+
+#if defined(DK_EMULATED)
+// For tests: the tile (0 to 3: large to thin) and the chunks of a block, whatever the shape; 0 chunks: as the shape has it.
+void dk_emulator_tile(int32_t tile, int64_t chunks) { dk::asked = {dk::TileKind(tile), chunks}; }
+#endif
 }
 #endif
