@@ -3,7 +3,7 @@
 // A block computes a tile of rows x cols of C. Its operands pass through shared memory, 16 values of k at a time, in two
 // buffers: while one is used, asynchronous copies fill the other. A thread holds TM x TN sums of the present chunk of 256
 // in registers, each the chain of D1, and where its block sums several chunks, R beside them. When C has too few tiles for a
-// GPU, the chunks are shared out over gridDim.y; blocks then store chains, and fold_chunks adds them in order.
+// GPU, each chunk has a block of its own, over gridDim.y; they store chains, and fold_chunks adds those in order.
 //
 // Roofline, for the large tile (128 x 128, 256 threads of 8 x 8) on an H100, whose SM does 128 FMA a clock:
 //   device memory and L2    (128 + 128) * 4 bytes for 128 * 128 FMA: 1/16 byte per FMA, 8 bytes a clock and SM (L2 gives ~24)
@@ -48,8 +48,8 @@ template <class T> struct Product {
     int64_t k;
     Operand<T> a, b;
     Output<T> out;
-    int64_t chunk_step;         // from the sums of a chunk to the next's
-    int first, chunks, a_part;  // chunks first .. first + chunks - 1, a_part of them for each block
+    int64_t chunk_step;  // from the sums of a block to those of the next along gridDim.y
+    int first, part;     // chunks first + part * blockIdx.y and those after it, `part` of them as far as there are so many
 };
 
 // A tile of `rows` x `cols`, TM x TN by a thread, whose warps are LM threads high; `resident` blocks are to fit an SM.
@@ -204,10 +204,16 @@ template <class S> struct Part {
     }
 };
 
-// One tile of C for each block, summed over the chunks that blockIdx.y says. `kept`: R is in registers; else the chain of each
-// chunk is stored.
-template <class T, int rows, int cols, int TM, int TN, int LM, int resident, bool a_neighbours, bool b_neighbours, bool kept>
-__global__ void __launch_bounds__(Tile<T, rows, cols, TM, TN, LM, resident>::threads, resident) gemm_tile(Product<T> g) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int fewer = 1;  // its copies pass through registers, so that fewer blocks fit
+#else
+constexpr int fewer = 0;
+#endif
+
+// One tile of C for each block, summed over the chunks that blockIdx.y says: several, with R in registers, or one.
+template <class T, int rows, int cols, int TM, int TN, int LM, int resident, bool a_neighbours, bool b_neighbours, bool several>
+__global__ void __launch_bounds__(Tile<T, rows, cols, TM, TN, LM, resident>::threads, resident > 1 ? resident - fewer : 1)
+gemm_tile(Product<T> g) {
     using S = Tile<T, rows, cols, TM, TN, LM, resident>;
     using CopyA = Copier<T, S::rows, S::threads, a_neighbours>;
     using CopyB = Copier<T, S::cols, S::threads, b_neighbours>;
@@ -219,19 +225,17 @@ __global__ void __launch_bounds__(Tile<T, rows, cols, TM, TN, LM, resident>::thr
 
     const Place place = place_of_tile(int(blockIdx.x), g.tiles_m, g.tiles_n);
     const int row0 = place.m * S::rows, col0 = place.n * S::cols, batch = int(blockIdx.z);
-    const int chunk = g.first + int(blockIdx.y) * g.a_part;
-    const int end = chunk + g.a_part < g.first + g.chunks ? chunk + g.a_part : g.first + g.chunks;
-    const int64_t begin_k = int64_t(chunk) * dot_chunk, end_k = int64_t(end) * dot_chunk < g.k ? int64_t(end) * dot_chunk : g.k;
-    int left = int(end_k - begin_k);  // terms from here on
+    const int64_t begin_k = (g.first + int64_t(blockIdx.y) * g.part) * dot_chunk, most_k = int64_t(g.part) * dot_chunk;
+    int left = int(g.k - begin_k < most_k ? g.k - begin_k : most_k);  // terms from here on
 
     const Part<S> part;
     CopyA copy_a(g.a, g.a.p + batch * g.a.batch + begin_k * (a_neighbours ? g.a.step : 1), row0, g.m);
     CopyB copy_b(g.b, g.b.p + batch * g.b.batch + begin_k * (b_neighbours ? g.b.step : 1), col0, g.n);
-    T chain[S::TM][S::TN] = {}, total[kept ? S::TM : 1][kept ? S::TN : 1] = {};
-    T x[2][S::TM], y[2][S::TN];
-
-    T *out = g.out.out + batch * g.out.batch + (chunk - g.first) * g.chunk_step;
-    const T *c = g.out.c + batch * g.out.c_batch;
+    T chain[TM][TN] = {}, total[several ? TM : 1][several ? TN : 1] = {};
+    // The operands of the next k are loaded during this k's products. (Of one chunk the registers are to do for two blocks, and
+    // the compiler is left to load as early as it can.)
+    constexpr int ahead = several ? 1 : 0;
+    T x[2][TM], y[2][TN];
 
 #pragma unroll
     for (int number = 0; number < CopyA::count; ++number) copy_a.copy(number, shared.a[0], left);
@@ -239,22 +243,21 @@ __global__ void __launch_bounds__(Tile<T, rows, cols, TM, TN, LM, resident>::thr
     for (int number = 0; number < CopyB::count; ++number) copy_b.copy(number, shared.b[0], left);
     copies_done();
     __syncthreads();
-    part.load(x[0], y[0], shared.a[0], shared.b[0]);
+    if (ahead) part.load(x[0], y[0], shared.a[0], shared.b[0]);
 
     for (int now = 0, tile = 1; left > 0; now ^= 1, ++tile) {
         left -= tile_depth;
         copy_a.next(), copy_b.next();
 #pragma unroll
         for (int k = 0; k < tile_depth; ++k) {
-            // The next operands are on their way during this k's products. After the last k they are the next buffer's, which
-            // all threads' copies have filled; and all have loaded their last from this one, so that copies into it may begin.
+            const int next = k + ahead;
+            if (next < tile_depth)
+                part.load(x[next % 2], y[next % 2], shared.a[now] + next * CopyA::pitch, shared.b[now] + next * CopyB::pitch);
+            // Here all threads have loaded their last from this buffer, and all copies to the other have come.
             if (k == tile_depth - 1) {
                 copies_done();
                 __syncthreads();
-                part.load(x[(k + 1) % 2], y[(k + 1) % 2], shared.a[now ^ 1], shared.b[now ^ 1]);
-            } else {
-                part.load(x[(k + 1) % 2], y[(k + 1) % 2], shared.a[now] + (k + 1) * CopyA::pitch,
-                          shared.b[now] + (k + 1) * CopyB::pitch);
+                if (ahead) part.load(x[next % 2], y[next % 2], shared.a[now ^ 1], shared.b[now ^ 1]);
             }
             // Two for each k, all before the wait. Behind the last buffer these are zeros.
 #pragma unroll
@@ -263,24 +266,22 @@ __global__ void __launch_bounds__(Tile<T, rows, cols, TM, TN, LM, resident>::thr
                 if (number < CopyB::count) copy_b.copy(number, shared.b[now ^ 1], left);
             }
 #pragma unroll
-            for (int i = 0; i < S::TM; ++i)
+            for (int i = 0; i < TM; ++i)
 #pragma unroll
-                for (int j = 0; j < S::TN; ++j) chain[i][j] = fma(x[k % 2][i], y[k % 2][j], chain[i][j]);
+                for (int j = 0; j < TN; ++j) chain[i][j] = fma(x[k % 2][i], y[k % 2][j], chain[i][j]);
         }
-        if (tile % tiles_of_chunk && left > 0) continue;
-        if constexpr (!kept) {
-            part.store(chain, g.out, out, c, g.m, g.n, row0, col0);
-            out += g.chunk_step;
+        if constexpr (several) {
+            if (tile % tiles_of_chunk && left > 0) continue;
+#pragma unroll
+            for (int i = 0; i < TM; ++i)
+#pragma unroll
+                for (int j = 0; j < TN; ++j) total[i][j] = total[i][j] + chain[i][j], chain[i][j] = 0;
         }
-#pragma unroll
-        for (int i = 0; i < TM; ++i)
-#pragma unroll
-            for (int j = 0; j < TN; ++j) {
-                if constexpr (kept) total[i][j] = total[i][j] + chain[i][j];
-                chain[i][j] = 0;
-            }
     }
-    if constexpr (kept) part.store(total, g.out, out, c, g.m, g.n, row0, col0);
+    T *out = g.out.out + batch * g.out.batch + int64_t(blockIdx.y) * g.chunk_step;
+    const T *c = g.out.c + batch * g.out.c_batch;
+    if constexpr (several) part.store(total, g.out, out, c, g.m, g.n, row0, col0);
+    else part.store(chain, g.out, out, c, g.m, g.n, row0, col0);
 }
 
 // out = [beta C +] alpha R, R = +0, then + each chain, ascending; `running` holds R between groups of chunks.

@@ -87,20 +87,21 @@ template <class T> __global__ void __launch_bounds__(256) dot_fold(int64_t count
 namespace dk {
 namespace {
 
-// `thin`: C has few columns: memory's speed counts. `large` is for float alone: of doubles a thread could not hold as many.
+// `thin`: C has few columns, and memory's speed counts. `large` is for float alone: of doubles a thread cannot hold as many.
 template <class T> struct Tiles {
     using large = Tile<T, 128, 128, 8, 8, 4, 1>;
-    using large_chains = Tile<T, 128, 128, 8, 8, 4, 2>;
+    using large_one_chunk = Tile<T, 128, 128, 8, 8, 4, 2>;
     using middle = Tile<T, 64, 64, 8, 4, 4, sizeof(T) == 4 ? 4 : 2>;
-    using small = Tile<T, 32, 32, 4, 4, 4, 8>;
-    using thin = Tile<T, 128, 8, 1, 8, 32, 6>;
+    using small = Tile<T, 32, 32, 4, 4, 4, sizeof(T) == 4 ? 8 : 6>;
+    using thin = Tile<T, 128, 8, 1, 8, 32, sizeof(T) == 4 ? 6 : 4>;
 };
 enum TileKind { LARGE, MIDDLE, SMALL, THIN };
 constexpr int64_t thin_cols = 8;
 
 struct Plan {
     TileKind tile;
-    int64_t part;  // chunks for a block; all of them: no chains are stored
+    bool split;  // a block for each chunk
+    int64_t memory;  // bytes that chains may take
 };
 
 // What suits the shape: the least of estimated clocks. It is made for an H100 (132 SMs) and used everywhere.
@@ -110,61 +111,59 @@ struct Estimate {
 constexpr Estimate estimates[] = {
     {128, 128, 1, 0.82, 0.82}, {64, 64, 4, 0.38, 0.72}, {32, 32, 12, 0.11, 0.45}, {128, 8, 6, 0.08, 0.35}};
 
-double clocks(const Estimate &tile, double batch, double m, double n, double chunks, double part) {
-    const double splits = std::ceil(chunks / part), blocks = std::ceil(m / tile.rows) * std::ceil(n / tile.cols) * batch * splits;
-    const double per_sm = std::ceil(blocks / 132), at_once = std::min(per_sm, tile.resident);
-    const double rate = std::min(tile.most, at_once * tile.alone);
-    double sum = per_sm * tile.rows * tile.cols * part * dot_chunk / (128 * rate) + 1500 * std::ceil(per_sm / tile.resident);
-    if (splits > 1) sum += 4000 + batch * m * n * chunks * 8 / 1200;  // chains written and read, and a second launch
-    return sum;
+double clocks(const Estimate &tile, double batch, double m, double n, double chunks, bool split) {
+    const double blocks = std::ceil(m / tile.rows) * std::ceil(n / tile.cols) * batch * (split ? chunks : 1);
+    const double per_sm = std::ceil(blocks / 132), rate = std::min(tile.most, std::min(per_sm, tile.resident) * tile.alone);
+    const double sums = per_sm * tile.rows * tile.cols * dot_chunk * (split ? 1 : chunks) / (128 * rate);
+    const double chains = split ? 4000 + batch * m * n * chunks * 8 / 1200 : 0;  // written and read, and a second launch
+    return sums + 1500 * std::ceil(per_sm / tile.resident) + chains;
 }
 
+constexpr int64_t chunks_of(int64_t k) { return std::max<int64_t>(1, (k + dot_chunk - 1) / dot_chunk); }
+
 #if defined(DK_EMULATED)
-Plan asked{LARGE, 0};  // by a test; a part of 0: the plan is made here
+Plan asked{LARGE, false, 0};  // by a test; memory 0: the plan is made here
 #endif
 
 template <class T> Plan plan(int64_t batch, int64_t m, int64_t n, int64_t k) {
-    const int64_t chunks = std::max<int64_t>(1, (k + dot_chunk - 1) / dot_chunk);
+    const int64_t chunks = chunks_of(k);
 #if defined(DK_EMULATED)
-    if (asked.part) return {asked.tile, std::min(asked.part, chunks)};
+    if (asked.memory) return {asked.tile, asked.split && chunks > 1, asked.memory};
 #endif
-    Plan best{THIN, chunks};
-    double least = 0;
-    const int from = n <= thin_cols ? THIN : sizeof(T) == 4 ? LARGE : MIDDLE, to = n <= thin_cols ? THIN : SMALL;
-    for (int tile = from; tile <= to; ++tile)
-        for (int64_t splits = 1; splits <= chunks && splits <= 4096; splits *= 2) {
-            const int64_t part = (chunks + splits - 1) / splits;
-            const double found = clocks(estimates[tile], double(batch), double(m), double(n), double(chunks), double(part));
-            if (least == 0 || found < least) least = found, best = {TileKind(tile), part};
+    Plan best{THIN, false, int64_t(128) << 20};
+    double least = -1;
+    const bool thin = n <= thin_cols, endless = k >= int64_t(1) << 30;
+    for (int tile = thin ? THIN : sizeof(T) == 4 ? LARGE : MIDDLE; tile <= (thin ? THIN : SMALL); ++tile)
+        for (bool split : {false, true}) {
+            if (split ? chunks == 1 : endless) continue;
+            const double found = clocks(estimates[tile], double(batch), double(m), double(n), double(chunks), split);
+            if (least < 0 || found < least) least = found, best.tile = TileKind(tile), best.split = split;
         }
-    if (k >= int64_t(1) << 30) best.part = std::min<int64_t>(best.part, 1 << 20);
     return best;
 }
 
-template <class S, bool a, bool b, bool kept> int32_t launch_ways(const Product<typename S::T> &g, dim3 grid) {
-    using T = typename S::T;
-    return launch<gemm_tile<T, S::rows, S::cols, S::TM, S::TN, S::LM, S::resident, a, b, kept>>(grid, S::threads, g);
+// How many blocks have parts of the chunks, and whether the rows of A, the columns of B are neighbours.
+struct Launching {
+    int64_t batch, parts;
+    bool a, b;
+};
+
+template <class S, bool several, bool a, bool b> int32_t launch_ways(const Product<typename S::T> &g, const Launching &l) {
+    const dim3 grid(unsigned(int64_t(g.tiles_m) * g.tiles_n), unsigned(l.parts), unsigned(l.batch));
+    return launch<gemm_tile<typename S::T, S::rows, S::cols, S::TM, S::TN, S::LM, S::resident, a, b, several>>(grid, S::threads, g);
 }
-template <class S, bool kept> int32_t launch_tile(Product<typename S::T> g, int64_t batch, bool a_neighbours, bool b_neighbours) {
+template <class S, bool several = true> int32_t launch_tile(Product<typename S::T> g, const Launching &l) {
     g.tiles_m = (g.m + S::rows - 1) / S::rows, g.tiles_n = (g.n + S::cols - 1) / S::cols;
-    const dim3 grid(unsigned(int64_t(g.tiles_m) * g.tiles_n), unsigned((g.chunks + g.a_part - 1) / g.a_part), unsigned(batch));
-    if (a_neighbours)
-        return b_neighbours ? launch_ways<S, true, true, kept>(g, grid) : launch_ways<S, true, false, kept>(g, grid);
-    return b_neighbours ? launch_ways<S, false, true, kept>(g, grid) : launch_ways<S, false, false, kept>(g, grid);
+    if (l.a) return l.b ? launch_ways<S, several, true, true>(g, l) : launch_ways<S, several, true, false>(g, l);
+    return l.b ? launch_ways<S, several, false, true>(g, l) : launch_ways<S, several, false, false>(g, l);
 }
-template <class S> int32_t launch_kept(const Product<typename S::T> &g, int64_t batch, bool a, bool b, bool kept) {
-    return kept ? launch_tile<S, true>(g, batch, a, b) : launch_tile<S, false>(g, batch, a, b);
-}
-template <class T> int32_t launch_product(TileKind tile, const Product<T> &g, int64_t batch, bool a, bool b, bool stored) {
+template <class T> int32_t launch_product(TileKind tile, const Product<T> &g, const Launching &l) {
     using S = Tiles<T>;
-    const bool kept = !stored && (g.chunks > 1 || g.k == 0);
     if constexpr (sizeof(T) == 4)
         if (tile == LARGE)
-            return kept ? launch_tile<typename S::large, true>(g, batch, a, b)
-                        : launch_tile<typename S::large_chains, false>(g, batch, a, b);
-    if (tile == MIDDLE) return launch_kept<typename S::middle>(g, batch, a, b, kept);
-    if (tile == SMALL) return launch_kept<typename S::small>(g, batch, a, b, kept);
-    return launch_kept<typename S::thin>(g, batch, a, b, kept);
+            return g.part == 1 ? launch_tile<typename S::large_one_chunk, false>(g, l) : launch_tile<typename S::large>(g, l);
+    if (tile == THIN) return launch_tile<typename S::thin>(g, l);
+    return tile == SMALL ? launch_tile<typename S::small>(g, l) : launch_tile<typename S::middle>(g, l);
 }
 
 // An operand as it is given: element (z, i, b, k), i a row of A or a column of B; b: matrices whose terms follow one another.
@@ -208,7 +207,7 @@ template <class T> class Prepared {
 
 template <class T>
 int32_t inner_product(int64_t n, const T *x, int64_t x_step, const T *y, int64_t y_step, const Output<T> &to) {
-    const int64_t count = std::max<int64_t>(1, (n + dot_chunk - 1) / dot_chunk);
+    const int64_t count = chunks_of(n);
     if (count <= dot_chunks) return launch<dot_chains<T>>(1, 32, n, x, x_step, y, y_step, nullptr, to);
     Scratch memory(size_t(count) * sizeof(T));
     if (!memory) return DK_NO_MEMORY;
@@ -218,21 +217,21 @@ int32_t inner_product(int64_t n, const T *x, int64_t x_step, const T *y, int64_t
 }
 
 // The product over several launches: groups of chunks whose chains memory holds, each followed by their sum.
-template <class T> int32_t in_groups(const Plan &how, Product<T> g, int64_t z, bool a_neighbours, bool b_neighbours) {
-    const int64_t size = z * g.m * g.n, chunks = (g.k + dot_chunk - 1) / dot_chunk, bytes = 128 << 20;
-    const int64_t held = std::clamp<int64_t>(bytes / int64_t(sizeof(T)) / size, 1, std::min<int64_t>(chunks, how.part * 65535));
+template <class T> int32_t in_groups(const Plan &how, Product<T> g, Launching l) {
+    const int64_t size = l.batch * g.m * g.n, chunks = chunks_of(g.k), most = std::min<int64_t>(chunks, 65535);
+    const int64_t held = std::clamp<int64_t>(how.memory / int64_t(sizeof(T)) / size, 1, most);
     Scratch memory(size_t(size * (held + (held < chunks))) * sizeof(T));
     if (!memory) return DK_NO_MEMORY;
     T *chains = memory.as<T>(), *running = chains + size * held;
     const Output<T> to = g.out;
-    g.chunk_step = int64_t(g.m) * g.n;
+    g.chunk_step = int64_t(g.m) * g.n, g.part = 1;
     for (int64_t first = 0; first < chunks; first += held) {
-        g.first = int(first), g.chunks = int(std::min(held, chunks - first)), g.a_part = int(std::min<int64_t>(how.part, g.chunks));
-        g.out = {chains, g.chunks * g.chunk_step, g.n, 1, nullptr, 0, 0, 0, 0, 1, g.n % piece<T> == 0};
-        int32_t status = launch_product<T>(how.tile, g, z, a_neighbours, b_neighbours, true);
+        g.first = int(first), l.parts = std::min(held, chunks - first);
+        g.out = {chains, l.parts * g.chunk_step, g.n, 1, nullptr, 0, 0, 0, 0, 1, g.n % piece<T> == 0};
+        int32_t status = launch_product<T>(how.tile, g, l);
         if (status) return status;
-        const dim3 grid(blocks_for(int64_t(g.m) * g.n, 256).x, 1, unsigned(z));
-        status = launch<fold_chunks<T>>(grid, 256, to, chains, g.chunks, g.m, g.n, running, first == 0, first + held >= chunks);
+        const dim3 grid(blocks_for(g.chunk_step, 256).x, 1, unsigned(l.batch));
+        status = launch<fold_chunks<T>>(grid, 256, to, chains, l.parts, g.m, g.n, running, first == 0, first + held >= chunks);
         if (status) return status;
     }
     return DK_OK;
@@ -249,10 +248,9 @@ int32_t product(int64_t z, int64_t m, int64_t n, int64_t b, int64_t k, Given<T> 
     const Prepared<T> left(x, z, m, b, k), right(y, z, n, b, k);
     if (left.status || right.status) return left.status ? left.status : right.status;
     const Plan how = plan<T>(z, m, n, b * k);
-    const int64_t chunks = std::max<int64_t>(1, (b * k + dot_chunk - 1) / dot_chunk);
-    Product<T> g{int(m), int(n), 0, 0, b * k, left.operand, right.operand, to, 0, 0, int(chunks), int(how.part)};
-    if (how.part < chunks) return in_groups(how, g, z, left.neighbours, right.neighbours);
-    return launch_product<T>(how.tile, g, z, left.neighbours, right.neighbours, false);
+    Product<T> g{int(m), int(n), 0, 0, b * k, left.operand, right.operand, to, 0, 0, int(chunks_of(b * k))};
+    const Launching l{z, 1, left.neighbours, right.neighbours};
+    return how.split ? in_groups(how, g, l) : launch_product<T>(how.tile, g, l);
 }
 
 template <class T> int32_t products(int64_t z, int64_t m, int64_t n, int64_t b, int64_t k, const Given<T> &x, const Given<T> &y,
@@ -320,8 +318,9 @@ DK_PRODUCTS(float, f32)
 DK_PRODUCTS(double, f64)
 
 #if defined(DK_EMULATED)
-// For tests: the tile (0 to 3: large to thin) and the chunks of a block, whatever the shape; 0 chunks: as the shape has it.
-void dk_emulator_tile(int32_t tile, int64_t chunks) { dk::asked = {dk::TileKind(tile), chunks}; }
+// For tests: the tile (0 to 3: large to thin), whether each chunk has a block, and the bytes for chains; 0 bytes: as the shape
+// has it.
+void dk_emulator_plan(int32_t tile, int32_t split, int64_t memory) { dk::asked = {dk::TileKind(tile), split != 0, memory}; }
 #endif
 }
 #endif
