@@ -145,21 +145,20 @@ def gpu_plan() -> Iterator[Callable[..., None]]:
 def test_no_tile_split_or_order_of_a_gpu_shows(gpu_plan: Callable[..., None], tile: int, dtype: Any) -> None:
     tile = max(tile, 1) if dtype == np.float64 else tile  # a thread cannot hold as many doubles
     m, k, n = 129, 530, 67 if tile < 3 else 9
-    a, b = numbers(34, m, k, dtype=dtype, special=True), numbers(35, k, n, dtype=dtype, special=True)
-    c = numbers(36, m, n, dtype=dtype)
-    expected = reference.matmul_add(c, a, b, 0.5, 3.0)
-    t = torch.from_numpy
-    row_major, column_major = (t(a), t(b)), (t(a.T.copy()).t(), t(b.T.copy()).t())
+    a, b, c = (
+        torch.from_numpy(numbers(34 + i, *shape, dtype=dtype, special=True))
+        for i, shape in enumerate([(m, k), (k, n), (m, n)])
+    )
+    aligned = a[:128].t().contiguous().t(), b[:, :8].contiguous()  # copied and stored 16 bytes at a time
+    native.use()  # the CPU's bits are the reference's; of many doubles that would take minutes
+    expected, expected_aligned = ops.addmm(c, a, b, beta=0.5, alpha=3).numpy(), ops.mm(*aligned).numpy()
+    native.use("emulated")
+    layouts = (a, b), (a.t().contiguous().t(), b.t().contiguous().t())
     plans = [(False, 1), (True, 1), (True, 1 << 20), (False, 1)]  # memory for one chunk at a time; for all
     for order, (split, memory) in enumerate(plans):
         gpu_plan(tile, split, memory, order)
-        left, right = (row_major, column_major)[order % 2]
-        assert_same_bits(ops.addmm(t(c), left, right, beta=0.5, alpha=3), expected)
-    aligned = (
-        t(np.ascontiguousarray(a[:128].T)).t(),
-        t(np.ascontiguousarray(b[:, :8])),
-    )  # copied and stored 16 bytes at a time
-    assert_same_bits(ops.mm(*aligned), reference.matmul(a[:128], b[:, :8]))
+        assert_same_bits(ops.addmm(c, *layouts[order % 2], beta=0.5, alpha=3), expected)
+    assert_same_bits(ops.mm(*aligned), expected_aligned)
 
 
 def test_a_row_has_the_same_bits_in_every_batch() -> None:
