@@ -16,6 +16,14 @@ template <class T> struct alignas(16) Vector {  // what is loaded and stored by 
     T v[per_vector<T>];
 };
 
+// An address that the compiler does not take apart again: sums with an offset are then one instruction.
+template <class T> DK_INLINE const T *whole_address(const T *p) {
+#if defined(__CUDACC_RTC__)
+    asm("" : "+l"(p));
+#endif
+    return p;
+}
+
 #if defined(__CUDACC_RTC__) && __CUDA_ARCH__ >= 800
 
 DK_INLINE uint32_t shared_address(const void *p) { return uint32_t(__cvta_generic_to_shared(p)); }

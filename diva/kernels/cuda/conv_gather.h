@@ -48,6 +48,24 @@ template <class T, int BM, int BN, int MT, int NT, int G, int stages> struct Gat
     static constexpr int share = MT / G;  // rows of R per thread
 };
 
+// What a block is for, and where its weights are.
+struct GatherBlock {
+    Class c;
+    int32_t row_tile, position_tile, group;
+    int64_t packed;
+};
+
+DK_INLINE GatherBlock block_of(const GatherShape &p, int BM) {
+    GatherBlock b;
+    uint32_t rest = blockIdx.x;
+    b.row_tile = int32_t(rest % uint32_t(p.row_tiles)), rest /= uint32_t(p.row_tiles);
+    b.position_tile = int32_t(rest % uint32_t(p.position_tiles)), rest /= uint32_t(p.position_tiles);
+    b.group = int32_t(rest % uint32_t(p.groups));
+    b.c = class_of(p, int32_t(rest / uint32_t(p.groups)));
+    b.packed = (int64_t(rest) * p.row_tiles + b.row_tile) * BM * p.depth;
+    return b;
+}
+
 // Adds the bias and writes a thread's part of R: `row` is its first row of the tile, which `rows` are in the output.
 template <class T, int R, int NT, int row_step, int column_step>
 DK_INLINE void write_part(const T (&sum)[R][NT], T *out, const T *bias, const int64_t *place, int64_t row_stride, int row, int rows) {
@@ -101,37 +119,38 @@ DK_INLINE void write_part(const T (&sum)[R][NT], T *out, const T *bias, const in
 }
 
 template <class T, int BM, int BN, int MT, int NT, int G, int stages>
-__global__ void __launch_bounds__(G *(BM / MT) * (BN / NT), 512 / (G * (BM / MT) * (BN / NT)))
+__global__ void __launch_bounds__(G *(BM / MT) * (BN / NT), (BM * MT < 512 ? 384 : 512) / (G * (BM / MT) * (BN / NT)))
 gather_tiles(T *out, const T *source, const T *packed, const T *bias, GatherShape p) {
     using Tile = GatherTile<T, BM, BN, MT, NT, G, stages>;
-    constexpr int threads = Tile::threads, V = Tile::V, per_thread = BN / threads, vectors = slice * BM / V / threads;
-    static_assert(BN % threads == 0 && slice * BM % (V * threads) == 0 && MT % G == 0, "the tile's parts");
+    // Of each slice a thread copies `terms` terms of `per_thread` positions, and `vectors` of the weights.
+    constexpr int threads = Tile::threads, V = Tile::V, vectors = slice * BM / V / threads;
+    constexpr int per_thread = BN > threads ? BN / threads : 1, terms = BN < threads ? slice * BN / threads : slice;
+    static_assert(per_thread * terms * threads == slice * BN && terms % 2 == 0 && slice * BM % (V * threads) == 0, "parts");
     __shared__ Vector<T> memory[Tile::numbers / V];
-    __shared__ Tap taps[G][dot_chunk];
+    __shared__ TapPair taps[G][dot_chunk / 2];
     __shared__ int64_t place[BN];
+    __shared__ GatherBlock here_;
+    const GatherBlock &here = here_;  // read again where it is used: the sums need the registers
     T *const numbers = reinterpret_cast<T *>(memory);
 
     const int set = int(threadIdx.x) / threads, t = int(threadIdx.x) % threads;
-    uint32_t block = blockIdx.x;
-    const int row_tile = int(block % uint32_t(p.row_tiles));
-    block /= uint32_t(p.row_tiles);
-    const int64_t first_position = int64_t(block % uint32_t(p.position_tiles)) * BN;
-    block /= uint32_t(p.position_tiles);
-    const int group = int(block % uint32_t(p.groups));
-    const Class c = class_of(p, int32_t(block / uint32_t(p.groups)));
+    if (threadIdx.x == 0) here_ = block_of(p, BM);
+    __syncthreads();
+    const Class &c = here.c;
+    const int64_t first_position = int64_t(here.position_tile) * BN;
     if (first_position >= c.positions) return;  // classes differ in size; all of the block go
 
+    const int column = t % BN, first_term = t / BN * terms;
     const T *from[per_thread];
     uint32_t outside[per_thread];
     for (int e = 0; e < per_thread; ++e) {
-        const int64_t number = first_position + t + e * threads;
-        const bool here = number < c.positions;
-        const Position at = position_of(c, here ? int32_t(number) : 0);
-        outside[e] = here ? outside_of(p, c, at) : bit_never | bit_position;
-        from[e] = source + source_place(p, at) + int64_t(group) * p.channels * p.source[1];
-        if (set == 0) place[t + e * threads] = here ? out_place(p, c, at) : -1;
+        const int64_t number = first_position + column + e * threads;
+        const bool inside = number < c.positions;
+        const Position at = position_of(c, inside ? int32_t(number) : 0);
+        outside[e] = inside ? outside_of(p, c, at) : bit_never | bit_position;
+        from[e] = whole_address(source + source_place(p, at) + int64_t(here.group) * p.channels * p.source[1]);
+        if (int(threadIdx.x) < BN) place[column + e * threads] = inside ? out_place(p, c, at) : -1;
     }
-    const T *const rows = packed + (int64_t(block) * p.row_tiles + row_tile) * BM * p.depth;
     T *const mine = numbers + set * stages * Tile::stage;
     const Part<T, BN, NT> part(t);
 
@@ -147,37 +166,43 @@ gather_tiles(T *out, const T *source, const T *packed, const T *bias, GatherShap
                 const Term term = term_of(c, begin + k);
                 tap = {int32_t(term_source(p, c, term)), term_bits(p, term)};
             }
-            taps[set][k] = tap;
+            taps[set][k / 2].tap[k % 2] = tap;
         }
         __syncthreads();
-        const T *const rows_here = rows + int64_t(begin) * BM;
-        auto fetch = [&](int s) {
-            if (s < slices) {
-                T *const a = mine + s % stages * Tile::stage, *const b = a + slice * BM;
+        const T *rows_from = whole_address(packed + here.packed + int64_t(begin) * BM + t * V);
+        const TapPair *taps_from = taps[set] + first_term / 2;
+        // Copies a slice, if the set has `left` > 0 of them yet, to the stage at `at`.
+        auto fetch = [&](int left, int at) {
+            if (left > 0) {
+                T *const to = mine + at;
+                TapPair pair[terms / 2];
                 DK_UNROLL
-                for (int e = 0; e < vectors; ++e) {
-                    const int at = (t + e * threads) * V;
-                    copy_vector(a + at, rows_here + s * slice * BM + at);
-                }
+                for (int k = 0; k < terms / 2; ++k) pair[k] = taps_from[k];
                 DK_UNROLL
-                for (int k = 0; k < slice; ++k) {
-                    const Tap tap = taps[set][s * slice + k];
+                for (int e = 0; e < vectors; ++e) copy_vector(to + (t + e * threads) * V, rows_from + e * threads * V);
+                DK_UNROLL
+                for (int k = 0; k < terms; ++k) {
+                    const Tap tap = pair[k / 2].tap[k % 2];
                     DK_UNROLL
                     for (int e = 0; e < per_thread; ++e)
-                        copy_or_zero(b + k * BN + t + e * threads, from[e] + tap.offset, (outside[e] & tap.bits) == 0);
+                        copy_or_zero(to + slice * BM + (first_term + k) * BN + column + e * threads, from[e] + tap.offset,
+                                     (outside[e] & tap.bits) == 0);
                 }
+                rows_from += slice * BM, taps_from += slice / 2;
             }
             copies_end();
         };
-        for (int s = 0; s < stages - 1; ++s) fetch(s);
-        for (int s = 0; s < steps; ++s) {
+        constexpr int last_stage = (stages - 1) * Tile::stage;
+        for (int s = 0; s < stages - 1; ++s) fetch(slices - s, s * Tile::stage);
+        for (int left = slices, beyond = slices - steps, at = 0; left > beyond; --left) {
             copies_wait<stages - 2>();
             __syncthreads();
-            fetch(s + stages - 1);
-            if (s < slices) {
-                const T *const a = mine + s % stages * Tile::stage;
+            fetch(left - (stages - 1), at ? at - Tile::stage : last_stage);
+            if (left > 0) {
+                const T *const a = mine + at;
                 outer_products<T, MT, NT, BM, BN, Tile::row_step, Tile::column_step>(acc, a + part.row, a + slice * BM + part.column);
             }
+            at = at == last_stage ? 0 : at + Tile::stage;
         }
         copies_wait<0>();
         if constexpr (G == 1) {
@@ -209,10 +234,10 @@ gather_tiles(T *out, const T *source, const T *packed, const T *bias, GatherShap
         }
     }
     __syncthreads();
-    const int share = set * Tile::share, row0 = row_tile * BM, row = share / V * Tile::row_step + share % V + part.row;
-    const int64_t base = (int64_t(group) * p.rows + row0) * p.out[1];
+    const int share = set * Tile::share, row0 = here.row_tile * BM, row = share / V * Tile::row_step + share % V + part.row;
+    const int64_t base = (int64_t(here.group) * p.rows + row0) * p.out[1];
     write_part<T, Tile::share, NT, Tile::row_step, Tile::column_step>(
-        sum, out + base, bias ? bias + group * p.rows + row0 : nullptr, place + part.column, p.out[1], row, p.rows - row0);
+        sum, out + base, bias ? bias + here.group * p.rows + row0 : nullptr, place + part.column, p.out[1], row, p.rows - row0);
 }
 
 }  // namespace dk

@@ -163,5 +163,8 @@ struct Tap {
     int32_t offset;
     uint32_t bits;
 };
+struct alignas(16) TapPair {  // loaded together
+    Tap tap[2];
+};
 
 }  // namespace dk

@@ -54,33 +54,46 @@ DK_INLINE Pixel pixel_of(const WeightShape &p, int64_t k) {
     return r;
 }
 
+// What a block is for: the first row and column of its tile, and its chunks.
+struct WeightBlock {
+    int32_t row, column, group, chunk, end;
+};
+
+DK_INLINE WeightBlock weight_block(const WeightShape &p, int BM, int BN) {
+    WeightBlock b;
+    uint32_t rest = blockIdx.x;
+    b.row = int32_t(rest % uint32_t(p.row_tiles)) * BM, rest /= uint32_t(p.row_tiles);
+    b.column = int32_t(rest % uint32_t(p.column_tiles)) * BN, rest /= uint32_t(p.column_tiles);
+    b.group = int32_t(rest % uint32_t(p.groups));
+    b.chunk = int32_t(rest / uint32_t(p.groups)) * p.chunks_each;
+    b.end = b.chunk + p.chunks_each < p.chunks ? b.chunk + p.chunks_each : int32_t(p.chunks);
+    return b;
+}
+
 // Columns by rows of one chunk after the other; a thread copies one term of each slice, for some rows and columns.
 template <class T, int BM, int BN, int MT, int NT, int stages>
-__global__ void __launch_bounds__((BM / MT) * (BN / NT), 512 / ((BM / MT) * (BN / NT)))
+__global__ void __launch_bounds__((BM / MT) * (BN / NT), ((BM / MT) * (BN / NT) < 256 ? 384 : 512) / ((BM / MT) * (BN / NT)))
 weight_tiles(T *parts, const T *g, const T *x, WeightShape p) {
     constexpr int threads = BM / MT * (BN / NT), V = per_vector<T>, lines = threads / slice;
     constexpr int a_pitch = BM + 16 / sizeof(T), b_pitch = BN + 16 / sizeof(T), stage = slice * (a_pitch + b_pitch);
     static_assert(BM % lines == 0 && BN % lines == 0, "the tile's parts");
     __shared__ Vector<T> memory[stages * stage / V];
-    __shared__ Tap columns[BN];
     __shared__ int64_t x_place[dot_chunk], g_place[dot_chunk];
     __shared__ uint32_t outside[dot_chunk];
+    __shared__ WeightBlock here_;
+    const WeightBlock &here = here_;  // read again where it is used: the sums need the registers
     T *const numbers = reinterpret_cast<T *>(memory);
 
     const int t = int(threadIdx.x);
-    uint32_t block = blockIdx.x;
-    const int row0 = int(block % uint32_t(p.row_tiles)) * BM;
-    block /= uint32_t(p.row_tiles);
-    const int column0 = int(block % uint32_t(p.column_tiles)) * BN;
-    block /= uint32_t(p.column_tiles);
-    const int group = int(block % uint32_t(p.groups));
-    const int64_t begin = int64_t(block / uint32_t(p.groups)) * p.chunks_each;
-    const int64_t end = begin + p.chunks_each < p.chunks ? begin + p.chunks_each : p.chunks;
+    if (t == 0) here_ = weight_block(p, BM, BN);
+    __syncthreads();
 
-    for (int e = t; e < BN; e += threads) {
+    const int k_of_mine = t % slice, line = t / slice;
+    Tap columns[BN / lines];
+    for (int e = 0; e < BN / lines; ++e) {
         Tap tap{0, bit_never};
-        if (column0 + e < p.columns) {
-            const ColumnOf c = column_of(p, column0 + e);
+        if (here.column + line + e * lines < p.columns) {
+            const ColumnOf c = column_of(p, here.column + line + e * lines);
             int64_t place = c.channel * p.x[1];
             tap.bits = bit_position;
             for (int a = 0; a < 3; ++a) {
@@ -91,24 +104,23 @@ weight_tiles(T *parts, const T *g, const T *x, WeightShape p) {
         }
         columns[e] = tap;
     }
-    const int k_of_mine = t % slice, line = t / slice;
+    uint32_t rows_beyond = 0;
+    for (int e = 0; e < BM / lines; ++e) rows_beyond |= uint32_t(here.row + line + e * lines >= p.rows) << e;
     const Part<T, BN, NT> part(t);
-    const T *const g_here = g + (int64_t(group) * p.rows + row0 + line) * p.g[1];
-    const T *const x_here = x + int64_t(group) * p.channels * p.x[1];
-    const int64_t g_step = lines * p.g[1];
+    const T *const g_line = g + (int64_t(here.group) * p.rows + here.row + line) * p.g[1];
 
     T acc[MT][NT] = {};
-    for (int64_t chunk = begin; chunk < end; ++chunk) {
+    for (int chunk = here.chunk; chunk < here.end; ++chunk) {
         const int64_t first = (p.first_chunk + chunk) * dot_chunk;
         const int length = int(p.depth - first < dot_chunk ? p.depth - first : dot_chunk), slices = (length + slice - 1) / slice;
         __syncthreads();
         for (int k = t; k < slices * slice; k += threads) {
             uint32_t bits = bit_never | bit_position;
-            int64_t of_x = 0, of_g = 0;
+            int64_t of_x = int64_t(here.group) * p.channels * p.x[1], of_g = 0;
             if (k < length) {
                 const Pixel at = pixel_of(p, first + k);
                 bits = bit_never;
-                of_x = at.image * p.x[0], of_g = at.image * p.g[0];
+                of_x += at.image * p.x[0], of_g = at.image * p.g[0];
                 for (int a = 0; a < 3; ++a) {
                     const GatherAxis &axis = p.axis[a];
                     of_x += int64_t(at.q[a]) * axis.source_step * p.x[2 + a], of_g += at.q[a] * p.g[2 + a];
@@ -121,42 +133,39 @@ weight_tiles(T *parts, const T *g, const T *x, WeightShape p) {
             x_place[k] = of_x, g_place[k] = of_g, outside[k] = bits;
         }
         __syncthreads();
-        auto fetch = [&](int s) {
+        auto fetch = [&](int s, int at) {
             if (s < slices) {
-                T *const a = numbers + s % stages * stage + k_of_mine * a_pitch + line;
-                T *const b = numbers + s % stages * stage + slice * a_pitch + k_of_mine * b_pitch + line;
+                T *const a = numbers + at + k_of_mine * a_pitch + line, *const b = numbers + at + slice * a_pitch + k_of_mine * b_pitch + line;
                 const int k = s * slice + k_of_mine;
-                const uint32_t bits = outside[k];
-                const T *from = g_here + g_place[k];
+                const uint32_t bits = outside[k], beyond = bits & bit_position ? ~0u : rows_beyond;
+                const T *from = whole_address(g_line + g_place[k]);
+                const T *const image = whole_address(x + x_place[k]);
                 DK_UNROLL
-                for (int e = 0; e < BM / lines; ++e, from += g_step)
-                    copy_or_zero(a + e * lines, from, row0 + line + e * lines < p.rows && !(bits & bit_position));
-                const T *const image = x_here + x_place[k];
+                for (int e = 0; e < BM / lines; ++e, from += lines * p.g[1]) copy_or_zero(a + e * lines, from, !(beyond >> e & 1));
                 DK_UNROLL
-                for (int e = 0; e < BN / lines; ++e) {
-                    const Tap column = columns[line + e * lines];
-                    copy_or_zero(b + e * lines, image + column.offset, (bits & column.bits) == 0);
-                }
+                for (int e = 0; e < BN / lines; ++e)
+                    copy_or_zero(b + e * lines, image + columns[e].offset, (bits & columns[e].bits) == 0);
             }
             copies_end();
         };
-        for (int s = 0; s < stages - 1; ++s) fetch(s);
-        for (int s = 0; s < slices; ++s) {
+        constexpr int last_stage = (stages - 1) * stage;
+        for (int s = 0; s < stages - 1; ++s) fetch(s, s * stage);
+        for (int s = 0, at = 0; s < slices; ++s) {
             copies_wait<stages - 2>();
             __syncthreads();
-            fetch(s + stages - 1);
-            const T *const a = numbers + s % stages * stage;
-            outer_products<T, MT, NT, a_pitch, b_pitch, BM / (MT / V), BN / (NT / V)>(acc, a + part.row,
-                                                                                      a + slice * a_pitch + part.column);
+            fetch(s + stages - 1, at ? at - stage : last_stage);
+            outer_products<T, MT, NT, a_pitch, b_pitch, BM / (MT / V), BN / (NT / V)>(acc, numbers + at + part.row,
+                                                                                      numbers + at + slice * a_pitch + part.column);
+            at = at == last_stage ? 0 : at + stage;
         }
         copies_wait<0>();
         DK_UNROLL
         for (int i = 0; i < MT; ++i) {
-            const int row = row0 + part.row + i / V * (BM / (MT / V)) + i % V;
-            T *const to = parts + ((chunk * p.groups + group) * p.rows + row) * p.columns;
+            const int row = here.row + part.row + i / V * (BM / (MT / V)) + i % V;
+            T *const to = parts + ((int64_t(chunk) * p.groups + here.group) * p.rows + row) * p.columns;
             DK_UNROLL
             for (int j = 0; j < NT; j += V) {
-                const int column = column0 + part.column + j / V * (BN / (NT / V));
+                const int column = here.column + part.column + j / V * (BN / (NT / V));
                 if (row < p.rows && column + V <= p.columns && reinterpret_cast<uint64_t>(to + column) % 16 == 0) {
                     Vector<T> v;
                     DK_UNROLL

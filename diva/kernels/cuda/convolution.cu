@@ -80,11 +80,16 @@ template <class T> int32_t route(const GatherShape &p, bool narrow, const T *sou
         if (p.rows <= 32)
             return one_chunk ? by_tiles<T, 32, 128, 8, 8, 1, 3>(p, source, weight, bias, out)
                              : by_tiles<T, 32, 128, 8, 8, 2, 3>(p, source, weight, bias, out);
-        if (one_chunk) return by_tiles<T, 64, 128, 8, 8, 1, 3>(p, source, weight, bias, out);
-        // Few tiles: smaller ones, with four chunks at a time. 132 is a GPU of today; no bit depends on it.
+        // Tiles with more rows than positions copy less of what is hard to find.
+        const bool tall = p.rows % 128 == 0 || p.rows % 128 > 64;
+        if (one_chunk)
+            return tall ? by_tiles<T, 128, 64, 8, 8, 1, 3>(p, source, weight, bias, out)
+                        : by_tiles<T, 64, 128, 8, 8, 1, 3>(p, source, weight, bias, out);
+        // Few tiles: smaller ones, with four chunks at a time. The number is that of a GPU of today; no bit depends on it.
         const double tiles = double(p.groups) * double(up(p.rows, 64)) * positions / 128;
-        return tiles < 100 ? by_tiles<T, 64, 64, 8, 8, 4, 2>(p, source, weight, bias, out)
-                           : by_tiles<T, 64, 128, 8, 8, 2, 3>(p, source, weight, bias, out);
+        if (tiles < 100) return by_tiles<T, 64, 64, 8, 8, 4, 2>(p, source, weight, bias, out);
+        return tall ? by_tiles<T, 128, 64, 8, 8, 2, 3>(p, source, weight, bias, out)
+                    : by_tiles<T, 64, 128, 8, 8, 2, 3>(p, source, weight, bias, out);
     }
 }
 

@@ -36,10 +36,11 @@ template <class T> int32_t chains(const WeightShape &p, bool tiles, T *parts, co
         return directly<T, 8>(p, parts, g, x);
     }
     if constexpr (sizeof(T) == 8) {
-        return by_tiles<T, 32, 64, 4, 8, 3>(p, parts, g, x);
+        return by_tiles<T, 32, 64, 4, 4, 3>(p, parts, g, x);
     } else {
         if (p.columns <= 32) return by_tiles<T, 64, 32, 8, 4, 3>(p, parts, g, x);
-        if (p.rows <= 32) return by_tiles<T, 32, 128, 8, 8, 3>(p, parts, g, x);
+        if (p.rows <= 32) return by_tiles<T, 32, 128, 4, 8, 3>(p, parts, g, x);
+        if (p.rows % 128 == 0 || p.rows % 128 > 64) return by_tiles<T, 128, 64, 8, 8, 3>(p, parts, g, x);
         return by_tiles<T, 64, 128, 8, 8, 3>(p, parts, g, x);
     }
 }
