@@ -21,7 +21,7 @@ template <> struct DirectTap<true> {
 
 // out = R + bias; R by chains of 256 terms, whose taps and weights are laid out in shared memory chain by chain.
 template <class T, int rows_each, bool wide>
-__global__ void __launch_bounds__(direct_threads)
+__global__ void __launch_bounds__(direct_threads, 5)
 gather_direct(T *out, const T *source, const T *weight, const T *bias, GatherShape p) {
     __shared__ DirectTap<wide> taps[dot_chunk];
     __shared__ int64_t places[dot_chunk];

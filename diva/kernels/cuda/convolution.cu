@@ -1,9 +1,9 @@
 // Convolution and its input gradient (native/convolution.h): one gather, by tiles or directly.
 #include "conv_direct.h"
 #include "conv_gather.h"
+#include "conv_planes.h"
 
 #if DK_HOST
-#include "conv_host.h"
 
 namespace dk {
 namespace {
@@ -64,10 +64,14 @@ int32_t directly(GatherShape p, const T *source, const T *weight, const T *bias,
     return launch<gather_direct<T, rows_each, wide>>(dim3(unsigned(blocks)), direct_threads, out, source, weight, bias, p);
 }
 
+inline bool wants_tiles(const GatherShape &p) {
+    const double positions = double(p.batch) * double(largest_class(p)) * p.classes, work = positions * p.rows * p.groups * p.depth;
+    return p.rows > 16 && p.depth >= 16 && work >= 16e6;
+}
+
 template <class T> int32_t route(const GatherShape &p, bool narrow, const T *source, const T *weight, const T *bias, T *out) {
     if (!narrow) return directly<T, 8, true>(p, source, weight, bias, out);
-    const double positions = double(p.batch) * double(largest_class(p)) * p.classes, work = positions * p.rows * p.groups * p.depth;
-    if (p.rows <= 16 || p.depth < 16 || work < 16e6) {
+    if (!wants_tiles(p)) {
         if (p.rows == 1) return directly<T, 1, false>(p, source, weight, bias, out);
         if (p.rows <= 4) return directly<T, 4, false>(p, source, weight, bias, out);
         return directly<T, 8, false>(p, source, weight, bias, out);
@@ -86,17 +90,23 @@ template <class T> int32_t route(const GatherShape &p, bool narrow, const T *sou
             return tall ? by_tiles<T, 128, 64, 8, 8, 1, 3>(p, source, weight, bias, out)
                         : by_tiles<T, 64, 128, 8, 8, 1, 3>(p, source, weight, bias, out);
         // Few tiles: smaller ones, with four chunks at a time. The number is that of a GPU of today; no bit depends on it.
-        const double tiles = double(p.groups) * double(up(p.rows, 64)) * positions / 128;
+        const double tiles = double(p.groups) * double(up(p.rows, 64)) * double(p.batch) * double(largest_class(p)) * p.classes / 128;
         if (tiles < 100) return by_tiles<T, 64, 64, 8, 8, 4, 2>(p, source, weight, bias, out);
         return tall ? by_tiles<T, 128, 64, 8, 8, 2, 3>(p, source, weight, bias, out)
                     : by_tiles<T, 64, 128, 8, 8, 2, 3>(p, source, weight, bias, out);
     }
 }
 
-// The images in as few parts as have fewer than 2^31 positions each.
-template <class T> int32_t gather(GatherShape p, bool fits, const T *source, const T *weight, const T *bias, T *out) {
+// The images in as few parts as have fewer than 2^31 positions each. `size` is the source's.
+template <class T>
+int32_t gather(GatherShape p, bool fits, const int64_t *size, const T *source, const T *weight, const T *bias, T *out) {
     p.classes = 1, p.depth = p.channels;
     for (const GatherAxis &a : p.axis) p.classes *= a.phases, p.depth *= a.taps;
+    // A copy costs about as much as 64 multiplications for each number.
+    const bool worth = fits && wants_tiles(p) && int64_t(p.rows) * (p.depth / p.channels) * p.classes >= 128;
+    const Planes<T> planes(source, p.source, p.batch, int64_t(p.channels) * p.groups, size, worth);
+    if (planes.status) return planes.status;
+    source = planes.data();
     const bool narrow = fits && narrow_places(p);
     const int64_t images = p.batch, most = (most_positions - 256) / largest_class(p);
     if (most < 1) return DK_BAD_ARGUMENT;
@@ -108,14 +118,16 @@ template <class T> int32_t gather(GatherShape p, bool fits, const T *source, con
 }
 
 template <class T> int32_t forward(const T *x, const T *w, const T *bias, T *y, const int64_t *geometry) {
+    const Geometry all(geometry);
     bool fits;
-    const GatherShape p = forward_shape(Geometry(geometry), fits);
-    return gather(p, fits, x, w, bias, y);
+    const GatherShape p = forward_shape(all, fits);
+    return gather(p, fits, all.in, x, w, bias, y);
 }
 template <class T> int32_t input(const T *g, const T *w, const T *bias, T *dx, const int64_t *geometry) {
+    const Geometry all(geometry);
     bool fits;
-    const GatherShape p = input_shape(Geometry(geometry), fits);
-    return gather(p, fits, g, w, bias, dx);
+    const GatherShape p = input_shape(all, fits);
+    return gather(p, fits, all.out, g, w, bias, dx);
 }
 
 }  // namespace
