@@ -20,6 +20,16 @@ struct Geometry {
     int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
 };
 
+// What a route is chosen by; no bit depends on it. The emulator has small numbers, so that small tests reach every kernel.
+#if defined(DK_EMULATED)
+constexpr double worth_tiles = 1e5, few_tiles = 3;
+constexpr int64_t most_scratch = 64 << 10;
+#else
+constexpr double worth_tiles = 16e6;  // multiplications; below, a launch takes longer than they do
+constexpr double few_tiles = 100;     // of 64 by 128: they would not fill a large GPU, which has 132 or 148 multiprocessors
+constexpr int64_t most_scratch = int64_t(256) << 20;  // bytes of chains at a time
+#endif
+
 constexpr int64_t most_positions = 0x7fffffff;
 
 inline int64_t up(int64_t n, int64_t step) { return (n + step - 1) / step; }

@@ -137,11 +137,18 @@ weight_tiles(T *parts, const T *g, const T *x, WeightShape p) {
             if (s < slices) {
                 T *const a = numbers + at + k_of_mine * a_pitch + line, *const b = numbers + at + slice * a_pitch + k_of_mine * b_pitch + line;
                 const int k = s * slice + k_of_mine;
-                const uint32_t bits = outside[k], beyond = bits & bit_position ? ~0u : rows_beyond;
+                const uint32_t bits = outside[k];
+                const bool inside = (bits & bit_position) == 0;
                 const T *from = whole_address(g_line + g_place[k]);
                 const T *const image = whole_address(x + x_place[k]);
-                DK_UNROLL
-                for (int e = 0; e < BM / lines; ++e, from += lines * p.g[1]) copy_or_zero(a + e * lines, from, !(beyond >> e & 1));
+                if (rows_beyond == 0) {
+                    DK_UNROLL
+                    for (int e = 0; e < BM / lines; ++e, from += lines * p.g[1]) copy_or_zero(a + e * lines, from, inside);
+                } else {
+                    DK_UNROLL
+                    for (int e = 0; e < BM / lines; ++e, from += lines * p.g[1])
+                        copy_or_zero(a + e * lines, from, inside && !(rows_beyond >> e & 1));
+                }
                 DK_UNROLL
                 for (int e = 0; e < BN / lines; ++e)
                     copy_or_zero(b + e * lines, image + columns[e].offset, (bits & columns[e].bits) == 0);

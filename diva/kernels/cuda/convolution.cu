@@ -66,7 +66,7 @@ int32_t directly(GatherShape p, const T *source, const T *weight, const T *bias,
 
 inline bool wants_tiles(const GatherShape &p) {
     const double positions = double(p.batch) * double(largest_class(p)) * p.classes, work = positions * p.rows * p.groups * p.depth;
-    return p.rows > 16 && p.depth >= 16 && work >= 16e6;
+    return p.rows > 16 && p.depth >= 16 && work >= worth_tiles;
 }
 
 template <class T> int32_t route(const GatherShape &p, bool narrow, const T *source, const T *weight, const T *bias, T *out) {
@@ -89,9 +89,9 @@ template <class T> int32_t route(const GatherShape &p, bool narrow, const T *sou
         if (one_chunk)
             return tall ? by_tiles<T, 128, 64, 8, 8, 1, 3>(p, source, weight, bias, out)
                         : by_tiles<T, 64, 128, 8, 8, 1, 3>(p, source, weight, bias, out);
-        // Few tiles: smaller ones, with four chunks at a time. The number is that of a GPU of today; no bit depends on it.
+        // Few tiles: smaller ones, with four chunks at a time.
         const double tiles = double(p.groups) * double(up(p.rows, 64)) * double(p.batch) * double(largest_class(p)) * p.classes / 128;
-        if (tiles < 100) return by_tiles<T, 64, 64, 8, 8, 4, 2>(p, source, weight, bias, out);
+        if (tiles < few_tiles) return by_tiles<T, 64, 64, 8, 8, 4, 2>(p, source, weight, bias, out);
         return tall ? by_tiles<T, 128, 64, 8, 8, 2, 3>(p, source, weight, bias, out)
                     : by_tiles<T, 64, 128, 8, 8, 2, 3>(p, source, weight, bias, out);
     }

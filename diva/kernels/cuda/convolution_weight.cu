@@ -7,8 +7,6 @@
 namespace dk {
 namespace {
 
-constexpr int64_t most_scratch = int64_t(256) << 20;  // bytes of chains at a time
-
 template <class T, int BM, int BN, int MT, int NT, int stages>
 int32_t by_tiles(WeightShape p, T *parts, const T *g, const T *x) {
     p.row_tiles = int32_t(up(p.rows, BM)), p.column_tiles = int32_t(up(p.columns, BN));
@@ -29,7 +27,7 @@ template <class T, int rows_each> int32_t directly(WeightShape p, T *parts, cons
 }
 
 inline bool wants_tiles(const WeightShape &p) {
-    return p.rows > 8 && p.columns > 8 && double(p.rows) * p.columns * p.groups * double(p.depth) >= 16e6;
+    return p.rows > 8 && p.columns > 8 && double(p.rows) * p.columns * p.groups * double(p.depth) >= worth_tiles;
 }
 
 template <class T> int32_t chains(const WeightShape &p, bool tiles, T *parts, const T *g, const T *x) {
