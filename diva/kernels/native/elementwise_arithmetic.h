@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
 
 #include "elementwise.h"
 #include "elementwise_formula.h"
@@ -71,13 +72,42 @@ FUNCTION(ClampMinTensor, clamp_min<T>(x, y))
 FUNCTION(ClampMaxTensor, clamp_max<T>(x, y))
 FUNCTION(ClampTensor, clamp_max<T>(clamp_min<T>(x, y), z))
 
-// Exact in every library, so that any may be used: fmod by the C standard, and CUDA's by its programming guide.
-DK_INLINE float modulo(float a, float b) { return ::fmodf(a, b); }
-DK_INLINE double modulo(double a, double b) { return ::fmod(a, b); }
 DK_INLINE float floor_of(float a) { return ::floorf(a); }
 DK_INLINE double floor_of(double a) { return ::floor(a); }
 DK_INLINE float zero_like(float a) { return ::copysignf(0.0f, a); }
 DK_INLINE double zero_like(double a) { return ::copysign(0.0, a); }
+
+template <class To, class From> DK_INLINE To same_bits(From x) {
+    To y;
+    std::memcpy(&y, &x, sizeof y);
+    return y;
+}
+
+// fmod, exact: with |a| = m 2^i, |b| = n 2^j in integers, r = m 2^(i - j) mod n, as many powers of 2 at a time as fit into
+// 64 bits; then r 2^j with the sign of a. CUDA's own goes through approximate reciprocals.
+template <class T> DK_INLINE T modulo(T a, T b) {
+    using E = exponent<T>;
+    using Bits = bits_t<T>;
+    constexpr Bits sign = Bits(1) << (8 * sizeof(T) - 1), infinite = Bits(2 * E::bias + 1) << E::shift;
+    constexpr int room = 63 - E::shift;
+    const Bits x = same_bits<Bits>(a) & ~sign, y = same_bits<Bits>(b) & ~sign;
+    if (x >= infinite || y > infinite || y == 0) return (a * b) / (a * b);
+    if (x < y) return a;
+    constexpr Bits one = Bits(1) << E::shift;
+    const int i = int(x >> E::shift), j = int(y >> E::shift);
+    uint64_t r = uint64_t(i ? (x & (one - 1)) | one : x);
+    const uint64_t n = uint64_t(j ? (y & (one - 1)) | one : y);
+    int rest = (i ? i : 1) - (j ? j : 1);
+    do {
+        const int step = rest < room ? rest : room;
+        r = (r << step) % n;
+        rest -= step;
+    } while (rest > 0);
+    const int power = (j ? j : 1) - 1;  // of 2, in units of the smallest denormal number
+    const Bits unit = power < E::shift ? Bits(1) << power : Bits(power - E::shift + 1) << E::shift;
+    const T size = T(int64_t(r)) * same_bits<T>(unit);
+    return same_bits<T>(Bits(same_bits<Bits>(size) | (same_bits<Bits>(a) & sign)));
+}
 
 template <class T> DK_INLINE T remainder_of(T a, T b) {
     T m = modulo(a, b);
