@@ -142,18 +142,24 @@ def operands_of_every_layout(kind):
     yield y, y.permute(*range(16, -1, -1)), y[0, 0]
 
 
+@pytest.fixture
+def gpu():
+    """The GPU's kernels in the emulator, whose threads run in the usual order again afterwards."""
+    emulated = library.load("emulated")
+    yield emulated
+    emulated.emulator_order(0)
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
-def test_the_gpu_reads_any_strides_in_any_order_of_threads(kind):
+def test_the_gpu_reads_any_strides_in_any_order_of_threads(kind, gpu):
     f = elementwise_pass.function("ADDCDIV")
-    for given in operands_of_every_layout(kind):
+    for operands_read in operands_of_every_layout(kind):
         native.use()
-        expected = elementwise_pass.elementwise(f, given, 0.7)
-        gpu = native.use("emulated")
-        for order in (0, 1, 2) if given[0].dim() < 17 else (3,):
+        expected = elementwise_pass.elementwise(f, operands_read, 0.7)
+        native.use("emulated")
+        for order in (0, 1, 2) if operands_read[0].dim() < 17 else (3,):
             gpu.emulator_order(order)
-            same(elementwise_pass.elementwise(f, given, 0.7), expected)
-        gpu.emulator_order(0)
-    native.use()
+            same(elementwise_pass.elementwise(f, operands_read, 0.7), expected)
 
 
 # As PyTorch operators
