@@ -12,10 +12,8 @@ template <class T> struct ColumnSquares {
     const T *x;  // at the column
     int64_t stride;
     T mean;
-    DK_INLINE void add(T (&acc)[1], int64_t row) const {
-        const T d = x[row * stride] - mean;
-        acc[0] = fma(d, d, acc[0]);
-    }
+    DK_INLINE T get(int64_t row) const { return x[row * stride]; }
+    DK_INLINE void add(T (&acc)[1], T term) const { acc[0] = fma(term - mean, term - mean, acc[0]); }
 };
 
 // Statistics and y of a tile of columns, of up to 4096 rows. Columns are the segments of `a`.
@@ -157,10 +155,15 @@ template <class T, bool of_rows> struct ColumnAscent {
         : g(a.g + column), x(a.x + column), stride(a.segments), means(a.mean), invs(a.second), mean(0), inv(0) {
         if (!of_rows && inside) mean = a.mean[column], inv = a.inverse(column);
     }
-    DK_INLINE void add(T (&acc)[2], int64_t row) const {
-        const T v = g[row * stride], m = of_rows ? means[row] : mean, s = of_rows ? invs[row] : inv;
-        acc[0] = acc[0] + v;
-        acc[1] = fma(v, (x[row * stride] - m) * s, acc[1]);
+    struct Terms {
+        T v, x, mean, inv;
+    };
+    DK_INLINE Terms get(int64_t row) const {
+        return {g[row * stride], x[row * stride], of_rows ? means[row] : mean, of_rows ? invs[row] : inv};
+    }
+    DK_INLINE void add(T (&acc)[2], const Terms &a) const {
+        acc[0] = acc[0] + a.v;
+        acc[1] = fma(a.v, (a.x - a.mean) * a.inv, acc[1]);
     }
 };
 

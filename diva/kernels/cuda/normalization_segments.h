@@ -57,8 +57,8 @@ template <class T, int kind> struct Parameter {
 template <class T> struct Squares {
     const T *x;
     T mean;
-    template <int V, class Place> DK_INLINE void add(T (&acc)[1][V], const Place &place) const {
-        const several<T, V> a = load_several<V>(x + place.at);
+    template <int V, class Place> DK_INLINE several<T, V> get(const Place &place) const { return load_several<V>(x + place.at); }
+    template <int V> DK_INLINE void add(T (&acc)[1][V], const several<T, V> &a) const {
         DK_UNROLL
         for (int k = 0; k < V; ++k) acc[0][k] = fma(a.v[k] - mean, a.v[k] - mean, acc[0][k]);
     }
@@ -68,12 +68,22 @@ template <class T> struct Squares {
 template <int V, class T, class Place, int kind>
 DK_INLINE void write_normalised(T *y, const T *x, Place place, int64_t first, int64_t end, int64_t step, T mean, T inv,
                                 const Parameter<T, kind> &weight, const Parameter<T, kind> &bias) {
-    for (int64_t i = first; i < end; i += step, place.next()) {
-        several<T, V> a = load_several<V>(x + place.at), w = weight.template at<V>(place), b = bias.template at<V>(place);
+    auto write = [&](const Place &here, several<T, V> a) {
+        const several<T, V> w = weight.template at<V>(here), b = bias.template at<V>(here);
         DK_UNROLL
         for (int k = 0; k < V; ++k) a.v[k] = fma((a.v[k] - mean) * inv, w.v[k], b.v[k]);
-        store_several(y + place.at, a);
+        store_several(y + here.at, a);
+    };
+    int64_t i = first;
+    for (; i + step < end; i += 2 * step) {  // two loads in flight
+        const Place here = place;
+        const several<T, V> a = load_several<V>(x + here.at);
+        place.next();
+        const several<T, V> b = load_several<V>(x + place.at);
+        write(here, a), write(place, b);
+        place.next();
     }
+    if (i < end) write(place, load_several<V>(x + place.at));
 }
 
 // Statistics and y of a segment by a team.
@@ -185,6 +195,15 @@ template <class T> struct Gradient {
     DK_INLINE T inverse(int64_t s) const { return training ? second[s] : T(1) / sqrt(second[s] + eps); }
 };
 
+// What V terms of both sums are made of.
+template <class T, int V, bool many> struct AscentTerms {
+    several<T, V> v, x;  // the gradient, with its weight where a segment has many; x
+};
+template <class T, int V> struct AscentTerms<T, V, true> {
+    several<T, V> v, x;
+    T mean, inv;
+};
+
 // Both sums of a segment, of v = g (or g * weight, where a segment has many weights) and of v * xhat.
 template <class T, int kind> struct Ascent {
     const T *g, *x;
@@ -202,12 +221,14 @@ template <class T, int kind> struct Ascent {
         }
         return v;
     }
-    template <int V, class Place> DK_INLINE void add(T (&acc)[2][V], const Place &place) const {
-        const several<T, V> v = value<V>(place), a = load_several<V>(x + place.at);
+    template <int V, class Place> DK_INLINE AscentTerms<T, V, false> get(const Place &place) const {
+        return {value<V>(place), load_several<V>(x + place.at)};
+    }
+    template <int V> DK_INLINE void add(T (&acc)[2][V], const AscentTerms<T, V, false> &a) const {
         DK_UNROLL
         for (int k = 0; k < V; ++k) {
-            acc[0][k] = acc[0][k] + v.v[k];
-            acc[1][k] = fma(v.v[k], (a.v[k] - mean) * inv, acc[1][k]);
+            acc[0][k] = acc[0][k] + a.v.v[k];
+            acc[1][k] = fma(a.v.v[k], (a.x.v[k] - mean) * inv, acc[1][k]);
         }
     }
 };
@@ -219,13 +240,15 @@ template <class T> struct Ascent<T, IMAGE> {
         const int64_t group = segment / (a.segments / groups);
         mean = a.mean + group, inv = a.second + group;
     }
-    template <int V, class Place> DK_INLINE void add(T (&acc)[2][V], const Place &place) const {
-        const several<T, V> v = load_several<V>(g + place.at), a = load_several<V>(x + place.at);
-        const T m = mean[place.image * groups], s = inv[place.image * groups];
+    template <int V, class Place> DK_INLINE AscentTerms<T, V, true> get(const Place &place) const {
+        const int64_t group = place.image * groups;
+        return {load_several<V>(g + place.at), load_several<V>(x + place.at), mean[group], inv[group]};
+    }
+    template <int V> DK_INLINE void add(T (&acc)[2][V], const AscentTerms<T, V, true> &a) const {
         DK_UNROLL
         for (int k = 0; k < V; ++k) {
-            acc[0][k] = acc[0][k] + v.v[k];
-            acc[1][k] = fma(v.v[k], (a.v[k] - m) * s, acc[1][k]);
+            acc[0][k] = acc[0][k] + a.v.v[k];
+            acc[1][k] = fma(a.v.v[k], (a.x.v[k] - a.mean) * a.inv, acc[1][k]);
         }
     }
 };

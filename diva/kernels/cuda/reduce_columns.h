@@ -36,21 +36,33 @@ template <int S, class T> DK_INLINE void fold_columns(T (&acc)[S], T *shared) {
     __syncthreads();
 }
 
-// S sums of n <= 4096 rows from `begin` on, in every thread of a column. step.add(acc, row) adds the term of this thread's
-// column; `inside`: there is such a column. All threads of the block come here.
+// S sums of n <= 4096 rows from `begin` on, in every thread of a column. step.get(row) reads what the term of this thread's
+// column is made of, step.add(acc, term) adds it; `inside`: there is such a column. All threads of the block come here.
 template <int S, class T, class Step>
 DK_INLINE void column_sums(T (&acc)[S], int64_t begin, int n, bool inside, const Step &step, T *shared) {
-    constexpr int together = 16 / S;  // loads in flight
+    constexpr int batch = 8 / S, stride = batch * reduce_lanes;
     DK_UNROLL
     for (int s = 0; s < S; ++s) acc[s] = 0;
-    if (inside) {
-        int r = lane_of_thread();
-        for (; r + (together - 1) * reduce_lanes < n; r += together * reduce_lanes) {
+    int r = lane_of_thread();
+    if (inside && r + stride - reduce_lanes < n) {
+        decltype(step.get(begin)) here[batch], next[batch];
+        auto read = [&](decltype(here) &to) {
             DK_UNROLL
-            for (int k = 0; k < together; ++k) step.add(acc, begin + r + k * reduce_lanes);
+            for (int k = 0; k < batch; ++k) to[k] = step.get(begin + r + k * reduce_lanes);
+        };
+        auto add = [&] {
+            DK_UNROLL
+            for (int k = 0; k < batch; ++k) step.add(acc, here[k]);
+        };
+        read(here);
+        for (r += stride; r + stride - reduce_lanes < n; r += stride) {
+            read(next), add();  // each batch is read before the last one is waited for
+            DK_UNROLL
+            for (int k = 0; k < batch; ++k) here[k] = next[k];
         }
-        for (; r < n; r += reduce_lanes) step.add(acc, begin + r);
+        add();
     }
+    for (; inside && r < n; r += reduce_lanes) step.add(acc, step.get(begin + r));
     fold_columns(acc, shared);
 }
 
@@ -58,7 +70,8 @@ DK_INLINE void column_sums(T (&acc)[S], int64_t begin, int n, bool inside, const
 template <class T> struct ColumnTerms {
     const T *x;  // at the column
     int64_t stride;
-    DK_INLINE void add(T (&acc)[1], int64_t row) const { acc[0] = acc[0] + x[row * stride]; }
+    DK_INLINE T get(int64_t row) const { return x[row * stride]; }
+    DK_INLINE void add(T (&acc)[1], T term) const { acc[0] = acc[0] + term; }
 };
 
 // REDUCE of n numbers `stride` apart for each column, n <= 4096^2, in every thread of the column.

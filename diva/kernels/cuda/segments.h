@@ -102,22 +102,37 @@ template <class Place, int V> DK_INLINE Place place_of_thread(const Segments &s,
     return Place(s, begin + int(threadIdx.x) % 32 * V, 32 * V);
 }
 
-// S sums of a block of `count` <= 4096 terms by a warp, in every thread. step.add(acc, place) adds the V terms at a place to
-// acc[sum][V].
+// S sums of a block of `count` <= 4096 terms by a warp, in every thread. step.get(place) reads what V terms at a place are
+// made of, step.add(acc, terms) adds them to acc[sum][V]: reading goes ahead, for a chain of additions waits for each.
 template <int V, int S, class T, class Place, class Step>
 DK_INLINE void warp_sums(T (&out)[S], Place place, int count, const Step &step) {
-    constexpr int rows = S == 1 ? 16 : 8, visits = 2 / V;  // in flight together; loads that make a row of 64 terms
+    constexpr int visits = 2 / V, batch = (S == 1 ? 8 : 4) * visits;  // loads that make a row of 64 terms; that are in flight
     T acc[visits][S][V] = {};
     const int first = int(threadIdx.x) % 32 * V;
     int i = 0;
-    for (; i + rows * reduce_lanes <= count; i += rows * reduce_lanes) {
-        DK_UNROLL
-        for (int r = 0; r < rows * visits; ++r) step.add(acc[r % visits], place), place.next();
+    if (count >= batch * 32 * V) {
+        using Terms = decltype(step.template get<V>(place));
+        Terms here[batch], next[batch];
+        auto read = [&](Terms (&to)[batch]) {
+            DK_UNROLL
+            for (int r = 0; r < batch; ++r) to[r] = step.template get<V>(place), place.next();
+        };
+        auto add = [&] {
+            DK_UNROLL
+            for (int r = 0; r < batch; ++r) step.add(acc[r % visits], here[r]);
+        };
+        read(here);
+        for (i = batch * 32 * V; i + batch * 32 * V <= count; i += batch * 32 * V) {
+            read(next), add();  // each batch is read before the last one is waited for
+            DK_UNROLL
+            for (int r = 0; r < batch; ++r) here[r] = next[r];
+        }
+        add();
     }
     for (i += first; i < count; i += reduce_lanes) {
-        step.add(acc[0], place), place.next();
+        step.add(acc[0], step.template get<V>(place)), place.next();
         if constexpr (V == 1) {
-            if (i + 32 < count) step.add(acc[visits - 1], place);
+            if (i + 32 < count) step.add(acc[visits - 1], step.template get<V>(place));
             place.next();
         }
     }
@@ -127,8 +142,8 @@ DK_INLINE void warp_sums(T (&out)[S], Place place, int count, const Step &step) 
 
 template <class T> struct Plain {
     const T *x;
-    template <int V, class Place> DK_INLINE void add(T (&acc)[1][V], const Place &place) const {
-        const several<T, V> a = load_several<V>(x + place.at);
+    template <int V, class Place> DK_INLINE several<T, V> get(const Place &place) const { return load_several<V>(x + place.at); }
+    template <int V> DK_INLINE void add(T (&acc)[1][V], const several<T, V> &a) const {
         DK_UNROLL
         for (int k = 0; k < V; ++k) acc[0][k] = acc[0][k] + a.v[k];
     }
