@@ -12,7 +12,7 @@ namespace dk {
 // group of channels. IMAGE: a segment is a channel whose planes' statistics are those of their images' groups.
 enum Affine { CHANNEL, ELEMENT, MEMBER, IMAGE };
 
-template <int kind> struct place_of { using type = Walk; };
+template <int kind> struct place_of { using type = PlaneWalk; };
 template <> struct place_of<ELEMENT> { using type = Line; };
 
 template <class T> struct Normalise {
@@ -111,10 +111,10 @@ __global__ void __launch_bounds__(threads_of(warps)) normalise_segments(Normalis
 constexpr int sum_warps = 4;  // of the thread blocks that sum blocks of 4096 terms; all of one segment
 
 // This warp's block of 4096 terms, and the segment.
-struct Share {
+struct SegmentShare {
     int64_t segment, block, blocks;
     int count;
-    DK_INLINE explicit Share(const Segments &shape) : blocks(shape.blocks()) {
+    DK_INLINE explicit SegmentShare(const Segments &shape) : blocks(shape.blocks()) {
         const int64_t each = (blocks + sum_warps - 1) / sum_warps;
         segment = quotient(int64_t(blockIdx.x), each);
         block = (int64_t(blockIdx.x) - segment * each) * sum_warps + int(threadIdx.x) / 32;
@@ -126,7 +126,7 @@ struct Share {
 // First launch of long segments: the sum of each block of 4096 terms.
 template <class T, int V, int kind> __global__ void __launch_bounds__(32 * sum_warps) sum_blocks(T *sums, const T *x, Segments shape) {
     using Place = typename place_of<kind>::type;
-    const Share here(shape);
+    const SegmentShare here(shape);
     if (here.count <= 0) return;
     T sum[1];
     warp_sums<V>(sum, place_of_thread<Place, V>(shape, here.block * whole_block), here.count,
@@ -139,7 +139,7 @@ template <class T, int V, int kind>
 __global__ void __launch_bounds__(32 * sum_warps) square_blocks(T *squares, T *means, const T *sums, const T *x, Segments shape) {
     using Place = typename place_of<kind>::type;
     __shared__ T shared;
-    const Share here(shape);
+    const SegmentShare here(shape);
     if (threadIdx.x < 32) {
         const T sum = warp_total(sums + here.segment * here.blocks, here.blocks);
         if (threadIdx.x == 0) shared = sum / T(shape.count());
@@ -300,7 +300,7 @@ __global__ void __launch_bounds__(threads_of(warps)) gradient_segments(Gradient<
 // First launch of long segments: both sums of each block of 4096 terms; REDUCE(v) of all segments, then the others.
 template <class T, int V, int kind> __global__ void __launch_bounds__(32 * sum_warps) gradient_blocks(T *results, Gradient<T> a) {
     using Place = typename place_of<kind>::type;
-    const Share here(a.shape);
+    const SegmentShare here(a.shape);
     if (here.count <= 0) return;
     T sums[2];
     warp_sums<V>(sums, place_of_thread<Place, V>(a.shape, here.block * whole_block), here.count, Ascent<T, kind>(a, here.segment));

@@ -56,9 +56,9 @@ struct Segments {
 };
 
 // A walk over the terms first, first + step, ... of a segment: no division but at its beginning.
-struct Walk {
+struct PlaneWalk {
     int64_t at, image;  // from the segment's beginning; the plane
-    DK_INLINE Walk(const Segments &s, int64_t first, int64_t step) : space_(s.space), wrap_(s.stride - s.space) {
+    DK_INLINE PlaneWalk(const Segments &s, int64_t first, int64_t step) : space_(s.space), wrap_(s.stride - s.space) {
         image = quotient(first, space_), k_ = first - image * space_, at = image * s.stride + k_;
         images_ = quotient(step, space_), step_ = step - images_ * space_, move_ = images_ * s.stride + step_;
     }
