@@ -106,7 +106,7 @@ template <class Place, int V> DK_INLINE Place place_of_thread(const Segments &s,
 // made of, step.add(acc, terms) adds them to acc[sum][V]: reading goes ahead, for a chain of additions waits for each.
 template <int V, int S, class T, class Place, class Step>
 DK_INLINE void warp_sums(T (&out)[S], Place place, int count, const Step &step) {
-    constexpr int visits = 2 / V, batch = (S == 1 ? 8 : 4) * visits;  // loads that make a row of 64 terms; that are in flight
+    constexpr int visits = 2 / V, batch = (S == 1 ? 8 : 4) * visits * 4 / int(sizeof(T));  // loads that make a row of 64 terms; that are in flight
     T acc[visits][S][V] = {};
     const int first = int(threadIdx.x) % 32 * V;
     int i = 0;
