@@ -1,0 +1,382 @@
+// Interpolation, its gradient and that of padding (native/resampling.h). A first launch makes tables of each axis: where
+// outputs read, with which weights, and which outputs read an input; then a thread computes each number that is written.
+#include "device.h"
+
+#include "divisor.h"
+#include "resampling_positions.h"
+
+namespace dk {
+
+constexpr int resample_threads = 256;
+constexpr int dot_chunk = 256;
+
+// Outputs begin .. end - 1 read an input.
+struct Readers {
+    int32_t begin, end;
+};
+
+// Output o reads from first[o] on (tap_source) with weights weight[k * out + o]; tables are of axes that are resampled.
+template <class T> struct AxisTable {
+    AxisShape shape;
+    int32_t in, out;
+    bool copied;
+    int32_t *first;
+    T *weight;
+    Readers *readers;
+};
+template <class T> struct AxisTables {
+    AxisTable<T> axis[3];  // depth, height, width; a missing axis is a copied one of size 1
+};
+
+// The first output whose tap k reads input `i` or one after it.
+template <int taps> DK_INLINE int64_t first_reader(const AxisShape &a, int k, int64_t i) {
+    int64_t low = 0, high = a.out;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (tap_source<taps>(first_source(a, middle), k, a.in) < i)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+template <class T, int taps> __global__ void __launch_bounds__(resample_threads) fill_tables(AxisTables<T> tables) {
+    const AxisTable<T> &a = tables.axis[blockIdx.y];
+    const int64_t i = int64_t(blockIdx.x) * resample_threads + threadIdx.x;
+    if (a.copied) return;
+    if (a.first && i < a.out) {
+        if constexpr (taps == 1) {
+            a.first[i] = int32_t(nearest_source(a.shape, i));
+        } else {
+            T t;
+            a.first[i] = int32_t(source(a.shape, i, t));
+            const T back = T(1) - t;
+            T *w = a.weight + i;
+            if constexpr (taps == 2) w[0] = back, w[a.out] = t;
+            if constexpr (taps == 4) {
+                w[0] = cubic_far(t + T(1)), w[a.out] = cubic_near(t);
+                w[2 * int64_t(a.out)] = cubic_near(back), w[3 * int64_t(a.out)] = cubic_far(back + T(1));
+            }
+        }
+    }
+    // Sources ascend with the output and with the tap: an input's readers are neighbours.
+    if (a.readers && i < a.in)
+        a.readers[i] = {int32_t(first_reader<taps>(a.shape, taps - 1, i)), int32_t(first_reader<taps>(a.shape, 0, i + 1))};
+}
+
+// Tensors (outer, d, h, w, inner); what is written is cut up by the divisors.
+template <class T, class I> struct Resampling {
+    AxisTables<T> tables;
+    I inner, total;
+    Divisor<I> by_inner, by_w, by_h, by_d;
+};
+
+// ---- Forward: along the width y = x_0 w_0, then fma(x_k, w_k, y); along the height of such sums, along the depth of those.
+
+// f(input, ..) over the taps of output o of one axis.
+template <int taps, class T, class F> DK_INLINE T along(const AxisTable<T> &a, int32_t o, const F &f) {
+    if (a.copied) return f(o);
+    const int32_t first = a.first[o];
+    if constexpr (taps == 1) return f(first);
+    T v = f(int32_t(tap_source<taps>(first, 0, a.in))) * a.weight[o];
+    DK_UNROLL for (int k = 1; k < taps; ++k)
+        v = fma(f(int32_t(tap_source<taps>(first, k, a.in))), a.weight[k * int64_t(a.out) + o], v);
+    return v;
+}
+
+template <class T, class I, int taps>
+__global__ void __launch_bounds__(resample_threads) resample(T *y, const T *x, Resampling<T, I> r) {
+    I i = I(blockIdx.x) * resample_threads + I(threadIdx.x);
+    if (i >= r.total) return;
+    T *to = y + i;
+    const AxisTable<T> &d = r.tables.axis[0], &h = r.tables.axis[1], &w = r.tables.axis[2];
+    const I c = r.by_inner.split(i), ow = r.by_w.split(i), oh = r.by_h.split(i), od = r.by_d.split(i);
+    *to = along<taps>(d, int32_t(od), [&](int32_t iz) {
+        return along<taps>(h, int32_t(oh), [&](int32_t iy) {
+            const T *row = x + ((i * d.in + iz) * h.in + iy) * w.in * r.inner + c;
+            return along<taps>(w, int32_t(ow), [&](int32_t ix) { return row[ix * r.inner]; });
+        });
+    });
+}
+
+// ---- Backward: DOT over the outputs that read an input, along the depth, of such sums along the height, of those along
+// the width. A copied axis has one reader and no sum.
+
+template <class T> struct Dot {
+    T acc = 0, total = 0;
+    int n = 0;
+    DK_INLINE void close() {
+        if (++n == dot_chunk) total = total + acc, acc = 0, n = 0;
+    }
+    DK_INLINE T sum() const { return total + acc; }  // of no terms: +0
+};
+
+// Sums f(output) over the readers of input i by the tables; nearest modes have no weights.
+template <class T, int taps> struct ByTable {
+    template <class F> static DK_INLINE T sum(const AxisTable<T> &a, int32_t i, const F &f) {
+        Dot<T> dot;
+        const Readers r = a.readers[i];
+        for (int32_t o = r.begin; o < r.end; ++o) {
+            if constexpr (taps == 1) {
+                dot.acc = dot.acc + f(o), dot.close();
+            } else {
+                const T v = f(o);
+                const int32_t first = a.first[o];
+                DK_UNROLL for (int k = 0; k < taps; ++k)
+                    if (tap_source<taps>(first, k, a.in) == i) dot.acc = fma(a.weight[k * int64_t(a.out) + o], v, dot.acc), dot.close();
+            }
+        }
+        return dot.sum();
+    }
+};
+
+// Of padding: output o reads input o - left, mirrored at the first and last element, or clamped.
+template <class T> struct ByPadding {
+    template <class F> static DK_INLINE T sum(const AxisTable<T> &a, int32_t i, const F &f) {
+        Dot<T> dot;
+        auto add = [&](int64_t o) {
+            if (o >= 0 && o < a.out) dot.acc = dot.acc + f(int32_t(o)), dot.close();
+        };
+        const int64_t left = a.shape.left, last = a.in - 1;
+        if (a.shape.mode == reflect) {
+            if (i > 0) add(left - i);
+            add(left + i);
+            if (i < last) add(left + 2 * last - i);
+            return dot.sum();
+        }
+        const int64_t begin = i > 0 ? left + i : 0, end = i < last ? left + i + 1 : a.out;
+        for (int64_t o = begin > 0 ? begin : 0; o < end; ++o) add(o);
+        return dot.sum();
+    }
+};
+
+template <class By, class T, class F> DK_INLINE T gathered(const AxisTable<T> &a, int32_t i, const F &f) {
+    return a.copied ? f(i) : By::sum(a, i, f);
+}
+
+template <class T, class I, class By>
+__global__ void __launch_bounds__(resample_threads) gather(T *gx, const T *gy, Resampling<T, I> r) {
+    I i = I(blockIdx.x) * resample_threads + I(threadIdx.x);
+    if (i >= r.total) return;
+    T *to = gx + i;
+    const AxisTable<T> &d = r.tables.axis[0], &h = r.tables.axis[1], &w = r.tables.axis[2];
+    const I c = r.by_inner.split(i), ix = r.by_w.split(i), iy = r.by_h.split(i), iz = r.by_d.split(i);
+    const T *from = gy + i * d.out * h.out * w.out * r.inner + c;
+    *to = gathered<By>(w, int32_t(ix), [&](int32_t ow) {
+        return gathered<By>(h, int32_t(iy), [&](int32_t oh) {
+            return gathered<By>(d, int32_t(iz), [&](int32_t od) {
+                return from[((I(od) * h.out + oh) * w.out + ow) * r.inner];
+            });
+        });
+    });
+}
+
+}  // namespace dk
+
+#if DK_HOST
+#include "../native/diva_kernels.h"
+#include "launch.h"
+
+namespace dk {
+namespace {
+
+constexpr double most_small = 2147483647.0 - 2 * resample_threads;
+
+template <class T> AxisTables<T> tables_of(int32_t n_axes, const int64_t *in, const int64_t *out, const double *scale,
+                                           const int64_t *left, int32_t mode, bool align) {
+    AxisTables<T> tables{};
+    for (int k = 0; k < 3; ++k) {
+        const int from = k - (3 - n_axes);
+        AxisTable<T> &a = tables.axis[k];
+        a.shape = from < 0 ? AxisShape{1, 1, 0.0, 0, mode, align}
+                           : AxisShape{in[from], out[from], scale ? scale[from] : 0.0, left ? left[from] : 0, mode, align};
+        a.in = int32_t(a.shape.in), a.out = int32_t(a.shape.out), a.copied = is_copied(a.shape);
+    }
+    return tables;
+}
+
+template <class T, class I>
+Resampling<T, I> problem(const AxisTables<T> &tables, int64_t outer, int64_t inner, const int64_t *written) {
+    Resampling<T, I> r;
+    r.tables = tables, r.inner = I(inner), r.total = I(outer * inner * written[0] * written[1] * written[2]);
+    r.by_inner = Divisor<I>(inner), r.by_d = Divisor<I>(written[0]), r.by_h = Divisor<I>(written[1]), r.by_w = Divisor<I>(written[2]);
+    return r;
+}
+
+// Bytes of the tables of all axes; places them in `memory` where that is given.
+template <class T> size_t place_tables(AxisTables<T> &tables, int taps, bool backward, char *memory) {
+    size_t used = 0;
+    auto take = [&](size_t bytes) {
+        char *here = memory ? memory + used : nullptr;
+        used += (bytes + 15) / 16 * 16;
+        return here;
+    };
+    for (AxisTable<T> &a : tables.axis) {
+        if (a.copied) continue;
+        if (!backward || taps > 1) a.first = reinterpret_cast<int32_t *>(take(size_t(a.out) * sizeof(int32_t)));
+        if (taps > 1) a.weight = reinterpret_cast<T *>(take(size_t(a.out) * taps * sizeof(T)));
+        if (backward) a.readers = reinterpret_cast<Readers *>(take(size_t(a.in) * sizeof(Readers)));
+    }
+    return used;
+}
+
+template <class T, int taps> int32_t fill(const AxisTables<T> &tables, bool backward) {
+    int64_t longest = 0;
+    for (const AxisTable<T> &a : tables.axis) {
+        const int64_t length = backward && a.in > a.out ? a.in : a.out;
+        if (!a.copied && length > longest) longest = length;
+    }
+    dim3 grid = blocks_for(longest, resample_threads);
+    grid.y = 3;
+    return launch<fill_tables<T, taps>>(grid, resample_threads, tables);
+}
+
+// go(number) with the number of taps of `mode` known at compile time.
+template <int n> struct Number {
+    static constexpr int value = n;
+};
+template <class Go> int32_t with_taps(int32_t mode, const Go &go) {
+    return mode == linear ? go(Number<2>()) : mode == cubic ? go(Number<4>()) : go(Number<1>());
+}
+
+template <class T>
+int32_t resample_forward(T *y, const T *x, int64_t outer, int64_t inner, int32_t n_axes, const int64_t *in, const int64_t *out,
+                         const double *scale, int32_t mode, bool align) {
+    if (n_axes < 1 || n_axes > 3 || mode < nearest || mode > cubic) return DK_BAD_ARGUMENT;
+    AxisTables<T> tables = tables_of<T>(n_axes, in, out, scale, nullptr, mode, align);
+    Scratch scratch(place_tables(tables, taps_of(mode), false, nullptr));
+    if (!scratch) return DK_NO_MEMORY;
+    place_tables(tables, taps_of(mode), false, scratch.as<char>());
+    int64_t written[3];
+    double n_in = double(outer) * double(inner), n_out = n_in;
+    for (int k = 0; k < 3; ++k) {
+        written[k] = tables.axis[k].out;
+        n_in *= tables.axis[k].in, n_out *= tables.axis[k].out;
+    }
+    return with_taps(mode, [&](auto taps) {
+        if (int32_t failed = fill<T, taps.value>(tables, false)) return failed;
+        auto go = [&](auto r) {
+            return launch<resample<T, decltype(r.total), taps.value>>(blocks_for(r.total, resample_threads), resample_threads, y, x, r);
+        };
+        if (n_in <= most_small && n_out <= most_small) return go(problem<T, int32_t>(tables, outer, inner, written));
+        return go(problem<T, int64_t>(tables, outer, inner, written));
+    });
+}
+
+// gx from gy along the axes of `tables` that are not copied, in one launch.
+template <class T, class By>
+int32_t gather_at_once(T *gx, const T *gy, const AxisTables<T> &tables, int64_t outer, int64_t inner) {
+    int64_t written[3];
+    double n_in = double(outer) * double(inner), n_out = n_in;
+    for (int k = 0; k < 3; ++k) {
+        written[k] = tables.axis[k].in;
+        n_in *= tables.axis[k].in, n_out *= tables.axis[k].out;
+    }
+    auto go = [&](auto r) {
+        return launch<gather<T, decltype(r.total), By>>(blocks_for(r.total, resample_threads), resample_threads, gx, gy, r);
+    };
+    if (n_in <= most_small && n_out <= most_small) return go(problem<T, int32_t>(tables, outer, inner, written));
+    return go(problem<T, int64_t>(tables, outer, inner, written));
+}
+
+// How many outputs one number of gx reads when all axes are gathered at once, about.
+template <class T> double readers_at_once(const AxisTables<T> &tables, int taps) {
+    double n = 1;
+    for (const AxisTable<T> &a : tables.axis)
+        if (!a.copied) n *= 1 + taps * double(a.out) / double(a.in);
+    return n;
+}
+
+// The tables with only one axis to gather, the axes before it done and those behind it not.
+template <class T> AxisTables<T> one_axis(const AxisTables<T> &tables, int axis) {
+    AxisTables<T> one = tables;
+    for (int k = 0; k < 3; ++k)
+        if (k != axis) one.axis[k].copied = true, (k < axis ? one.axis[k].out = one.axis[k].in : one.axis[k].in = one.axis[k].out);
+    return one;
+}
+template <class T> int64_t numbers_read(const AxisTables<T> &t, int64_t outer, int64_t inner) {
+    return outer * inner * t.axis[0].out * t.axis[1].out * t.axis[2].out;
+}
+
+// One launch for each axis, with what comes between in memory: where an input has many readers.
+template <class T, class By>
+int32_t gather_by_axis(T *gx, const T *gy, const AxisTables<T> &tables, int64_t outer, int64_t inner) {
+    int64_t between[2] = {0, 0};  // numbers that are left after the depth, and after the height
+    int last = 0;
+    for (int k = 0; k < 3; ++k)
+        if (!tables.axis[k].copied) last = k;
+    for (int k = 0; k < last; ++k)
+        if (!tables.axis[k].copied) between[k] = numbers_read(one_axis(tables, k + 1), outer, inner);
+    Scratch scratch(size_t(between[0] + between[1]) * sizeof(T));
+    if (!scratch) return DK_NO_MEMORY;
+    const T *from = gy;
+    for (int k = 0; k <= last; ++k) {
+        if (tables.axis[k].copied) continue;
+        T *to = k == last ? gx : scratch.as<T>() + (k ? between[0] : 0);
+        if (int32_t failed = gather_at_once<T, By>(to, from, one_axis(tables, k), outer, inner)) return failed;
+        from = to;
+    }
+    return DK_OK;
+}
+
+template <class T>
+int32_t resample_gradient(T *gx, const T *gy, int64_t outer, int64_t inner, int32_t n_axes, const int64_t *in, const int64_t *out,
+                          const double *scale, int32_t mode, bool align) {
+    if (n_axes < 1 || n_axes > 3 || mode < nearest || mode > cubic) return DK_BAD_ARGUMENT;
+    AxisTables<T> tables = tables_of<T>(n_axes, in, out, scale, nullptr, mode, align);
+    const int n_taps = taps_of(mode);
+    Scratch scratch(place_tables(tables, n_taps, true, nullptr));
+    if (!scratch) return DK_NO_MEMORY;
+    place_tables(tables, n_taps, true, scratch.as<char>());
+    return with_taps(mode, [&](auto taps) {
+        using By = ByTable<T, taps.value>;
+        if (int32_t failed = fill<T, taps.value>(tables, true)) return failed;
+        int resampled = 0;
+        for (const AxisTable<T> &a : tables.axis) resampled += !a.copied;
+        if (resampled < 2 || readers_at_once(tables, n_taps) <= 150) return gather_at_once<T, By>(gx, gy, tables, outer, inner);
+        return gather_by_axis<T, By>(gx, gy, tables, outer, inner);
+    });
+}
+
+template <class T>
+int32_t pad_gradient(T *gx, const T *gy, int64_t outer, int64_t inner, int32_t n_axes, const int64_t *in, const int64_t *out,
+                     const int64_t *left, bool reflected) {
+    if (n_axes < 1 || n_axes > 3) return DK_BAD_ARGUMENT;
+    const AxisTables<T> tables = tables_of<T>(n_axes, in, out, nullptr, left, reflected ? reflect : replicate, false);
+    return gather_at_once<T, ByPadding<T>>(gx, gy, tables, outer, inner);
+}
+
+}  // namespace
+}  // namespace dk
+
+extern "C" {
+
+int32_t dk_resample_f32(float *y, const float *x, int64_t outer, int64_t inner, int32_t n_axes, const int64_t *in,
+                        const int64_t *out, const double *scale, int32_t mode, int32_t align_corners) {
+    return dk::resample_forward(y, x, outer, inner, n_axes, in, out, scale, mode, align_corners != 0);
+}
+int32_t dk_resample_f64(double *y, const double *x, int64_t outer, int64_t inner, int32_t n_axes, const int64_t *in,
+                        const int64_t *out, const double *scale, int32_t mode, int32_t align_corners) {
+    return dk::resample_forward(y, x, outer, inner, n_axes, in, out, scale, mode, align_corners != 0);
+}
+int32_t dk_resample_backward_f32(float *gx, const float *gy, int64_t outer, int64_t inner, int32_t n_axes,
+                                 const int64_t *in, const int64_t *out, const double *scale, int32_t mode,
+                                 int32_t align_corners) {
+    return dk::resample_gradient(gx, gy, outer, inner, n_axes, in, out, scale, mode, align_corners != 0);
+}
+int32_t dk_resample_backward_f64(double *gx, const double *gy, int64_t outer, int64_t inner, int32_t n_axes,
+                                 const int64_t *in, const int64_t *out, const double *scale, int32_t mode,
+                                 int32_t align_corners) {
+    return dk::resample_gradient(gx, gy, outer, inner, n_axes, in, out, scale, mode, align_corners != 0);
+}
+int32_t dk_pad_backward_f32(float *gx, const float *gy, int64_t outer, int64_t inner, int32_t n_axes, const int64_t *in,
+                            const int64_t *out, const int64_t *left, int32_t reflect) {
+    return dk::pad_gradient(gx, gy, outer, inner, n_axes, in, out, left, reflect != 0);
+}
+int32_t dk_pad_backward_f64(double *gx, const double *gy, int64_t outer, int64_t inner, int32_t n_axes, const int64_t *in,
+                            const int64_t *out, const int64_t *left, int32_t reflect) {
+    return dk::pad_gradient(gx, gy, outer, inner, n_axes, in, out, left, reflect != 0);
+}
+}
+#endif
