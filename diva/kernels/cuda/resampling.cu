@@ -76,28 +76,36 @@ template <class T, class I> struct Resampling {
 
 // f(input, ..) over the taps of output o of one axis.
 template <int taps, class T, class F> DK_INLINE T along(const AxisTable<T> &a, int32_t o, const F &f) {
-    if (a.copied) return f(o);
-    const int32_t first = a.first[o];
+    const int32_t first = a.copied ? o : a.first[o];
     if constexpr (taps == 1) return f(first);
-    T v = f(int32_t(tap_source<taps>(first, 0, a.in))) * a.weight[o];
-    DK_UNROLL for (int k = 1; k < taps; ++k)
-        v = fma(f(int32_t(tap_source<taps>(first, k, a.in))), a.weight[k * int64_t(a.out) + o], v);
-    return v;
+    T sum = 0;
+    DK_UNROLL for (int k = 0; k < taps; ++k) {
+        const T v = f(a.copied ? o : int32_t(tap_source<taps>(first, k, a.in)));
+        if (a.copied) return v;
+        const T w = a.weight[k * int64_t(a.out) + o];
+        sum = k == 0 ? v * w : fma(v, w, sum);
+    }
+    return sum;
 }
 
-template <class T, class I, int taps>
+// deep: the depth is resampled too.
+template <class T, class I, int taps, bool deep>
 __global__ void __launch_bounds__(resample_threads) resample(T *y, const T *x, Resampling<T, I> r) {
     I i = I(blockIdx.x) * resample_threads + I(threadIdx.x);
     if (i >= r.total) return;
     T *to = y + i;
     const AxisTable<T> &d = r.tables.axis[0], &h = r.tables.axis[1], &w = r.tables.axis[2];
     const I c = r.by_inner.split(i), ow = r.by_w.split(i), oh = r.by_h.split(i), od = r.by_d.split(i);
-    *to = along<taps>(d, int32_t(od), [&](int32_t iz) {
+    auto plane = [&](int32_t iz) {
         return along<taps>(h, int32_t(oh), [&](int32_t iy) {
             const T *row = x + ((i * d.in + iz) * h.in + iy) * w.in * r.inner + c;
             return along<taps>(w, int32_t(ow), [&](int32_t ix) { return row[ix * r.inner]; });
         });
-    });
+    };
+    if constexpr (deep)
+        *to = along<taps>(d, int32_t(od), plane);
+    else
+        *to = plane(int32_t(od));
 }
 
 // ---- Backward: DOT over the outputs that read an input, along the depth, of such sums along the height, of those along
@@ -112,62 +120,59 @@ template <class T> struct Dot {
     DK_INLINE T sum() const { return total + acc; }  // of no terms: +0
 };
 
-// Sums f(output) over the readers of input i by the tables; nearest modes have no weights.
-template <class T, int taps> struct ByTable {
-    template <class F> static DK_INLINE T sum(const AxisTable<T> &a, int32_t i, const F &f) {
-        Dot<T> dot;
-        const Readers r = a.readers[i];
-        for (int32_t o = r.begin; o < r.end; ++o) {
-            if constexpr (taps == 1) {
-                dot.acc = dot.acc + f(o), dot.close();
-            } else {
-                const T v = f(o);
-                const int32_t first = a.first[o];
-                DK_UNROLL for (int k = 0; k < taps; ++k)
-                    if (tap_source<taps>(first, k, a.in) == i) dot.acc = fma(a.weight[k * int64_t(a.out) + o], v, dot.acc), dot.close();
-            }
-        }
-        return dot.sum();
-    }
-};
-
-// Of padding: output o reads input o - left, mirrored at the first and last element, or clamped.
-template <class T> struct ByPadding {
-    template <class F> static DK_INLINE T sum(const AxisTable<T> &a, int32_t i, const F &f) {
-        Dot<T> dot;
-        auto add = [&](int64_t o) {
-            if (o >= 0 && o < a.out) dot.acc = dot.acc + f(int32_t(o)), dot.close();
-        };
-        const int64_t left = a.shape.left, last = a.in - 1;
-        if (a.shape.mode == reflect) {
-            if (i > 0) add(left - i);
-            add(left + i);
-            if (i < last) add(left + 2 * last - i);
-            return dot.sum();
-        }
-        const int64_t begin = i > 0 ? left + i : 0, end = i < last ? left + i + 1 : a.out;
-        for (int64_t o = begin > 0 ? begin : 0; o < end; ++o) add(o);
-        return dot.sum();
-    }
-};
-
-template <class By, class T, class F> DK_INLINE T gathered(const AxisTable<T> &a, int32_t i, const F &f) {
-    return a.copied ? f(i) : By::sum(a, i, f);
+// Padding reads input o - left for output o, mirrored at the first and last element, or clamped. Readers of a mirrored
+// input are three at most: number 0, 1, 2 ascending; `out` where there is none.
+template <class T> DK_INLINE int32_t mirrored_reader(const AxisTable<T> &a, int32_t i, int32_t number) {
+    const int64_t left = a.shape.left, last = a.in - 1;
+    const int64_t o = number == 0 ? left - i : number == 1 ? left + i : left + 2 * last - i;
+    return o < 0 || o > a.out || (number == 0 && i == 0) || (number == 2 && i == last) ? a.out : int32_t(o);
+}
+template <class T> DK_INLINE Readers clamped_readers(const AxisTable<T> &a, int32_t i) {
+    const int32_t left = int32_t(a.shape.left), begin = i > 0 ? left + i : 0, end = i < a.in - 1 ? left + i + 1 : a.out;
+    return {begin > 0 ? begin : 0, end < a.out ? end : a.out};
 }
 
-template <class T, class I, class By>
+// The sum of f(output) over the readers of input i. taps: of an interpolation, 0 of padding.
+template <int taps, class T, class F> DK_INLINE T gathered(const AxisTable<T> &a, int32_t i, const F &f) {
+    Dot<T> dot;
+    Readers r{i, i + 1};
+    const bool mirrored = taps == 0 && !a.copied && a.shape.mode == reflect;
+    if (mirrored)
+        r = {0, 3};
+    else if (!a.copied)
+        r = taps ? a.readers[i] : clamped_readers(a, i);
+    for (int32_t number = r.begin; number < r.end; ++number) {
+        const int32_t o = mirrored ? mirrored_reader(a, i, number) : number;
+        if (mirrored && o >= a.out) continue;
+        const T v = f(o);
+        if (a.copied) return v;
+        if constexpr (taps < 2) {
+            dot.acc = dot.acc + v, dot.close();
+        } else {
+            const int32_t first = a.first[o];
+            DK_UNROLL for (int k = 0; k < taps; ++k)
+                if (tap_source<taps>(first, k, a.in) == i)
+                    dot.acc = fma(a.weight[k * int64_t(a.out) + o], v, dot.acc), dot.close();
+        }
+    }
+    return dot.sum();
+}
+
+template <class T, class I, int taps, bool deep>
 __global__ void __launch_bounds__(resample_threads) gather(T *gx, const T *gy, Resampling<T, I> r) {
     I i = I(blockIdx.x) * resample_threads + I(threadIdx.x);
     if (i >= r.total) return;
     T *to = gx + i;
     const AxisTable<T> &d = r.tables.axis[0], &h = r.tables.axis[1], &w = r.tables.axis[2];
     const I c = r.by_inner.split(i), ix = r.by_w.split(i), iy = r.by_h.split(i), iz = r.by_d.split(i);
-    const T *from = gy + i * d.out * h.out * w.out * r.inner + c;
-    *to = gathered<By>(w, int32_t(ix), [&](int32_t ow) {
-        return gathered<By>(h, int32_t(iy), [&](int32_t oh) {
-            return gathered<By>(d, int32_t(iz), [&](int32_t od) {
-                return from[((I(od) * h.out + oh) * w.out + ow) * r.inner];
-            });
+    *to = gathered<taps>(w, int32_t(ix), [&](int32_t ow) {
+        return gathered<taps>(h, int32_t(iy), [&](int32_t oh) {
+            const T *from = gy + c + (oh * I(w.out) + ow) * r.inner;
+            auto plane = [&](int32_t od) { return from[(i * d.out + od) * h.out * w.out * r.inner]; };
+            if constexpr (deep)
+                return gathered<taps>(d, int32_t(iz), plane);
+            else
+                return plane(int32_t(iz));
         });
     });
 }
@@ -197,11 +202,27 @@ template <class T> AxisTables<T> tables_of(int32_t n_axes, const int64_t *in, co
 }
 
 template <class T, class I>
-Resampling<T, I> problem(const AxisTables<T> &tables, int64_t outer, int64_t inner, const int64_t *written) {
+Resampling<T, I> problem(const AxisTables<T> &tables, int64_t outer, int64_t inner, bool backward) {
+    auto written = [&](int k) { return int64_t(backward ? tables.axis[k].in : tables.axis[k].out); };
     Resampling<T, I> r;
-    r.tables = tables, r.inner = I(inner), r.total = I(outer * inner * written[0] * written[1] * written[2]);
-    r.by_inner = Divisor<I>(inner), r.by_d = Divisor<I>(written[0]), r.by_h = Divisor<I>(written[1]), r.by_w = Divisor<I>(written[2]);
+    r.tables = tables, r.inner = I(inner), r.total = I(outer * inner * written(0) * written(1) * written(2));
+    r.by_inner = Divisor<I>(inner), r.by_d = Divisor<I>(written(0)), r.by_h = Divisor<I>(written(1));
+    r.by_w = Divisor<I>(written(2));
     return r;
+}
+
+template <int n> struct Number {
+    static constexpr int value = n;
+};
+
+// go(problem, whether the depth is resampled), with indices of 32 bits where they do.
+template <class T, class Go>
+int32_t with_index(const AxisTables<T> &tables, int64_t outer, int64_t inner, bool backward, const Go &go) {
+    double n_in = double(outer) * double(inner), n_out = n_in;
+    for (const AxisTable<T> &a : tables.axis) n_in *= a.in, n_out *= a.out;
+    if (n_in > most_small || n_out > most_small) return go(problem<T, int64_t>(tables, outer, inner, backward), Number<1>());
+    const Resampling<T, int32_t> r = problem<T, int32_t>(tables, outer, inner, backward);
+    return tables.axis[0].copied ? go(r, Number<0>()) : go(r, Number<1>());
 }
 
 // Bytes of the tables of all axes; places them in `memory` where that is given.
@@ -233,9 +254,6 @@ template <class T, int taps> int32_t fill(const AxisTables<T> &tables, bool back
 }
 
 // go(number) with the number of taps of `mode` known at compile time.
-template <int n> struct Number {
-    static constexpr int value = n;
-};
 template <class Go> int32_t with_taps(int32_t mode, const Go &go) {
     return mode == linear ? go(Number<2>()) : mode == cubic ? go(Number<4>()) : go(Number<1>());
 }
@@ -248,36 +266,23 @@ int32_t resample_forward(T *y, const T *x, int64_t outer, int64_t inner, int32_t
     Scratch scratch(place_tables(tables, taps_of(mode), false, nullptr));
     if (!scratch) return DK_NO_MEMORY;
     place_tables(tables, taps_of(mode), false, scratch.as<char>());
-    int64_t written[3];
-    double n_in = double(outer) * double(inner), n_out = n_in;
-    for (int k = 0; k < 3; ++k) {
-        written[k] = tables.axis[k].out;
-        n_in *= tables.axis[k].in, n_out *= tables.axis[k].out;
-    }
     return with_taps(mode, [&](auto taps) {
         if (int32_t failed = fill<T, taps.value>(tables, false)) return failed;
-        auto go = [&](auto r) {
-            return launch<resample<T, decltype(r.total), taps.value>>(blocks_for(r.total, resample_threads), resample_threads, y, x, r);
+        auto go = [&](auto r, auto deep) {
+            constexpr auto kernel = resample<T, decltype(r.total), taps.value, deep.value>;
+            return launch<kernel>(blocks_for(r.total, resample_threads), resample_threads, y, x, r);
         };
-        if (n_in <= most_small && n_out <= most_small) return go(problem<T, int32_t>(tables, outer, inner, written));
-        return go(problem<T, int64_t>(tables, outer, inner, written));
+        return with_index<T>(tables, outer, inner, false, go);
     });
 }
 
 // gx from gy along the axes of `tables` that are not copied, in one launch.
-template <class T, class By>
+template <class T, int taps>
 int32_t gather_at_once(T *gx, const T *gy, const AxisTables<T> &tables, int64_t outer, int64_t inner) {
-    int64_t written[3];
-    double n_in = double(outer) * double(inner), n_out = n_in;
-    for (int k = 0; k < 3; ++k) {
-        written[k] = tables.axis[k].in;
-        n_in *= tables.axis[k].in, n_out *= tables.axis[k].out;
-    }
-    auto go = [&](auto r) {
-        return launch<gather<T, decltype(r.total), By>>(blocks_for(r.total, resample_threads), resample_threads, gx, gy, r);
-    };
-    if (n_in <= most_small && n_out <= most_small) return go(problem<T, int32_t>(tables, outer, inner, written));
-    return go(problem<T, int64_t>(tables, outer, inner, written));
+    return with_index<T>(tables, outer, inner, true, [&](auto r, auto deep) {
+        constexpr auto kernel = gather<T, decltype(r.total), taps, deep.value>;
+        return launch<kernel>(blocks_for(r.total, resample_threads), resample_threads, gx, gy, r);
+    });
 }
 
 // How many outputs one number of gx reads when all axes are gathered at once, about.
@@ -300,7 +305,7 @@ template <class T> int64_t numbers_read(const AxisTables<T> &t, int64_t outer, i
 }
 
 // One launch for each axis, with what comes between in memory: where an input has many readers.
-template <class T, class By>
+template <class T, int taps>
 int32_t gather_by_axis(T *gx, const T *gy, const AxisTables<T> &tables, int64_t outer, int64_t inner) {
     int64_t between[2] = {0, 0};  // numbers that are left after the depth, and after the height
     int last = 0;
@@ -314,7 +319,7 @@ int32_t gather_by_axis(T *gx, const T *gy, const AxisTables<T> &tables, int64_t 
     for (int k = 0; k <= last; ++k) {
         if (tables.axis[k].copied) continue;
         T *to = k == last ? gx : scratch.as<T>() + (k ? between[0] : 0);
-        if (int32_t failed = gather_at_once<T, By>(to, from, one_axis(tables, k), outer, inner)) return failed;
+        if (int32_t failed = gather_at_once<T, taps>(to, from, one_axis(tables, k), outer, inner)) return failed;
         from = to;
     }
     return DK_OK;
@@ -330,12 +335,12 @@ int32_t resample_gradient(T *gx, const T *gy, int64_t outer, int64_t inner, int3
     if (!scratch) return DK_NO_MEMORY;
     place_tables(tables, n_taps, true, scratch.as<char>());
     return with_taps(mode, [&](auto taps) {
-        using By = ByTable<T, taps.value>;
         if (int32_t failed = fill<T, taps.value>(tables, true)) return failed;
         int resampled = 0;
         for (const AxisTable<T> &a : tables.axis) resampled += !a.copied;
-        if (resampled < 2 || readers_at_once(tables, n_taps) <= 150) return gather_at_once<T, By>(gx, gy, tables, outer, inner);
-        return gather_by_axis<T, By>(gx, gy, tables, outer, inner);
+        if (resampled < 2 || readers_at_once(tables, n_taps) <= 150)
+            return gather_at_once<T, taps.value>(gx, gy, tables, outer, inner);
+        return gather_by_axis<T, taps.value>(gx, gy, tables, outer, inner);
     });
 }
 
@@ -344,7 +349,7 @@ int32_t pad_gradient(T *gx, const T *gy, int64_t outer, int64_t inner, int32_t n
                      const int64_t *left, bool reflected) {
     if (n_axes < 1 || n_axes > 3) return DK_BAD_ARGUMENT;
     const AxisTables<T> tables = tables_of<T>(n_axes, in, out, nullptr, left, reflected ? reflect : replicate, false);
-    return gather_at_once<T, ByPadding<T>>(gx, gy, tables, outer, inner);
+    return gather_at_once<T, 0>(gx, gy, tables, outer, inner);
 }
 
 }  // namespace
