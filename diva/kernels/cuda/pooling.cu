@@ -1,4 +1,4 @@
-// Pooling (native/pooling.h), forward and the gradient of averages: a thread for each number that is written, one launch.
+// Pooling (native/pooling.h), forward and the gradient of averages: one launch, a thread for each number that is written.
 // The gradient of maxima is in pooling_maxima.cu.
 #include "device.h"
 
@@ -13,7 +13,7 @@ template <class I> struct PoolAxis {
     I size, outputs, kernel, stride, padding, dilation;
     Divisor<I> by_stride;
 };
-template <class I> struct Span {
+template <class I> struct PoolSpan {
     I begin, end;
 };
 
@@ -25,7 +25,7 @@ template <class I> struct Pooling {
     int64_t divisor;
     bool adaptive, include_pad;
 
-    DK_INLINE Span<I> window(const PoolAxis<I> &a, I o) const {
+    DK_INLINE PoolSpan<I> window(const PoolAxis<I> &a, I o) const {
         if (adaptive) return {o * a.size / a.outputs, ((o + 1) * a.size + a.outputs - 1) / a.outputs};
         const I start = o * a.stride - a.padding, stop = start + (a.kernel - 1) * a.dilation + 1;
         const I skipped = start < 0 ? (-start + a.dilation - 1) / a.dilation * a.dilation : 0;
@@ -34,23 +34,23 @@ template <class I> struct Pooling {
     // What window o of an average counts along this axis.
     DK_INLINE I counted(const PoolAxis<I> &a, I o) const {
         if (adaptive || !include_pad) {
-            const Span<I> s = window(a, o);
+            const PoolSpan<I> s = window(a, o);
             return s.end - s.begin;
         }
         const I start = o * a.stride - a.padding, stop = start + a.kernel, most = a.size + a.padding;
         return (stop < most ? stop : most) - start;
     }
     // The windows of an average that hold position i.
-    DK_INLINE Span<I> readers(const PoolAxis<I> &a, I i) const {
+    DK_INLINE PoolSpan<I> readers(const PoolAxis<I> &a, I i) const {
         if (adaptive) return {i * a.outputs / a.size, ((i + 1) * a.outputs + a.size - 1) / a.size};
         const I p = i + a.padding, last = a.by_stride.quotient(p) + 1;
         return {p < a.kernel ? 0 : a.by_stride.quotient(p - a.kernel) + 1, last < a.outputs ? last : a.outputs};
     }
 };
 
-template <class I> struct Place {
+template <class I> struct PoolPlace {
     I channel, w, h, d, sample;
-    DK_INLINE Place(const Pooling<I> &g, I i) {
+    DK_INLINE PoolPlace(const Pooling<I> &g, I i) {
         channel = g.by_channels.split(i), w = g.by_w.split(i), h = g.by_h.split(i), d = g.by_d.split(i), sample = i;
     }
 };
@@ -60,7 +60,7 @@ template <class I> DK_INLINE I number_of_this_thread() { return I(blockIdx.x) * 
 // body(number, position) over the window of `o`, positions in row-major order; x: the channel's first number.
 // K > 0: windows of K by K neighbours of a plane, all of whose loads are under way before the first is used.
 template <int K, class T, class I, class Body>
-DK_INLINE void for_window(const Pooling<I> &g, const T *x, const Place<I> &o, const Body &body) {
+DK_INLINE void for_window(const Pooling<I> &g, const T *x, const PoolPlace<I> &o, const Body &body) {
     if constexpr (K > 0) {
         const I top = o.h * g.h.stride - g.h.padding, left = o.w * g.w.stride - g.w.padding;
         T v[K * K];
@@ -73,8 +73,8 @@ DK_INLINE void for_window(const Pooling<I> &g, const T *x, const Place<I> &o, co
         DK_UNROLL for (int k = 0; k < K * K; ++k)
             if (inside[k]) body(v[k], (top + k / K) * g.w.size + left + k % K);
     } else {
-        const Span<I> d = g.window(g.d, o.d), h = g.window(g.h, o.h), w = g.window(g.w, o.w);
-        const I across = g.adaptive ? 1 : g.w.dilation, down = g.adaptive ? 1 : g.h.dilation, deep = g.adaptive ? 1 : g.d.dilation;
+        const PoolSpan<I> d = g.window(g.d, o.d), h = g.window(g.h, o.h), w = g.window(g.w, o.w);
+        const I deep = g.adaptive ? 1 : g.d.dilation, down = g.adaptive ? 1 : g.h.dilation, across = g.adaptive ? 1 : g.w.dilation;
         for (I id = d.begin; id < d.end; id += deep)
             for (I ih = h.begin; ih < h.end; ih += down) {
                 const I row = (id * g.h.size + ih) * g.w.size;
@@ -84,8 +84,8 @@ DK_INLINE void for_window(const Pooling<I> &g, const T *x, const Place<I> &o, co
 }
 
 // The first position of a window in its flattened plane; -1 when it has none.
-template <class I> DK_INLINE I first_position(const Pooling<I> &g, const Place<I> &o) {
-    const Span<I> d = g.window(g.d, o.d), h = g.window(g.h, o.h), w = g.window(g.w, o.w);
+template <class I> DK_INLINE I first_position(const Pooling<I> &g, const PoolPlace<I> &o) {
+    const PoolSpan<I> d = g.window(g.d, o.d), h = g.window(g.h, o.h), w = g.window(g.w, o.w);
     if (d.begin >= d.end || h.begin >= h.end || w.begin >= w.end) return -1;
     return (d.begin * g.h.size + h.begin) * g.w.size + w.begin;
 }
@@ -94,7 +94,7 @@ template <class T, class I, int K>
 __global__ void __launch_bounds__(pool_threads) max_pool(T *y, int64_t *indices, const T *x, Pooling<I> g) {
     const I i = number_of_this_thread<I>();
     if (i >= g.total) return;
-    const Place<I> o(g, i);
+    const PoolPlace<I> o(g, i);
     T best = -infinity<T>();
     I where = first_position(g, o);
     for_window<K>(g, x + o.sample * g.space * g.channels + o.channel, o, [&](T v, I at) {
@@ -112,7 +112,7 @@ template <class T, class I, int K>
 __global__ void __launch_bounds__(pool_threads) average_pool(T *y, const T *x, Pooling<I> g) {
     const I i = number_of_this_thread<I>();
     if (i >= g.total) return;
-    const Place<I> o(g, i);
+    const PoolPlace<I> o(g, i);
     T sum = 0;
     for_window<K>(g, x + o.sample * g.space * g.channels + o.channel, o, [&](T v, I) { sum = sum + v; });
     y[i] = sum / count_of<T>(g, o.d, o.h, o.w);
@@ -122,9 +122,9 @@ template <class T, class I>
 __global__ void __launch_bounds__(pool_threads) average_pool_backward(T *dx, const T *grad, Pooling<I> g) {
     const I i = number_of_this_thread<I>();
     if (i >= g.total) return;
-    const Place<I> at(g, i);
+    const PoolPlace<I> at(g, i);
     const T *here = grad + at.sample * g.outputs * g.channels + at.channel;
-    const Span<I> d = g.readers(g.d, at.d), h = g.readers(g.h, at.h), w = g.readers(g.w, at.w);
+    const PoolSpan<I> d = g.readers(g.d, at.d), h = g.readers(g.h, at.h), w = g.readers(g.w, at.w);
     T sum = 0;
     for (I od = d.begin; od < d.end; ++od)
         for (I oh = h.begin; oh < h.end; ++oh)
@@ -151,7 +151,8 @@ template <class I> Pooling<I> read(const int64_t *g, bool backward) {
     p.channels = I(g[2]), p.space = I(g[3] * g[4] * g[5]), p.outputs = I(g[6] * g[7] * g[8]);
     const int64_t *written = backward ? g + 3 : g + 6;
     p.total = I(g[1] * g[2] * written[0] * written[1] * written[2]);
-    p.by_channels = Divisor<I>(g[2]), p.by_d = Divisor<I>(written[0]), p.by_h = Divisor<I>(written[1]), p.by_w = Divisor<I>(written[2]);
+    p.by_channels = Divisor<I>(g[2]), p.by_d = Divisor<I>(written[0]), p.by_h = Divisor<I>(written[1]);
+    p.by_w = Divisor<I>(written[2]);
     p.divisor = g[23], p.adaptive = g[21] != 0, p.include_pad = g[22] != 0;
     return p;
 }
@@ -172,7 +173,8 @@ bool is_small(const int64_t *g) {
 
 // Windows of K by K neighbours of a plane.
 bool is_square(const int64_t *g, int64_t K) {
-    return !g[21] && g[3] == 1 && g[6] == 1 && g[9] == 1 && g[15] == 0 && g[10] == K && g[11] == K && g[19] == 1 && g[20] == 1;
+    const bool flat = g[3] == 1 && g[6] == 1 && g[9] == 1 && g[15] == 0;
+    return flat && !g[21] && g[10] == K && g[11] == K && g[19] == 1 && g[20] == 1;
 }
 
 template <int n> struct Number {
@@ -191,17 +193,20 @@ template <class Go> int32_t with_geometry(const int64_t *g, const Go &go) {
 template <class T> int32_t max_pool_forward(const T *x, T *y, int64_t *indices, const int64_t *geometry) {
     if (geometry[3] * geometry[4] * geometry[5] > INT32_MAX / 2) return DK_BAD_ARGUMENT;
     return with_geometry(geometry, [&](auto p, auto k) {
-        return launch<max_pool<T, decltype(p.total), k.value>>(blocks_for(p.total, pool_threads), pool_threads, y, indices, x, p);
+        constexpr auto kernel = max_pool<T, decltype(p.total), k.value>;
+        return launch<kernel>(blocks_for(p.total, pool_threads), pool_threads, y, indices, x, p);
     });
 }
 template <class T> int32_t average_pool_forward(const T *x, T *y, const int64_t *geometry) {
     return with_geometry(geometry, [&](auto p, auto k) {
-        return launch<average_pool<T, decltype(p.total), k.value>>(blocks_for(p.total, pool_threads), pool_threads, y, x, p);
+        constexpr auto kernel = average_pool<T, decltype(p.total), k.value>;
+        return launch<kernel>(blocks_for(p.total, pool_threads), pool_threads, y, x, p);
     });
 }
 template <class T> int32_t average_pool_gradient(const T *g, T *dx, const int64_t *geometry) {
     auto go = [&](auto p) {
-        return launch<average_pool_backward<T, decltype(p.total)>>(blocks_for(p.total, pool_threads), pool_threads, dx, g, p);
+        constexpr auto kernel = average_pool_backward<T, decltype(p.total)>;
+        return launch<kernel>(blocks_for(p.total, pool_threads), pool_threads, dx, g, p);
     };
     return is_small(geometry) ? go(read<int32_t>(geometry, true)) : go(read<int64_t>(geometry, true));
 }

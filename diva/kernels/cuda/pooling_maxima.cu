@@ -13,7 +13,7 @@ template <class T> constexpr int tile_length = 16384 / int(sizeof(T));
 // the key of input i of column c is i key_row + c key_column, where it is kept in the tile.
 //   planes (pixels 0): c is a plane, of which several are taken when they are small; keys are addresses
 //   channels last (1): c is a channel
-struct Columns {
+struct PoolColumns {
     int32_t pixels, columns, rows;  // a batch is `rows` outputs of each of `columns`
     int32_t groups;  // of columns in a sample, which planes have not
     int32_t tile, tiles, batches;
@@ -24,12 +24,12 @@ struct Columns {
 };
 
 // Where a block's columns begin, how many there are, and which output of a batch this thread has.
-struct Share {
+struct PoolShare {
     int64_t sample, first;
     int32_t columns, column, row;
     int64_t output, output_row, input;  // addresses
 
-    DK_INLINE Share(const Columns &s, uint32_t unit) {
+    DK_INLINE PoolShare(const PoolColumns &s, uint32_t unit) {
         const int t = int(threadIdx.x);
         sample = s.pixels ? unit / uint32_t(s.groups) : 0;
         first = int64_t(s.pixels ? unit % uint32_t(s.groups) : unit) * s.columns;
@@ -41,14 +41,14 @@ struct Share {
         output = s.pixels ? sample * s.outputs * s.channels + first + column : (first + column) * s.outputs;
         input = s.pixels ? sample * s.space * s.channels + first : first * s.space;
     }
-    DK_INLINE bool has(const Columns &s, int64_t o) const { return column < columns && o < s.outputs; }
+    DK_INLINE bool has(const PoolColumns &s, int64_t o) const { return column < columns && o < s.outputs; }
 };
 
 // Least and largest index of each batch of each unit: which batches a tile need look at.
-__global__ void __launch_bounds__(batch) index_ranges(int2 *ranges, const int64_t *indices, Columns s) {
+__global__ void __launch_bounds__(batch) index_ranges(int2 *ranges, const int64_t *indices, PoolColumns s) {
     __shared__ int least, most;
     const uint32_t unit = blockIdx.x / uint32_t(s.batches), b = blockIdx.x % uint32_t(s.batches);
-    const Share mine(s, unit);
+    const PoolShare mine(s, unit);
     if (threadIdx.x == 0) least = nobody, most = -1;
     __syncthreads();
     int low = nobody, high = -1;
@@ -80,7 +80,7 @@ DK_INLINE int2 batches_of(const int2 *ranges, int batches, int64_t low, int64_t 
 
 template <class T>
 __global__ void __launch_bounds__(batch)
-max_pool_backward(T *dx, const T *g, const int64_t *indices, const int2 *ranges, Columns s, int32_t *fault) {
+max_pool_backward(T *dx, const T *g, const int64_t *indices, const int2 *ranges, PoolColumns s, int32_t *fault) {
     __shared__ T sum[tile_length<T>];
     __shared__ int claim[tile_length<T>];  // the least thread of those that have a number for a key
     __shared__ int left[2], ends[2];
@@ -88,7 +88,7 @@ max_pool_backward(T *dx, const T *g, const int64_t *indices, const int2 *ranges,
     const uint32_t unit = blockIdx.x / uint32_t(s.tiles);
     const int64_t begin = int64_t(blockIdx.x % uint32_t(s.tiles)) * s.tile;
     const int length = int(s.keys() - begin < s.tile ? s.keys() - begin : s.tile);
-    const Share mine(s, unit);
+    const PoolShare mine(s, unit);
     for (int k = t; k < length; k += batch) sum[k] = 0, claim[k] = nobody;
     if (t < 2) left[t] = 0;
     int2 which{0, s.batches - 1};
@@ -97,7 +97,8 @@ max_pool_backward(T *dx, const T *g, const int64_t *indices, const int2 *ranges,
         which = batches_of(ranges + int64_t(unit) * s.batches, s.batches, begin / row, (begin + length - 1) / row, ends);
     }
     __syncthreads();
-    const int64_t key_row = s.pixels ? s.columns : 1, key_of_column = (s.pixels ? mine.column : mine.column * s.space) - begin;
+    const int64_t key_row = s.pixels ? s.columns : 1;
+    const int64_t key_of_column = (s.pixels ? mine.column : mine.column * s.space) - begin;
     int64_t index = -1;
     T value = 0;
     auto load = [&](int64_t b) {
@@ -151,15 +152,16 @@ namespace {
 
 template <class I> I least_of(I a, I b) { return a < b ? a : b; }
 
-template <class T> Columns columns_of(int64_t n, int64_t channels, int64_t space, int64_t outputs) {
-    Columns s{};
+template <class T> PoolColumns columns_of(int64_t n, int64_t channels, int64_t space, int64_t outputs) {
+    PoolColumns s{};
     s.pixels = channels > 1, s.samples = n, s.channels = channels, s.space = space, s.outputs = outputs;
     if (s.pixels) {
         s.columns = int32_t(least_of<int64_t>(channels, 32)), s.rows = batch / s.columns;
         s.groups = int32_t((channels + s.columns - 1) / s.columns);
     } else {
         const int64_t fit = least_of<int64_t>(tile_length<T> / space, batch / (outputs ? outputs : 1));
-        s.columns = int32_t(fit > 1 ? least_of(fit, n) : 1), s.rows = int32_t(s.columns > 1 ? (outputs ? outputs : 1) : batch);
+        s.columns = int32_t(fit > 1 ? least_of(fit, n) : 1);
+        s.rows = int32_t(s.columns > 1 ? (outputs ? outputs : 1) : batch);
     }
     s.tile = s.pixels ? tile_length<T> / s.columns * s.columns : tile_length<T>;
     s.tiles = int32_t((s.keys() + s.tile - 1) / s.tile), s.batches = int32_t((outputs + s.rows - 1) / s.rows);
@@ -167,12 +169,14 @@ template <class T> Columns columns_of(int64_t n, int64_t channels, int64_t space
 }
 
 template <class T>
-int32_t max_pool_gradient(const T *g, const int64_t *indices, T *dx, int64_t n, int64_t channels, int64_t space, int64_t outputs) {
+int32_t max_pool_gradient(const T *g, const int64_t *indices, T *dx, int64_t n, int64_t channels, int64_t space,
+                          int64_t outputs) {
     if (!(n && channels && space)) return DK_OK;
-    const Columns s = columns_of<T>(n, channels, space, outputs);
+    const PoolColumns s = columns_of<T>(n, channels, space, outputs);
     const int64_t units = s.pixels ? n * s.groups : (n + s.columns - 1) / s.columns;
     auto go = [&](const int2 *ranges) {
-        return launch<max_pool_backward<T>>(blocks_for(units * s.tiles, 1), batch, dx, g, indices, ranges, s, fault_word());
+        const dim3 blocks = blocks_for(units * s.tiles, 1);
+        return launch<max_pool_backward<T>>(blocks, batch, dx, g, indices, ranges, s, fault_word());
     };
     if (s.tiles == 1 || s.batches <= 1) return status_after(go(nullptr));
     Scratch scratch(size_t(units * s.batches) * sizeof(int2));
@@ -187,12 +191,12 @@ int32_t max_pool_gradient(const T *g, const int64_t *indices, T *dx, int64_t n, 
 
 extern "C" {
 
-int32_t dk_max_pool_backward_f32(const float *g, const int64_t *indices, float *dx, int64_t n, int64_t channels, int64_t space,
-                                 int64_t outputs) {
+int32_t dk_max_pool_backward_f32(const float *g, const int64_t *indices, float *dx, int64_t n, int64_t channels,
+                                 int64_t space, int64_t outputs) {
     return dk::max_pool_gradient(g, indices, dx, n, channels, space, outputs);
 }
-int32_t dk_max_pool_backward_f64(const double *g, const int64_t *indices, double *dx, int64_t n, int64_t channels, int64_t space,
-                                 int64_t outputs) {
+int32_t dk_max_pool_backward_f64(const double *g, const int64_t *indices, double *dx, int64_t n, int64_t channels,
+                                 int64_t space, int64_t outputs) {
     return dk::max_pool_gradient(g, indices, dx, n, channels, space, outputs);
 }
 }

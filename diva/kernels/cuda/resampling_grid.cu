@@ -10,7 +10,7 @@ constexpr int grid_threads = 128;
 
 // Blocks: x positions, y samples from `sample` on, z groups of `group` channels.
 struct GridWork {
-    Image image;
+    SampledImage image;
     int64_t positions, channels, volume, sample, group;
 };
 
@@ -21,7 +21,7 @@ template <class T, int axes, int interpolation>
 __global__ void __launch_bounds__(grid_threads) grid_sample(T *y, const T *x, const T *grid, GridWork g) {
     const int64_t p = position_of_this_thread(), s = g.sample + blockIdx.y, first = blockIdx.z * g.group;
     if (p >= g.positions) return;
-    using Found = Taps<T, axes, interpolation>;
+    using Found = GridTaps<T, axes, interpolation>;
     const Found taps(g.image, grid + (s * g.positions + p) * axes);
     int32_t offset[Found::count];
     T weight[Found::count];
@@ -41,7 +41,7 @@ template <class T, int axes, int interpolation>
 __global__ void __launch_bounds__(grid_threads) grid_slopes(T *ggrid, const T *gy, const T *x, const T *grid, GridWork g) {
     const int64_t p = position_of_this_thread(), s = g.sample + blockIdx.y;
     if (p >= g.positions) return;
-    using Found = Taps<T, axes, interpolation>;
+    using Found = GridTaps<T, axes, interpolation>;
     const Found taps(g.image, grid + (s * g.positions + p) * axes);
     int32_t offset[Found::count];
     DK_UNROLL for (int k = 0; k < Found::count; ++k) offset[k] = taps.offset(g.image, k);
@@ -78,8 +78,8 @@ namespace {
 constexpr int64_t most_samples = 65535;  // of a launch: the grid's second dimension
 
 template <class T>
-int32_t forward(T *y, const T *x, const T *grid, int64_t n, int64_t channels, int32_t axes, const int64_t *in, int64_t positions,
-                int32_t interpolation, int32_t padding, bool align) {
+int32_t forward(T *y, const T *x, const T *grid, int64_t n, int64_t channels, int32_t axes, const int64_t *in,
+                int64_t positions, int32_t interpolation, int32_t padding, bool align) {
     if (is_refused(axes, interpolation, padding)) return DK_BAD_ARGUMENT;
     GridWork g{image_of(axes, in, padding, align), positions, channels, volume_of(axes, in), 0, 0};
     const int64_t across = (positions + grid_threads - 1) / grid_threads;
@@ -99,8 +99,8 @@ int32_t forward(T *y, const T *x, const T *grid, int64_t n, int64_t channels, in
 }
 
 template <class T>
-int32_t slopes(T *ggrid, const T *gy, const T *x, const T *grid, int64_t n, int64_t channels, int32_t axes, const int64_t *in,
-               int64_t positions, int32_t interpolation, int32_t padding, bool align) {
+int32_t slopes(T *ggrid, const T *gy, const T *x, const T *grid, int64_t n, int64_t channels, int32_t axes,
+               const int64_t *in, int64_t positions, int32_t interpolation, int32_t padding, bool align) {
     if (interpolation == by_nearest) {
         const int64_t all = n * positions * axes;
         return launch<no_slopes<T>>(blocks_for(all, grid_threads), grid_threads, ggrid, all);

@@ -12,9 +12,9 @@ constexpr int long_list = 1024;     // taps; where a list is longer, a block goe
 constexpr int channels_at_once = 4;
 
 // Points are positions of all `samples`; tap k of point i is at [k * points + i]. Its key, position * taps + k, is its place
-// in the order of its sample. Image points are (sample, offset).
-template <class T> struct Lists {
-    Image image;
+// in the order of its sample. SampledImage points are (sample, offset).
+template <class T> struct TapLists {
+    SampledImage image;
     int32_t samples, positions, points, volume, targets, channels;
     int32_t *used, *n_long;                // numbers in lists so far; long lists
     int32_t *count, *start;                // of an image point's list
@@ -28,16 +28,16 @@ template <class T> struct Lists {
 
 DK_INLINE int64_t number_of_this_thread() { return int64_t(blockIdx.x) * list_threads + threadIdx.x; }
 
-__global__ void __launch_bounds__(list_threads) clear(int32_t *to, int64_t n) {
+__global__ void __launch_bounds__(list_threads) clear_lists(int32_t *to, int64_t n) {
     const int64_t i = number_of_this_thread();
     if (i < n) to[i] = 0;
 }
 
 template <class T, int axes, int interpolation>
-__global__ void __launch_bounds__(list_threads) find_taps(Lists<T> l, const T *grid) {
+__global__ void __launch_bounds__(list_threads) find_taps(TapLists<T> l, const T *grid) {
     const int64_t i = number_of_this_thread();
     if (i >= l.points) return;
-    using Found = Taps<T, axes, interpolation>;
+    using Found = GridTaps<T, axes, interpolation>;
     const Found taps(l.image, grid + i * axes);
     const int32_t first = int32_t(i) / l.positions * l.volume;
     DK_UNROLL for (int k = 0; k < Found::count; ++k) {
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(list_threads) find_taps(Lists<T> l, const T *g
 }
 
 // Gives each image point room for its list: a block's lists one after the other, blocks as they come.
-template <class T> __global__ void __launch_bounds__(list_threads) place_lists(Lists<T> l) {
+template <class T> __global__ void __launch_bounds__(list_threads) place_lists(TapLists<T> l) {
     __shared__ int before[list_threads / 32];  // numbers of the warps before
     const int64_t target = number_of_this_thread();
     const int t = int(threadIdx.x), lane = t % 32;
@@ -76,14 +76,14 @@ template <class T> __global__ void __launch_bounds__(list_threads) place_lists(L
 }
 
 // A thread for each tap, tap k in the grid's second dimension.
-template <class T> __global__ void __launch_bounds__(list_threads) list_taps(Lists<T> l) {
+template <class T> __global__ void __launch_bounds__(list_threads) list_taps(TapLists<T> l) {
     const int64_t i = number_of_this_thread(), at = int64_t(blockIdx.y) * l.points + i;
     if (i >= l.points || l.target[at] < 0) return;
     l.keys[l.start[l.target[at]] + l.arrival[at]] = int32_t(i) % l.positions * int32_t(gridDim.y) + int32_t(blockIdx.y);
 }
 
 // Each tap goes where as many as have a smaller key are before it.
-template <class T> __global__ void __launch_bounds__(list_threads) order_lists(Lists<T> l) {
+template <class T> __global__ void __launch_bounds__(list_threads) order_lists(TapLists<T> l) {
     const int64_t i = number_of_this_thread(), at = int64_t(blockIdx.y) * l.points + i;
     if (i >= l.points || l.target[at] < 0) return;
     const int start = l.start[l.target[at]], n = l.count[l.target[at]];
@@ -95,7 +95,7 @@ template <class T> __global__ void __launch_bounds__(list_threads) order_lists(L
 }
 
 // Long lists, a block for each: all taps of the sample by ascending keys, of which those of the list are taken.
-template <class T, int taps> __global__ void __launch_bounds__(list_threads) order_long_lists(Lists<T> l) {
+template <class T, int taps> __global__ void __launch_bounds__(list_threads) order_long_lists(TapLists<T> l) {
     __shared__ int found[list_threads / 32];
     const int t = int(threadIdx.x), warp = t / 32;
     for (int which = int(blockIdx.x); which < *l.n_long; which += int(gridDim.x)) {
@@ -118,7 +118,7 @@ template <class T, int taps> __global__ void __launch_bounds__(list_threads) ord
     }
 }
 
-template <class T> __global__ void __launch_bounds__(list_threads) gather_taps(T *gx, const T *gy, Lists<T> l) {
+template <class T> __global__ void __launch_bounds__(list_threads) gather_taps(T *gx, const T *gy, TapLists<T> l) {
     const int64_t target = number_of_this_thread();
     if (target >= l.targets) return;
     const int32_t sample = int32_t(target) / l.volume, offset = int32_t(target) % l.volume;
@@ -155,7 +155,7 @@ constexpr int64_t most_numbers = 0x7fffffff - list_threads;
 template <class P> void point_at(P *&pointer, char *address) { pointer = reinterpret_cast<P *>(address); }
 
 // Bytes of the lists; places them in `memory` where that is given.
-template <class T> size_t place(Lists<T> &l, int taps, char *memory) {
+template <class T> size_t place(TapLists<T> &l, int taps, char *memory) {
     size_t used = 0;
     auto take = [&](auto *&pointer, int64_t n) {
         if (memory) point_at(pointer, memory + used);
@@ -170,18 +170,19 @@ template <class T> size_t place(Lists<T> &l, int taps, char *memory) {
 }
 
 // The samples of one group of them.
-template <class T, class Kind> int32_t gradient(T *gx, const T *gy, const T *grid, const Lists<T> &l, Kind kind) {
-    constexpr int taps = Taps<T, kind.axes, kind.interpolation>::count;
+template <class T, class Kind> int32_t gradient(T *gx, const T *gy, const T *grid, const TapLists<T> &l, Kind kind) {
+    constexpr int taps = GridTaps<T, kind.axes, kind.interpolation>::count;
     const dim3 points = blocks_for(l.points, list_threads), targets = blocks_for(l.targets, list_threads);
     const dim3 every_tap(points.x, taps);
-    const int64_t groups = (l.channels + channels_at_once - 1) / channels_at_once, longest = int64_t(l.points) * taps / long_list;
+    const int64_t groups = (l.channels + channels_at_once - 1) / channels_at_once;
+    const int64_t long_lists = int64_t(l.points) * taps / long_list, cleared = 2 + int64_t(l.targets);  // at most
     const dim3 gathers(targets.x, unsigned(groups < 65535 ? groups : 65535));
-    int32_t failed = launch<clear>(blocks_for(2 + int64_t(l.targets), list_threads), list_threads, l.used, 2 + int64_t(l.targets));
+    int32_t failed = launch<clear_lists>(blocks_for(cleared, list_threads), list_threads, l.used, cleared);
     if (!failed) failed = launch<find_taps<T, kind.axes, kind.interpolation>>(points, list_threads, l, grid);
     if (!failed) failed = launch<place_lists<T>>(targets, list_threads, l);
     if (!failed) failed = launch<list_taps<T>>(every_tap, list_threads, l);
     if (!failed) failed = launch<order_lists<T>>(every_tap, list_threads, l);
-    if (!failed) failed = launch<order_long_lists<T, taps>>(dim3(unsigned(longest < 512 ? longest : 512)), list_threads, l);
+    if (!failed) failed = launch<order_long_lists<T, taps>>(dim3(unsigned(long_lists < 512 ? long_lists : 512)), list_threads, l);
     if (!failed) failed = launch<gather_taps<T>>(gathers, list_threads, gx, gy, l);
     return failed;
 }
@@ -190,13 +191,13 @@ template <class T>
 int32_t image_gradient(T *gx, const T *gy, const T *grid, int64_t n, int64_t channels, int32_t axes, const int64_t *in,
                        int64_t positions, int32_t interpolation, int32_t padding, bool align) {
     return with_kind(axes, interpolation, [&](auto kind) -> int32_t {
-        constexpr int taps = Taps<T, kind.axes, kind.interpolation>::count;
+        constexpr int taps = GridTaps<T, kind.axes, kind.interpolation>::count;
         const int64_t volume = volume_of(axes, in), each = positions * taps > volume ? positions * taps : volume;
         if (!(n && channels && volume)) return DK_OK;
         if (each > most_numbers || channels > most_numbers) return DK_NO_MEMORY;
         int64_t group = taps_at_once / each;
         group = group < 1 ? 1 : group < n ? group : n;
-        Lists<T> l{};
+        TapLists<T> l{};
         l.image = image_of(axes, in, padding, align), l.positions = int32_t(positions), l.volume = int32_t(volume);
         l.channels = int32_t(channels);
         auto of_samples = [&](int64_t samples) {
@@ -208,8 +209,8 @@ int32_t image_gradient(T *gx, const T *gy, const T *grid, int64_t n, int64_t cha
         for (int64_t s = 0; s < n; s += group) {
             of_samples(n - s < group ? n - s : group);
             place(l, taps, scratch.as<char>());
-            const int32_t failed = gradient(gx + s * channels * volume, gy + s * channels * positions, grid + s * positions * axes, l, kind);
-            if (failed) return failed;
+            const T *up = gy + s * channels * positions, *at = grid + s * positions * axes;
+            if (const int32_t failed = gradient(gx + s * channels * volume, up, at, l, kind)) return failed;
         }
         return DK_OK;
     });

@@ -11,14 +11,14 @@ enum Padding : int32_t { zeros = 0, border = 1, reflection = 2 };
 
 constexpr int taps_along(int interpolation) { return interpolation == by_line ? 2 : interpolation == by_nearest ? 1 : 4; }
 
-struct Image {
+struct SampledImage {
     int32_t in[3];  // x, y, z: as the grid's numbers are ordered; a missing axis is 1
     int32_t padding;
     bool align;
 };
 
 // One axis of one position: where its taps are (-1 outside), their weights and the weights' slopes.
-template <class T, int n> struct AxisTaps {
+template <class T, int n> struct GridAxisTaps {
     int32_t at[n];
     T weight[n], slope[n];
     T factor;  // dp/dg
@@ -36,7 +36,7 @@ template <class T> DK_INLINE T clamped(T p, int32_t in, T &factor) {
     return p;
 }
 
-template <class T> DK_INLINE T padded(T p, int32_t in, const Image &g, T &factor) {
+template <class T> DK_INLINE T padded(T p, int32_t in, const SampledImage &g, T &factor) {
     if (g.padding == zeros) return p;
     if (g.padding == border) return clamped(p, in, factor);
     const T low = g.align ? T(0) : T(-0.5), span = g.align ? T(in - 1) : T(in);
@@ -58,8 +58,8 @@ template <class T> DK_INLINE T near_slope(T x) { return fma(T(3.75), x, T(-4.5))
 template <class T> DK_INLINE T far_slope(T x) { return fma(fma(T(-2.25), x, T(7.5)), x, T(-6)); }
 
 template <int interpolation, class T>
-DK_INLINE AxisTaps<T, taps_along(interpolation)> axis_taps(const Image &g, T value, int32_t in) {
-    AxisTaps<T, taps_along(interpolation)> t;
+DK_INLINE GridAxisTaps<T, taps_along(interpolation)> axis_taps(const SampledImage &g, T value, int32_t in) {
+    GridAxisTaps<T, taps_along(interpolation)> t;
     const T size = T(in);
     T p = g.align ? (value + T(1)) / T(2) * (size - T(1)) : ((value + T(1)) * size - T(1)) / T(2);
     t.factor = g.align ? (size - T(1)) / T(2) : size / T(2);
@@ -91,11 +91,11 @@ DK_INLINE AxisTaps<T, taps_along(interpolation)> axis_taps(const Image &g, T val
 }
 
 // All taps of a position, z slowest: offset -1 where one is outside.
-template <class T, int axes, int interpolation> struct Taps {
+template <class T, int axes, int interpolation> struct GridTaps {
     static constexpr int each = taps_along(interpolation), deep = axes == 3 ? each : 1, count = each * each * deep;
-    AxisTaps<T, each> x, y, z;
+    GridAxisTaps<T, each> x, y, z;
 
-    DK_INLINE Taps(const Image &g, const T *grid) {
+    DK_INLINE GridTaps(const SampledImage &g, const T *grid) {
         x = axis_taps<interpolation>(g, grid[0], g.in[0]), y = axis_taps<interpolation>(g, grid[1], g.in[1]);
         if constexpr (axes == 3)
             z = axis_taps<interpolation>(g, grid[2], g.in[2]);
@@ -104,7 +104,7 @@ template <class T, int axes, int interpolation> struct Taps {
     }
     // The product of one number of each axis, (x y) z.
     DK_INLINE T product(T a, T b, T c) const { return axes == 3 ? a * b * c : a * b; }
-    DK_INLINE int32_t offset(const Image &g, int tap) const {
+    DK_INLINE int32_t offset(const SampledImage &g, int tap) const {
         const int i = tap % each, j = tap / each % each, k = tap / each / each;
         const bool out = x.at[i] < 0 || y.at[j] < 0 || z.at[k] < 0;
         return out ? -1 : (z.at[k] * g.in[1] + y.at[j]) * g.in[0] + x.at[i];
