@@ -30,6 +30,10 @@ void dk_cuda_use(int32_t device, void *stream);
  *   allocate(bytes): device memory of the current device and stream, 0 when there is none; release(address) */
 void dk_cuda_connect(void *compile, void *allocate, void *release);
 
+/* On this thread a nonce first_code + i, 0 <= i < count, means the number that word i of device_words (uint64) holds when
+ * the kernel runs; count = 0 ends it. */
+void dk_cuda_nonces(uint64_t first_code, int64_t count, const void *device_words);
+
 /* The last message of the driver on this thread, "" when there was none. */
 const char *dk_cuda_message(void);
 
