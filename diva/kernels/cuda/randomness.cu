@@ -6,9 +6,7 @@
 #include "../native/randomness_numbers.h"
 
 namespace dk {
-namespace randomness {
-
-constexpr int threads = 256;
+namespace distributions {
 
 template <class T> struct Uniform {
     double low, high;
@@ -80,6 +78,12 @@ struct Integers {
     }
 };
 
+}  // namespace distributions
+
+namespace randomness {
+
+constexpr int threads = 256;
+
 template <class Out, class D> __global__ void __launch_bounds__(threads) fill32(Out *out, int64_t n, Nonce nonce, D distribution) {
     const int64_t counter = counter_of_thread();
     if (element32(counter, 0) >= n) return;
@@ -103,7 +107,7 @@ template <class Out, class D> __global__ void __launch_bounds__(threads) fill64(
 
 // Bernoulli bytes. Where 128 elements lie whole in front of a warp, at a multiple of 4, each thread writes four neighbours:
 // the warp's 32 counters are elements 0 .. 127 of it, bit c of vote w is element 64 (c / 16) + 16 w + c % 16.
-inline __global__ void __launch_bounds__(threads) fill_bytes(uint8_t *out, int64_t n, Nonce nonce, double p) {
+__global__ void __launch_bounds__(threads) fill_bytes(uint8_t *out, int64_t n, Nonce nonce, double p) {
     const int64_t counter = counter_of_thread();
     const int t = int(threadIdx.x) % 32;
     const PhiloxWords four = philox(nonce.get(), uint64_t(counter));
@@ -151,85 +155,84 @@ template <class D> int32_t by_word(double *out, int64_t n, uint64_t nonce, D dis
 }
 
 }  // namespace
-}  // namespace randomness
-}  // namespace dk
 
 extern "C" {
-
-using namespace dk::randomness;
 
 // Known answers: `counter`, `key` and `words` are of the host.
 int32_t dk_philox(const uint32_t *counter, const uint32_t *key, uint32_t *words) {
     if (counter[3] != 0) return DK_BAD_ARGUMENT;
-    const dk::PhiloxWords found = dk::philox(key[0] | uint64_t(key[1]) << 32, counter[0] | uint64_t(counter[1]) << 32, counter[2]);
+    const PhiloxWords found = philox(key[0] | uint64_t(key[1]) << 32, counter[0] | uint64_t(counter[1]) << 32, counter[2]);
     for (int w = 0; w < 4; ++w) words[w] = found.w[w];
     return DK_OK;
 }
 
 int32_t dk_uniform_f32(float *out, int64_t n, uint64_t nonce, double low, double high) {
-    return by_word(out, n, nonce, Uniform<float>{low, high});
+    return by_word(out, n, nonce, distributions::Uniform<float>{low, high});
 }
 int32_t dk_uniform_f64(double *out, int64_t n, uint64_t nonce, double low, double high) {
-    return by_word(out, n, nonce, Uniform<double>{low, high});
+    return by_word(out, n, nonce, distributions::Uniform<double>{low, high});
 }
 int32_t dk_normal_f32(float *out, int64_t n, uint64_t nonce, double mean, double std) {
-    return by_word(out, n, nonce, Normal<float>{mean, std});
+    return by_word(out, n, nonce, distributions::Normal<float>{mean, std});
 }
 int32_t dk_normal_f64(double *out, int64_t n, uint64_t nonce, double mean, double std) {
-    return by_word(out, n, nonce, Normal<double>{mean, std});
+    return by_word(out, n, nonce, distributions::Normal<double>{mean, std});
 }
 int32_t dk_normal_each_f32(float *out, int64_t n, uint64_t nonce, const float *mean, const float *std) {
-    return dk::status_after(by_word(out, n, nonce, NormalEach<float>{mean, std, dk::fault_word()}));
+    return status_after(by_word(out, n, nonce, distributions::NormalEach<float>{mean, std, fault_word()}));
 }
 int32_t dk_normal_each_f64(double *out, int64_t n, uint64_t nonce, const double *mean, const double *std) {
-    return dk::status_after(by_word(out, n, nonce, NormalEach<double>{mean, std, dk::fault_word()}));
+    return status_after(by_word(out, n, nonce, distributions::NormalEach<double>{mean, std, fault_word()}));
 }
 int32_t dk_truncated_normal_f32(float *out, int64_t n, uint64_t nonce, double mean, double std, double low, double high,
                                 double from, double width) {
-    return by_word64(out, n, nonce, Truncated<float>{{mean, std, low, high, from, width}});
+    return by_word64(out, n, nonce, distributions::Truncated<float>{{mean, std, low, high, from, width}});
 }
 int32_t dk_truncated_normal_f64(double *out, int64_t n, uint64_t nonce, double mean, double std, double low, double high,
                                 double from, double width) {
-    return by_word64(out, n, nonce, Truncated<double>{{mean, std, low, high, from, width}});
+    return by_word64(out, n, nonce, distributions::Truncated<double>{{mean, std, low, high, from, width}});
 }
 int32_t dk_exponential_f32(float *out, int64_t n, uint64_t nonce, double rate) {
-    return by_word(out, n, nonce, Exponential<float>{rate});
+    return by_word(out, n, nonce, distributions::Exponential<float>{rate});
 }
 int32_t dk_exponential_f64(double *out, int64_t n, uint64_t nonce, double rate) {
-    return by_word(out, n, nonce, Exponential<double>{rate});
+    return by_word(out, n, nonce, distributions::Exponential<double>{rate});
 }
 int32_t dk_cauchy_f32(float *out, int64_t n, uint64_t nonce, double median, double scale) {
-    return by_word(out, n, nonce, Cauchy<float>{median, scale});
+    return by_word(out, n, nonce, distributions::Cauchy<float>{median, scale});
 }
 int32_t dk_cauchy_f64(double *out, int64_t n, uint64_t nonce, double median, double scale) {
-    return by_word(out, n, nonce, Cauchy<double>{median, scale});
+    return by_word(out, n, nonce, distributions::Cauchy<double>{median, scale});
 }
 int32_t dk_log_normal_f32(float *out, int64_t n, uint64_t nonce, double mean, double std) {
-    return by_word(out, n, nonce, LogNormal<float>{mean, std});
+    return by_word(out, n, nonce, distributions::LogNormal<float>{mean, std});
 }
 int32_t dk_log_normal_f64(double *out, int64_t n, uint64_t nonce, double mean, double std) {
-    return by_word(out, n, nonce, LogNormal<double>{mean, std});
+    return by_word(out, n, nonce, distributions::LogNormal<double>{mean, std});
 }
 int32_t dk_geometric(double *out, int64_t n, uint64_t nonce, double log_failure) {
-    return by_word64(out, n, nonce, Geometric{log_failure});
+    return by_word64(out, n, nonce, distributions::Geometric{log_failure});
 }
 int32_t dk_bernoulli_f32(float *out, int64_t n, uint64_t nonce, double p) {
-    return by_word32(out, n, nonce, Bernoulli<float>{p});
+    return by_word32(out, n, nonce, distributions::Bernoulli<float>{p});
 }
 int32_t dk_bernoulli_f64(double *out, int64_t n, uint64_t nonce, double p) {
-    return by_word32(out, n, nonce, Bernoulli<double>{p});
+    return by_word32(out, n, nonce, distributions::Bernoulli<double>{p});
 }
 int32_t dk_bernoulli_u8(uint8_t *out, int64_t n, uint64_t nonce, double p) {
-    return dk::launch<fill_bytes>(dk::blocks_for(dk::counters32(n), threads), threads, out, n, dk::nonce_of(nonce), p);
+    return launch<fill_bytes>(blocks_for(counters32(n), threads), threads, out, n, nonce_of(nonce), p);
 }
 int32_t dk_bernoulli_each_f32(uint8_t *out, int64_t n, uint64_t nonce, const float *p) {
-    return dk::status_after(by_word32(out, n, nonce, BernoulliEach<float>{p, dk::fault_word()}));
+    return status_after(by_word32(out, n, nonce, distributions::BernoulliEach<float>{p, fault_word()}));
 }
 int32_t dk_bernoulli_each_f64(uint8_t *out, int64_t n, uint64_t nonce, const double *p) {
-    return dk::status_after(by_word32(out, n, nonce, BernoulliEach<double>{p, dk::fault_word()}));
+    return status_after(by_word32(out, n, nonce, distributions::BernoulliEach<double>{p, fault_word()}));
 }
 int32_t dk_integers(int64_t *out, int64_t n, uint64_t nonce, int64_t low, uint64_t range) {
-    return by_word64(out, n, nonce, Integers{low, range});
+    return by_word64(out, n, nonce, distributions::Integers{low, range});
 }
 }
+
+}  // namespace randomness
+}  // namespace dk
 #endif

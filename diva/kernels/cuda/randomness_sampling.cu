@@ -12,7 +12,7 @@ constexpr int most = sorted_pairs::most_in_block;
 
 // --- permutations ---
 
-inline __global__ void __launch_bounds__(1024) short_permutation(int64_t *out, int n, int size, Nonce nonce) {
+__global__ void __launch_bounds__(1024) short_permutation(int64_t *out, int n, int size, Nonce nonce) {
     __shared__ uint64_t key[most];
     __shared__ uint32_t index[most];
     for (int i = int(threadIdx.x); i < size; i += int(blockDim.x)) {
@@ -23,7 +23,7 @@ inline __global__ void __launch_bounds__(1024) short_permutation(int64_t *out, i
     for (int i = int(threadIdx.x); i < n; i += int(blockDim.x)) out[i] = index[i];
 }
 
-inline __global__ void __launch_bounds__(256) permutation_keys(uint64_t *key, uint32_t *index, int64_t n, Nonce nonce) {
+__global__ void __launch_bounds__(256) permutation_keys(uint64_t *key, uint32_t *index, int64_t n, Nonce nonce) {
     const int64_t counter = counter_of_thread();
     if (element64(counter, 0) >= n) return;
     const PhiloxWords four = philox(nonce.get(), uint64_t(counter));
@@ -37,7 +37,7 @@ inline __global__ void __launch_bounds__(256) permutation_keys(uint64_t *key, ui
 // --- draws ---
 
 // A warp for each row.
-inline __global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128)
 check_weights(const double *weights, int64_t rows, int64_t n, int64_t wanted, int32_t *fault) {
     const int64_t row = int64_t(blockIdx.x) * 4 + threadIdx.x / 32;
     if (row >= rows) return;
@@ -54,7 +54,7 @@ check_weights(const double *weights, int64_t rows, int64_t n, int64_t wanted, in
 }
 
 // c_j = c_{j-1} + w_j, j ascending, by a warp for each row, which loads 32 weights at a time; the last j with w_j > 0.
-inline __global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128)
 add_weights(double *sums, int64_t *last, const double *weights, int64_t rows, int64_t n) {
     const int64_t row = int64_t(blockIdx.x) * 4 + threadIdx.x / 32;
     if (row >= rows) return;
@@ -75,7 +75,7 @@ add_weights(double *sums, int64_t *last, const double *weights, int64_t rows, in
     if (t == 0) last[row] = last_positive;
 }
 
-inline __global__ void __launch_bounds__(256) draw_with_replacement(int64_t *out, const double *sums, const int64_t *last,
+__global__ void __launch_bounds__(256) draw_with_replacement(int64_t *out, const double *sums, const int64_t *last,
                                                                     int64_t rows, int64_t n, int64_t count, Nonce nonce) {
     const int64_t i = counter_of_thread();
     if (i >= rows * count) return;
@@ -100,7 +100,7 @@ DK_INLINE uint64_t arrival(uint64_t nonce, int64_t i, double weight) {
 }
 
 // A thread block for each row of at most 2048 weights.
-inline __global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(1024)
 short_races(int64_t *out, const double *weights, int n, int size, int64_t count, Nonce nonce) {
     __shared__ uint64_t key[most];
     __shared__ uint32_t index[most];
@@ -113,14 +113,14 @@ short_races(int64_t *out, const double *weights, int n, int size, int64_t count,
     for (int k = int(threadIdx.x); k < count; k += int(blockDim.x)) out[blockIdx.x * count + k] = index[k];
 }
 
-inline __global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256)
 race_keys(uint64_t *key, uint32_t *index, const double *weights, int64_t first, int64_t n, Nonce nonce) {
     const int64_t i = counter_of_thread();
     if (i >= n) return;
     key[i] = arrival(nonce.get(), first + i, weights[first + i]), index[i] = uint32_t(i);
 }
 // The first `count` of each row of n sorted indices.
-inline __global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256)
 first_of_rows(int64_t *out, const int64_t *sorted, int64_t rows, int64_t n, int64_t count) {
     const int64_t i = counter_of_thread();
     if (i >= rows * count) return;

@@ -5,10 +5,7 @@
 #include "device.h"
 
 namespace dk {
-namespace running {
-
-constexpr int64_t chunk = 256;
-constexpr unsigned whole_warp = 0xffffffffu;
+namespace joins {
 
 template <class T> struct Add {
     static constexpr T start = 0;
@@ -18,6 +15,13 @@ template <class T> struct Multiply {
     static constexpr T start = 1;
     static DK_INLINE T join(T a, T b) { return a * b; }
 };
+
+}  // namespace joins
+
+namespace running {
+
+constexpr int64_t chunk = 256;
+constexpr unsigned whole_warp = 0xffffffffu;
 
 // --- rows: a thread of a warp for each of 32 chunks, whose elements pass through shared memory 32 by 32 ---
 
@@ -188,19 +192,18 @@ template <class T, class Op> int32_t cumulate(T *out, const T *x, int64_t outer,
 }
 
 }  // namespace
-}  // namespace running
-}  // namespace dk
 
 extern "C" {
 
-using namespace dk::running;
-
 int32_t dk_cumulate_f32(int32_t product, float *out, const float *x, int64_t outer, int64_t n, int64_t inner) {
-    return product ? cumulate<float, Multiply<float>>(out, x, outer, n, inner) : cumulate<float, Add<float>>(out, x, outer, n, inner);
+    return product ? cumulate<float, joins::Multiply<float>>(out, x, outer, n, inner) : cumulate<float, joins::Add<float>>(out, x, outer, n, inner);
 }
 int32_t dk_cumulate_f64(int32_t product, double *out, const double *x, int64_t outer, int64_t n, int64_t inner) {
-    return product ? cumulate<double, Multiply<double>>(out, x, outer, n, inner)
-                   : cumulate<double, Add<double>>(out, x, outer, n, inner);
+    return product ? cumulate<double, joins::Multiply<double>>(out, x, outer, n, inner)
+                   : cumulate<double, joins::Add<double>>(out, x, outer, n, inner);
 }
 }
+
+}  // namespace running
+}  // namespace dk
 #endif

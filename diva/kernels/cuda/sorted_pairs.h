@@ -1,7 +1,7 @@
 // Pairs (64-bit key, index) in the order of (key, index): one thread block in shared memory, or radix passes over many.
 //
 // A radix pass is stable: counts of each digit in each tile of 2048, their running sums, and each pair to its place. Integers
-// alone are added, so that no order shows.
+// alone are added, so that no order shows. One .cu file includes this: its kernels are no templates.
 #pragma once
 
 #include "device.h"
@@ -63,7 +63,7 @@ struct Digit {
 };
 
 // counts[digit tiles + tile]
-inline __global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads)
 count_digits(uint32_t *counts, const uint64_t *key, const uint32_t *index, int64_t n, int64_t tiles, Digit digit) {
     __shared__ uint32_t count[digits];
     const int t = int(threadIdx.x);
@@ -78,7 +78,7 @@ count_digits(uint32_t *counts, const uint64_t *key, const uint32_t *index, int64
 }
 
 // A block for each digit: counts become sums over the tiles before, totals[digit] over all.
-inline __global__ void __launch_bounds__(threads) add_counts(uint32_t *counts, uint32_t *totals, int64_t tiles) {
+__global__ void __launch_bounds__(threads) add_counts(uint32_t *counts, uint32_t *totals, int64_t tiles) {
     uint32_t *mine = counts + blockIdx.x * tiles, running = 0;
     for (int64_t first = 0; first < tiles; first += threads) {
         const int64_t i = first + threadIdx.x;
@@ -92,7 +92,7 @@ inline __global__ void __launch_bounds__(threads) add_counts(uint32_t *counts, u
 
 // Each pair to its place. Warp w has the pairs 256 w .. 256 w + 255 of the tile, 32 at a time. The last pass gives
 // the indices alone, to `sorted`.
-inline __global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads)
 place_pairs(uint64_t *key_out, uint32_t *index_out, int64_t *sorted, const uint64_t *key, const uint32_t *index,
             const uint32_t *counts, const uint32_t *totals, int64_t n, int64_t tiles, Digit digit) {
     __shared__ uint32_t seen[warps][digits];
