@@ -5,6 +5,14 @@
 
 #include "device.h"
 
+#if DK_HOST
+#define DK_NO_UNROLL
+#define DK_UNROLL_ALL _Pragma("GCC unroll 64")
+#else
+#define DK_NO_UNROLL _Pragma("unroll 1")
+#define DK_UNROLL_ALL _Pragma("unroll")
+#endif
+
 namespace dk {
 
 constexpr int64_t reduce_block_length = 4096;
@@ -76,10 +84,11 @@ template <class T, class Step> DK_INLINE T warp_reduce(int64_t n, const Step &st
 
 // The same by a thread block of `warps` warps (2, 4, ..., 32), all of which come here; the sum in every thread. Warp w takes
 // the blocks w, w + warps, ..., which are terms of its own lanes of the next REDUCE: w, w + warps, ... of the 64.
-template <class T, int warps, class Step> DK_INLINE T block_reduce(int64_t n, const Step &step) {
+// block_reduce_by: block(begin, end) is what a warp makes of these terms, at most 4096;
+template <class T, int warps, class Block> DK_INLINE T block_reduce_by(int64_t n, const Block &block) {
     __shared__ T lane_sums[reduce_lanes];
     const int t = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
-    if (n <= reduce_block_length) return warp_reduce_block<T>(0, n, step);  // by each warp for itself
+    if (n <= reduce_block_length) return block(0, n);  // by each warp for itself
     OpenLanes<T> outer;
     T sum = 0;
     const int64_t blocks = reduce_block_count(n);
@@ -88,7 +97,7 @@ template <class T, int warps, class Step> DK_INLINE T block_reduce(int64_t n, co
         T mine = 0;  // lane warp + t * warps
         for (int64_t b = first + warp; b < last; b += warps) {
             const int64_t begin = b * reduce_block_length, end = begin + reduce_block_length;
-            const T term = warp_reduce_block<T>(begin, end < n ? end : n, step);
+            const T term = block(begin, end < n ? end : n);
             if (t == int(b % reduce_lanes) / warps) mine = mine + term;
         }
         __syncthreads();  // who came first may still read the sums of the last time
@@ -98,6 +107,10 @@ template <class T, int warps, class Step> DK_INLINE T block_reduce(int64_t n, co
         outer.add(first / reduce_block_length, sum);
     }
     return blocks <= reduce_block_length ? sum : outer.fold();
+}
+
+template <class T, int warps, class Step> DK_INLINE T block_reduce(int64_t n, const Step &step) {
+    return block_reduce_by<T, warps>(n, [&](int64_t begin, int64_t end) { return warp_reduce_block<T>(begin, end, step); });
 }
 
 template <class T> DK_INLINE T warp_sum(const T *x, int64_t n) {

@@ -19,16 +19,6 @@ struct Finish {
     }
 };
 
-// body(offset_of), offset_of(i) the place of term i.
-template <class Body> DK_INLINE void with_places(const Shape &s, const Body &body) {
-    if (s.reduced == 1) {
-        const int64_t stride = s.dimensions[0].stride;
-        body([=](int64_t i) { return i * stride; });
-    } else {
-        body([&](int64_t i) { return s.term(i); });
-    }
-}
-
 // --- rows ---
 
 // n <= 32: a row by `width` threads, a power of 2 from n on. The lanes beyond are +0, and so is a sum of zeros with them.
@@ -46,6 +36,24 @@ __global__ void __launch_bounds__(256) short_rows(T *out, const T *x, const T *c
     if (k == 0 && o < s.outputs) out[o] = finish(a + T(0));
 }
 
+// One block of 4096 terms by a warp: step(acc, x) for the number x of a term.
+template <class T, class Place, class Step>
+DK_INLINE T reduce_terms(const T *x, int64_t begin, int64_t end, const Place &place, const Step &step) {
+    if constexpr (!Place::plain) {
+        return warp_reduce_block<T>(begin, end, [&](T acc, int64_t i) { return step(acc, x[place(i)]); });
+    } else {
+        T a[2] = {0, 0};
+        int64_t i = begin + threadIdx.x % 32;
+        DK_NO_UNROLL
+        for (; i + 32 < end; i += reduce_lanes) {
+            a[0] = step(a[0], x[place(i)]);
+            a[1] = step(a[1], x[place(i + 32)]);
+        }
+        if (i < end) a[0] = step(a[0], x[place(i)]);
+        return fold_warp(a[0], a[1]);
+    }
+}
+
 // A warp for each block of 4096 terms of a row, `blocks` of a row; what they give to out[row blocks + block].
 template <class T, class K>
 __global__ void __launch_bounds__(256) rows(T *out, const T *x, const T *center, Shape s, int64_t blocks, Finish finish) {
@@ -56,7 +64,7 @@ __global__ void __launch_bounds__(256) rows(T *out, const T *x, const T *center,
     int64_t ignored;
     const T *here = x + s.matrix(o, ignored), m = center ? center[o] : T(0);
     with_places(s, [&](auto place) {
-        const T sum = warp_reduce_block<T>(begin, end, [&](T acc, int64_t i) { return K::step(acc, here[place(i)], m).v; });
+        const T sum = reduce_terms(here, begin, end, place, [=](T acc, T v) { return K::step(acc, v, m).v; });
         if (threadIdx.x % 32 == 0) out[item] = finish(sum);
     });
 }
@@ -69,7 +77,9 @@ __global__ void __launch_bounds__(32 * long_row_warps) long_rows(T *out, const T
     int64_t ignored;
     const T *here = x + s.matrix(o, ignored), m = center ? center[o] : T(0);
     with_places(s, [&](auto place) {
-        const T sum = block_reduce<T, long_row_warps>(s.n, [&](T acc, int64_t i) { return K::step(acc, here[place(i)], m).v; });
+        const T sum = block_reduce_by<T, long_row_warps>(s.n, [&](int64_t begin, int64_t end) {
+            return reduce_terms(here, begin, end, place, [=](T acc, T v) { return K::step(acc, v, m).v; });
+        });
         if (threadIdx.x == 0) out[o] = finish(sum);
     });
 }
@@ -81,44 +91,47 @@ template <class T> __global__ void __launch_bounds__(256) variance_rows(T *var, 
     int64_t ignored;
     const T *here = x + s.matrix(o, ignored);
     with_places(s, [&](auto place) {
-        const T m = warp_reduce_block<T>(0, s.n, [&](T acc, int64_t i) { return acc + here[place(i)]; }) / T(s.n);
-        const T sum = warp_reduce_block<T>(0, s.n, [&](T acc, int64_t i) {
-            return terms::Deviations<T>::step(acc, here[place(i)], m).v;
-        });
+        const T m = reduce_terms(here, 0, s.n, place, [](T acc, T v) { return acc + v; }) / T(s.n);
+        const T sum = reduce_terms(here, 0, s.n, place, [=](T acc, T v) { return terms::Deviations<T>::step(acc, v, m).v; });
         if (threadIdx.x % 32 == 0) mean[o] = m, var[o] = finish(sum);
     });
 }
 
 // --- columns ---
 
-// n <= N < 64, or N = 64 and n <= 4096: a column by one thread, the lanes in its registers.
+// The tree over the lanes j, j + w, j + 2 w, ... in registers.
+template <int j, int w, int N, class T> DK_INLINE T fold_registers(const T (&a)[N]) {
+    if constexpr (w == N)
+        return a[j];
+    else
+        return fold_registers<j, 2 * w>(a) + fold_registers<j + w, 2 * w>(a);
+}
+
+// n <= N < 64, or N = 64 and n <= 4096; one reduced dimension: a column by one thread, the lanes in its registers.
 template <class T, class K, int N>
 __global__ void __launch_bounds__(256) thin_columns(T *out, const T *x, const T *center, Shape s, Finish finish) {
     const int64_t item = int64_t(blockIdx.x) * 256 + threadIdx.x;
     if (item >= s.outputs) return;
-    const int64_t matrix = item / s.width, c = item - matrix * s.width;
+    const int64_t matrix = item / s.width, c = item - matrix * s.width, stride = s.dimensions[0].stride;
     int64_t to;
     const T *here = x + s.matrix(matrix, to) + c * s.column_stride;
     to += c * s.column_place;
     const T m = center ? center[to] : T(0);
-    with_places(s, [&](auto place) {
-        T a[N];
-        DK_UNROLL
-        for (int j = 0; j < N; ++j) a[j] = j < s.n ? K::step(T(0), here[place(j)], m).v : T(0);
-        if (N == reduce_lanes) {
-            for (int64_t first = N; first < s.n; first += N) {
-                DK_UNROLL
-                for (int j = 0; j < N; ++j)
-                    if (first + j < s.n) a[j] = K::step(a[j], here[place(first + j)], m).v;
-            }
+    int left = int(s.n);
+    T a[N];
+    DK_UNROLL_ALL
+    for (int j = 0; j < N; ++j) a[j] = j < left ? K::step(T(0), here[j * stride], m).v : T(0);
+    if constexpr (N == reduce_lanes) {
+        DK_NO_UNROLL
+        for (left -= N; left > 0; left -= N) {
+            here += N * stride;
+            DK_UNROLL_ALL
+            for (int j = 0; j < N; ++j)
+                if (j < left) a[j] = K::step(a[j], here[j * stride], m).v;
         }
-        DK_UNROLL
-        for (int w = N / 2; w > 0; w /= 2) {
-            DK_UNROLL
-            for (int j = 0; j < w; ++j) a[j] = a[j] + a[j + w];
-        }
-        out[to] = finish(N < reduce_lanes ? a[0] + T(0) : a[0]);
-    });
+    }
+    const T sum = fold_registers<0, 1>(a);
+    out[to] = finish(N < reduce_lanes ? sum + T(0) : sum);
 }
 
 // A thread block for blockDim.x columns and a block of 4096 rows; thread y has the L lanes y, y + 64 / L, ... blocks > 1: the
@@ -139,10 +152,14 @@ __global__ void __launch_bounds__(512) columns(T *out, const T *x, const T *cent
         const T m = center ? center[to] : T(0);
         with_places(s, [&](auto place) {
             int64_t r = b * reduce_block_length + y;
-            for (; r + reduce_lanes * together - ys < end; r += reduce_lanes * together) {
-                DK_UNROLL
-                for (int k = 0; k < 8; ++k) a[k % L] = K::step(a[k % L], here[place(r + k * ys)], m).v;
+            if constexpr (!decltype(place)::plain) {
+                DK_NO_UNROLL
+                for (; r + reduce_lanes * together - ys < end; r += reduce_lanes * together) {
+                    DK_UNROLL
+                    for (int k = 0; k < 8; ++k) a[k % L] = K::step(a[k % L], here[place(r + k * ys)], m).v;
+                }
             }
+            DK_NO_UNROLL
             for (; r < end; r += reduce_lanes) {
                 DK_UNROLL
                 for (int k = 0; k < L; ++k)
@@ -150,12 +167,7 @@ __global__ void __launch_bounds__(512) columns(T *out, const T *x, const T *cent
             }
         });
     }
-    DK_UNROLL
-    for (int w = L / 2; w > 0; w /= 2) {
-        DK_UNROLL
-        for (int k = 0; k < w; ++k) a[k] = a[k] + a[k + w];
-    }
-    sums[at] = a[0];
+    sums[at] = fold_registers<0, 1>(a);
     for (int w = ys / 2; w; w /= 2) {
         __syncthreads();
         if (y < w) sums[at] = sums[at] + sums[at + w * int(blockDim.x)];
@@ -235,8 +247,8 @@ template <class T, class K> int32_t reduce_rows(const Shape &s, T *out, const T 
 }
 
 template <class T, class K> int32_t reduce_columns(const Shape &s, T *out, const T *x, const T *center, Finish finish) {
-    if (s.n <= 16) return launch<thin_columns<T, K, 16>>(blocks_for(s.outputs, 256), 256, out, x, center, s, finish);
-    if (s.n <= 64 || (s.n <= reduce_block_length && s.outputs >= 65536))
+    if (s.n <= 16 && s.reduced == 1) return launch<thin_columns<T, K, 16>>(blocks_for(s.outputs, 256), 256, out, x, center, s, finish);
+    if (s.reduced == 1 && (s.n <= 64 || (s.n <= reduce_block_length && s.outputs >= 65536)))
         return launch<thin_columns<T, K, 64>>(blocks_for(s.outputs, 256), 256, out, x, center, s, finish);
     const int64_t blocks = reduce_block_count(s.n), matrices = s.outputs / s.width;
     auto grid = [&](unsigned across) { return (s.width + across - 1) / across * blocks * matrices; };

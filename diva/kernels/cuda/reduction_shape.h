@@ -23,8 +23,7 @@ struct Shape {
     Dimension dimensions[most];
 
     DK_INLINE int64_t term(int64_t i) const {
-        if (reduced == 1) return i * dimensions[0].stride;
-        int64_t ignored = 0;
+        int64_t ignored;
         return at(i, 0, reduced, ignored);
     }
     // The first element of matrix (or row) number `index`; `place` becomes its output's.
@@ -53,6 +52,36 @@ struct Shape {
         return offset + i * dimensions[first].stride;
     }
 };
+
+// Where term i is: reduced dimensions that are one, two, or more. `plain`: too much code to be repeated in a loop's body.
+struct OnePlace {
+    static constexpr bool plain = false;
+    int64_t stride;
+    DK_INLINE int64_t operator()(int64_t i) const { return i * stride; }
+};
+struct TwoPlaces {
+    static constexpr bool plain = false;
+    Dimension outer, inner;
+    DK_INLINE int64_t operator()(int64_t i) const {
+        const uint32_t q = inner.quotient(uint32_t(i));
+        return q * outer.stride + (uint32_t(i) - q * uint32_t(inner.size)) * inner.stride;
+    }
+};
+struct ManyPlaces {
+    static constexpr bool plain = true;
+    const Shape &s;
+    DK_INLINE int64_t operator()(int64_t i) const { return s.term(i); }
+};
+
+// body(place)
+template <class Body> DK_INLINE void with_places(const Shape &s, const Body &body) {
+    if (s.reduced == 1)
+        body(OnePlace{s.dimensions[0].stride});
+    else if (s.reduced == 2 && !s.large)
+        body(TwoPlaces{s.dimensions[0], s.dimensions[1]});
+    else
+        body(ManyPlaces{s});
+}
 
 }  // namespace reduction
 }  // namespace dk
