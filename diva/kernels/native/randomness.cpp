@@ -18,9 +18,6 @@ template <class T> int32_t fill_normal(T *out, int64_t n, uint64_t nonce, double
     return DK_OK;
 }
 
-// round(p 2^32), ties to even: adding and taking away 3 2^51 rounds to an integer
-DK_INLINE uint64_t threshold(double p) { return uint64_t((p * 0x1p32 + 0x1.8p52) - 0x1.8p52); }
-
 template <class T> int32_t fill_bernoulli(T *out, int64_t n, uint64_t nonce, double p) {
     FloatingPoint control;
     const uint64_t limit = threshold(p);

@@ -1,5 +1,4 @@
 // Exponential, geometric, Cauchy, log-normal and truncated normal fillers.
-#include "functions.h"
 #include "randomness_fill.h"
 
 namespace dk {
@@ -12,74 +11,31 @@ template <class T> double rounded(double x) {
     return double(y);
 }
 
-// f of binary64, on numbers of either type; binary32 is rounded once, at the end
-template <class F> DK_INLINE vec<double> in_double(vec<double> x, F f) { return f(x); }
-template <class F> DK_INLINE vec<float> in_double(vec<float> x, F f) {
-    halves h = widen_halves(x);
-    return narrow_halves({f(h.low), f(h.high)});
-}
-
 template <class T> int32_t fill_exponential(T *out, int64_t n, uint64_t nonce, double rate) {
     FloatingPoint control;
     const T r = T(rate);
-    fill(out, n, nonce, [=](auto word) { return in_double(unit(word), [](vec<double> u) { return -plain_log(u); }) / r; });
+    fill(out, n, nonce, [=](auto word) { return waiting_time(word) / r; });
     return DK_OK;
 }
 
 template <class T> int32_t fill_log_normal(T *out, int64_t n, uint64_t nonce, double mean, double std) {
     FloatingPoint control;
     const T m = T(mean), s = T(std);
-    fill(out, n, nonce, [=](auto word) {
-        return in_double(fma(standard_normal(word), set(s), set(m)), [](vec<double> x) { return fixed_exp(x); });
-    });
+    fill(out, n, nonce, [=](auto word) { return log_normal_number<T>(word, m, s); });
     return DK_OK;
-}
-
-// tan(pi x), 0 < |x| < 1/2. b = |x|, or 1/2 - |x| beyond 1/4; y = pi b; Taylor's sine and cosine of y; sine / cosine, or
-// beyond 1/4 cosine / sine.
-DK_INLINE vec<double> tangent_of_turn(vec<double> x) {
-    mask<double> sign = to_bits<double>(x) & to_bits<double>(set(-0.0));
-    vec<double> a = from_bits<double>(to_bits<double>(x) ^ sign);
-    mask<double> steep = a > 0.25;
-    vec<double> y = select<double>(steep, 0.5 - a, a) * 0x1.921fb54442d18p1, z = y * y;
-    vec<double> sine = y * polynomial<double>(z, 1.0 / 355687428096000.0, -1.0 / 1307674368000.0, 1.0 / 6227020800.0,
-                                              -1.0 / 39916800.0, 1.0 / 362880.0, -1.0 / 5040.0, 1.0 / 120.0, -1.0 / 6.0, 1.0);
-    vec<double> cosine = polynomial<double>(z, 1.0 / 20922789888000.0, -1.0 / 87178291200.0, 1.0 / 479001600.0, -1.0 / 3628800.0,
-                                            1.0 / 40320.0, -1.0 / 720.0, 1.0 / 24.0, -0.5, 1.0);
-    vec<double> t = select<double>(steep, cosine, sine) / select<double>(steep, sine, cosine);
-    return from_bits<double>(to_bits<double>(t) | sign);
 }
 
 template <class T> int32_t fill_cauchy(T *out, int64_t n, uint64_t nonce, double median, double scale) {
     FloatingPoint control;
     const double m = rounded<T>(median), s = rounded<T>(scale);
-    fill(out, n, nonce, [=](auto word) {
-        return in_double(unit(word), [=](vec<double> u) { return fma(tangent_of_turn(u - 0.5), set(s), set(m)); });
-    });
+    fill(out, n, nonce, [=](auto word) { return cauchy_number(word, m, s); });
     return DK_OK;
 }
 
 int32_t fill_geometric(double *out, int64_t n, uint64_t nonce, double log_failure) {
     FloatingPoint control;
-    fill(out, n, nonce, [=](auto word) {
-        vec<double> x = plain_log(unit(word)) / log_failure;
-        vec<double> r = (x + 0x1p52) - 0x1p52;  // to nearest; from 2^52 on every number is an integer
-        r = select<double>(r < x, r + 1.0, r);
-        return select<double>(x < 0x1p52, r, x);
-    });
+    fill(out, n, nonce, [=](auto word) { return geometric_number(word, log_failure); });
     return DK_OK;
-}
-
-struct Truncation {
-    double mean, std, low, high, from, width;
-};
-DK_INLINE vec<double> truncated(wide word, const Truncation &t) {
-    vec<double> v = fma(unit(word), set(t.width), set(t.from));
-    mask<double> lower = v <= 0.5;
-    vec<double> tail = select<double>(lower, v, 1.0 - v), z = quantile(tail, 0.5 - tail);
-    vec<double> x = fma(select<double>(lower, -z, z), set(t.std), set(t.mean));
-    x = select<double>(x < t.low, set(t.low), x);
-    return select<double>(x > t.high, set(t.high), x);
 }
 
 template <class T>

@@ -101,6 +101,10 @@ DK_INLINE words32 words_at(const uint32_t *words, int64_t j) {
     return w;
 }
 
+// The words as the integers of the same bits.
+DK_INLINE mask<float> signed_words(words32 w) { return (mask<float>)w; }
+DK_INLINE mask<double> signed_words(wide w) { return (mask<double>)w; }
+
 // Elements j.. of 64 bits, j a multiple of the lanes: high half from row 2 h, low half from row 2 h + 1, h = j / 16.
 DK_INLINE wide wide_words_at(const uint32_t *words, int64_t j) {
     const uint32_t *row = words + 2 * counters * (j / counters) + j % counters;

@@ -101,7 +101,7 @@ int32_t multinomial(int64_t *out, const double *weights, int64_t rows, int64_t n
         for (int64_t r = 0; r < rows; ++r)
             draw_with_replacement(out + r * count, weights + r * n, n, count, drawn.data() + r * count, sums.data());
     } else {
-        fill(drawn.data(), rows * n, nonce, [](auto word) { return -plain_log(unit(word)); });
+        fill(drawn.data(), rows * n, nonce, [](auto word) { return waiting_time(word); });
         for (int64_t r = 0; r < rows; ++r) draw_by_race(out + r * count, weights + r * n, n, count, drawn.data() + r * n, racers);
     }
     return DK_OK;
