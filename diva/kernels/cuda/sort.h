@@ -1,0 +1,257 @@
+// Stable radix sort of (key, position) pairs on a GPU: least significant digit first, integers alone.
+//
+// W is uint32_t or uint64_t, whichever holds both keys and positions. A source says pair i: key(i), position(i). Each pass
+// sorts by one digit: within a tile pairs are ranked by votes of the warps, tiles and digits are placed by prefix sums of
+// counts. Up to block_sort_most pairs one block does all passes, in one launch; more take three launches for each pass.
+#pragma once
+
+#include "device.h"
+
+namespace dk {
+
+constexpr unsigned all_lanes = 0xffffffffu;
+constexpr int digit_bits_most = 8, digits_most = 256;
+constexpr int tile_threads = 256, tile_rounds = 8, tile_size = tile_threads * tile_rounds;
+constexpr int block_sort_threads = 1024;
+template <class W> constexpr int block_sort_rounds = 64 / sizeof(W);
+template <class W> constexpr int block_sort_most = block_sort_threads * block_sort_rounds<W>;
+
+template <class W> struct StoredPairs {
+    const W *keys, *positions;
+    DK_INLINE W key(int64_t i) const { return keys[i]; }
+    DK_INLINE W position(int64_t i) const { return positions[i]; }
+};
+
+DK_INLINE unsigned lanes_below() { return (1u << (threadIdx.x % 32)) - 1; }
+
+template <class W> DK_INLINE unsigned digit_of(W key, int shift, int bits) {
+    return unsigned(key >> shift) & ((1u << bits) - 1);
+}
+
+// counts[digit] += 1 for each active lane of a warp, all of which call; lanes alike the first active one add once.
+DK_INLINE void count_digit(uint32_t *counts, unsigned digit, bool active) {
+    const unsigned mask = __ballot_sync(all_lanes, active);
+    if (!mask) return;
+    const int first = __ffs(int(mask)) - 1;
+    const unsigned common = __shfl_sync(all_lanes, digit, first);
+    const unsigned alike = __ballot_sync(all_lanes, active && digit == common);
+    if (int(threadIdx.x) % 32 == first)
+        atomicAdd(&counts[digit], uint32_t(__popc(alike)));
+    else if (active && digit != common)
+        atomicAdd(&counts[digit], uint32_t(1));
+}
+
+// The place of an active lane's digit among those of its warp so far, which `counts` holds; counts it. All lanes call.
+DK_INLINE uint32_t rank_digit(uint32_t *counts, unsigned digit, int bits, bool active) {
+    unsigned alike = __ballot_sync(all_lanes, active);
+    for (int b = 0; b < bits; ++b) {
+        const unsigned ones = __ballot_sync(all_lanes, digit >> b & 1);
+        alike &= digit >> b & 1 ? ones : ~ones;
+    }
+    const uint32_t before = uint32_t(__popc(alike & lanes_below())), old = active ? counts[digit] : 0;
+    __syncwarp();
+    if (active && before == 0) counts[digit] = old + uint32_t(__popc(alike));
+    __syncwarp();
+    return old + before;
+}
+
+template <class N> DK_INLINE N warp_inclusive(N x) {
+    for (int by = 1; by < 32; by *= 2) {
+        const N below = __shfl_up_sync(all_lanes, x, by);
+        if (int(threadIdx.x) % 32 >= by) x = N(x + below);
+    }
+    return x;
+}
+
+// The sum over threads below this one of a block of `threads`; `sums` has threads / 32 places. `total`: over all.
+template <int threads, class N> DK_INLINE N block_exclusive(N x, N *sums, N &total) {
+    const N inclusive = warp_inclusive(x);
+    __syncthreads();  // who read `sums` before is done
+    if (threadIdx.x % 32 == 31) sums[threadIdx.x / 32] = inclusive;
+    __syncthreads();
+    N below = 0, all = 0;
+    for (int w = 0; w < threads / 32; ++w) {
+        if (w == int(threadIdx.x) / 32) below = all;
+        all = N(all + sums[w]);
+    }
+    total = all;
+    return N(below + inclusive - x);
+}
+
+// All passes of at most block_sort_most pairs by one block. The sorted pairs end in `keys`, `positions` when the number of
+// passes is odd, else in those of `spare`; both are of n pairs.
+template <class W, class Source>
+__global__ void __launch_bounds__(block_sort_threads)
+sort_block(const Source source, W *keys, W *positions, W *spare_keys, W *spare_positions, int n, int passes, int bits) {
+    constexpr int warps = block_sort_threads / 32;
+    __shared__ uint32_t counts[warps][digits_most];
+    __shared__ uint32_t sums[warps];
+    const int t = int(threadIdx.x), warp = t / 32, rounds = (n + block_sort_threads - 1) / block_sort_threads;
+    for (int pass = 0; pass < passes; ++pass) {
+        const StoredPairs<W> stored{pass % 2 ? keys : spare_keys, pass % 2 ? positions : spare_positions};
+        W *to_keys = pass % 2 ? spare_keys : keys, *to_positions = pass % 2 ? spare_positions : positions;
+        for (int d = t; d < warps * digits_most; d += block_sort_threads) counts[d / digits_most][d % digits_most] = 0;
+        __syncthreads();
+        uint32_t place[block_sort_rounds<W>];  // 8 bits of digit below the rank
+        DK_UNROLL for (int r = 0; r < block_sort_rounds<W>; ++r) {
+            if (r < rounds) {
+                const int i = (warp * rounds + r) * 32 + t % 32;
+                const bool active = i < n;
+                const W key = !active ? W(0) : pass ? stored.key(i) : source.key(i);
+                const unsigned digit = digit_of(key, pass * bits, bits);
+                place[r] = rank_digit(counts[warp], digit, bits, active) << 8 | digit;
+            }
+        }
+        __syncthreads();
+        uint32_t of_digit = 0, total;
+        if (t < digits_most)
+            for (int w = 0; w < warps; ++w) of_digit += counts[w][t];
+        uint32_t before = block_exclusive<block_sort_threads>(of_digit, sums, total);
+        if (t < digits_most)
+            for (int w = 0; w < warps; ++w) {
+                const uint32_t mine = counts[w][t];
+                counts[w][t] = before, before += mine;
+            }
+        __syncthreads();
+        DK_UNROLL for (int r = 0; r < block_sort_rounds<W>; ++r) {
+            const int i = (warp * rounds + r) * 32 + t % 32;
+            if (r < rounds && i < n) {
+                const uint32_t at = counts[warp][place[r] & 255] + (place[r] >> 8);
+                to_keys[at] = pass ? stored.key(i) : source.key(i);
+                to_positions[at] = pass ? stored.position(i) : source.position(i);
+            }
+        }
+        __syncthreads();
+    }
+}
+
+// counts[digit * tiles + tile] of a tile for each block.
+template <class W, class Source>
+__global__ void __launch_bounds__(tile_threads)
+sort_count(const Source source, W *counts, int64_t n, int64_t tiles, int shift, int bits) {
+    __shared__ uint32_t held[digits_most];
+    const int64_t tile = int64_t(blockIdx.x), from = tile * tile_size;
+    held[threadIdx.x] = 0;
+    __syncthreads();
+    for (int r = 0; r < tile_rounds; ++r) {
+        const int64_t i = from + r * tile_threads + threadIdx.x;
+        const bool active = i < n;
+        count_digit(held, active ? digit_of(source.key(i), shift, bits) : 0, active);
+    }
+    __syncthreads();
+    if (threadIdx.x < 1u << bits) counts[int64_t(threadIdx.x) * tiles + tile] = held[threadIdx.x];
+}
+
+// A block for each digit: counts become sums over the tiles before; totals[digit].
+template <class W> __global__ void __launch_bounds__(tile_threads) sort_scan(W *counts, W *totals, int64_t tiles) {
+    __shared__ W sums[tile_threads / 32];
+    W *mine = counts + int64_t(blockIdx.x) * tiles, before = 0, total;
+    for (int64_t from = 0; from < tiles; from += tile_threads) {
+        const int64_t i = from + threadIdx.x;
+        const W below = block_exclusive<tile_threads>(i < tiles ? mine[i] : W(0), sums, total);
+        if (i < tiles) mine[i] = before + below;
+        before += total;
+    }
+    if (threadIdx.x == 0) totals[blockIdx.x] = before;
+}
+
+template <class W, class Source>
+__global__ void __launch_bounds__(tile_threads)
+sort_scatter(const Source source, W *keys, W *positions, const W *counts, const W *totals, int64_t n, int64_t tiles,
+             int shift, int bits) {
+    constexpr int warps = tile_threads / 32;
+    __shared__ uint32_t held[warps][digits_most];
+    __shared__ W start[digits_most], sums[warps];
+    const int t = int(threadIdx.x), warp = t / 32;
+    const int64_t tile = int64_t(blockIdx.x), from = tile * tile_size + warp * (32 * tile_rounds) + t % 32;
+    for (int w = 0; w < warps; ++w) held[w][t] = 0;
+    __syncthreads();
+    uint32_t place[tile_rounds];
+    W key[tile_rounds];
+    DK_UNROLL for (int r = 0; r < tile_rounds; ++r) {
+        const bool active = from + 32 * r < n;
+        key[r] = active ? source.key(from + 32 * r) : W(0);
+        place[r] = rank_digit(held[warp], digit_of(key[r], shift, bits), bits, active);
+    }
+    const bool digit = t < 1 << bits;
+    W all;
+    const W below = block_exclusive<tile_threads>(digit ? totals[t] : W(0), sums, all);
+    if (digit) {
+        start[t] = below + counts[int64_t(t) * tiles + tile];
+        uint32_t before = 0;
+        for (int w = 0; w < warps; ++w) {
+            const uint32_t mine = held[w][t];
+            held[w][t] = before, before += mine;
+        }
+    }
+    __syncthreads();
+    DK_UNROLL for (int r = 0; r < tile_rounds; ++r) {
+        if (from + 32 * r < n) {
+            const unsigned d = digit_of(key[r], shift, bits);
+            const W at = start[d] + held[warp][d] + place[r];
+            keys[at] = key[r], positions[at] = source.position(from + 32 * r);
+        }
+    }
+}
+
+}  // namespace dk
+
+#if DK_HOST
+#include "../native/diva_kernels.h"
+#include "launch.h"
+
+namespace dk {
+
+// Sorts n pairs, whose keys are below 2^key_bits, n < 2^31 * tile_size. Memory lives as long as this object.
+template <class W> class Sort {
+  public:
+    Sort(int64_t n, int key_bits)
+        : n_(n), passes_(key_bits < 1 ? 1 : (key_bits + digit_bits_most - 1) / digit_bits_most),
+          bits_(key_bits < 1 ? 1 : (key_bits + passes_ - 1) / passes_), tiles_((n + tile_size - 1) / tile_size),
+          memory_(size_t(4 * n + (n > block_sort_most<W> ? digits_most * (tiles_ + 1) : 0)) * sizeof(W)) {}
+    explicit operator bool() const { return bool(memory_); }
+
+    template <class Source> int32_t operator()(const Source &source) {
+        W *pairs[2] = {memory_.template as<W>(), memory_.template as<W>() + 2 * n_}, *counts = pairs[0] + 4 * n_;
+        sorted_ = pairs[(passes_ - 1) % 2];
+        if (n_ <= block_sort_most<W>)
+            return launch<sort_block<W, Source>>(1, block_sort_threads, source, pairs[0], pairs[0] + n_, pairs[1],
+                                                 pairs[1] + n_, int(n_), passes_, bits_);
+        int32_t status = pass(source, pairs[0], counts, 0);
+        for (int p = 1; p < passes_ && !status; ++p) {
+            const W *from = pairs[(p - 1) % 2];
+            status = pass(StoredPairs<W>{from, from + n_}, pairs[p % 2], counts, p * bits_);
+        }
+        return status;
+    }
+
+    const W *keys() const { return sorted_; }
+    const W *positions() const { return sorted_ + n_; }
+
+  private:
+    template <class Source> int32_t pass(const Source &source, W *to, W *counts, int shift) {
+        const unsigned tiles = unsigned(tiles_);
+        W *totals = counts + digits_most * tiles_;
+        int32_t status = launch<sort_count<W, Source>>(tiles, tile_threads, source, counts, n_, tiles_, shift, bits_);
+        if (!status) status = launch<sort_scan<W>>(1u << bits_, tile_threads, counts, totals, tiles_);
+        if (status) return status;
+        return launch<sort_scatter<W, Source>>(tiles, tile_threads, source, to, to + n_, counts, totals, n_, tiles_, shift, bits_);
+    }
+
+    int64_t n_;
+    int passes_, bits_;
+    int64_t tiles_;
+    Scratch memory_;
+    W *sorted_ = nullptr;
+};
+
+// Bits of the largest of keys 0 .. last.
+inline int bits_of_keys(uint64_t last) {
+    int bits = 0;
+    for (; last >> bits; ++bits)
+        if (bits == 63) return 64;
+    return bits;
+}
+
+}  // namespace dk
+#endif
