@@ -12,6 +12,7 @@ namespace dk {
 
 enum Op : int32_t { sum = 0, product = 1, maximum = 2, minimum = 3 };
 constexpr int chain_length = 256, reduce_threads = 256;
+constexpr int blocks_at_once = 4;  // on a multiprocessor: with 64 registers the loads of take_rows are under way together
 
 template <class T, int op> DK_INLINE T apply(T acc, T x) {
     if (op == sum) return acc + x;
@@ -67,7 +68,7 @@ DK_INLINE void take_rows(Pack<T, w> &acc, const T *column, int64_t width, T scal
 
 // At most 256 contributions: a warp for each, which goes on when it is the first to its destination.
 template <class T, int w, int op>
-__global__ void __launch_bounds__(reduce_threads)
+__global__ void __launch_bounds__(reduce_threads, blocks_at_once)
 reduce_few(const Rows<T> r, const int64_t *index, int64_t skip, int32_t *fault) {
     constexpr int warps = reduce_threads / 32;
     __shared__ uint8_t mine[warps][chain_length];
@@ -79,9 +80,12 @@ reduce_few(const Rows<T> r, const int64_t *index, int64_t skip, int32_t *fault) 
         return;
     }
     if (d == skip) return;
+    bool alike[chain_length / 32];
+    DK_UNROLL for (int j = 0; j < chain_length / 32; ++j) alike[j] = 32 * j + t < n && index[32 * j + t] == d;
     int count = 0;
-    for (int from = 0; from < n; from += 32) {
-        const bool same = from + t < n && index[from + t] == d;
+    DK_UNROLL for (int j = 0; j < chain_length / 32; ++j) {
+        const int from = 32 * j;
+        const bool same = alike[j];
         const unsigned mask = __ballot_sync(all_lanes, same);
         if (mask && !count && from + __ffs(int(mask)) - 1 != i) return;
         if (same) mine[warp][count + __popc(mask & lanes_below())] = uint8_t(from + t);
@@ -98,16 +102,17 @@ reduce_few(const Rows<T> r, const int64_t *index, int64_t skip, int32_t *fault) 
     }
 }
 
-// Destinations of contributions as keys; n_dest for those that contribute nothing.
+// Destinations of contributions as keys; n_dest for those that contribute nothing, n_dest + 1 for bad ones.
 template <class W> struct IndexKeys {
     const int64_t *index;
     int64_t n_dest, skip;
     int32_t *fault;
     DK_INLINE W key(int64_t i) const {
         const int64_t d = index[i];
-        const bool inside = uint64_t(d) < uint64_t(n_dest);
-        if (!inside) *fault = 1;
-        return W(inside && d != skip ? d : n_dest);
+        return W(uint64_t(d) >= uint64_t(n_dest) ? n_dest + 1 : d == skip ? n_dest : d);
+    }
+    DK_INLINE void check(W key) const {
+        if (key > W(n_dest)) *fault = 1;
     }
     DK_INLINE W position(int64_t i) const { return W(i); }
 };
@@ -119,12 +124,11 @@ template <class W> struct ScatterKeys {
     int32_t *fault;
     DK_INLINE W key(int64_t i) const {
         const int64_t d = index[i];
-        if (uint64_t(d) >= uint64_t(n_dest)) {
-            *fault = 1;
-            return W(all);
-        }
-        const W row = W(i) / W(inner);
-        return W((int64_t(row / W(n)) * n_dest + d) * inner + int64_t(W(i) - row * W(inner)));
+        const W row = W(i) / W(inner), key = W((int64_t(row / W(n)) * n_dest + d) * inner + int64_t(W(i) - row * W(inner)));
+        return uint64_t(d) < uint64_t(n_dest) ? key : W(all);
+    }
+    DK_INLINE void check(W key) const {
+        if (key == W(all)) *fault = 1;
     }
     DK_INLINE W position(int64_t i) const { return W(i); }
 };
@@ -164,7 +168,7 @@ template <class W> struct Sorted {
 // most one such beginning, and it is of the destination of the window's first place. Its result goes to partial[window].
 // The other units are places: where the destination changes, its first chain begins.
 template <class T, class W, int w, int op>
-__global__ void __launch_bounds__(reduce_threads)
+__global__ void __launch_bounds__(reduce_threads, blocks_at_once)
 reduce_chains(const Rows<T> r, const Sorted<W> sorted, T *partial, int64_t windows, int64_t units) {
     const int64_t unit = (int64_t(blockIdx.x) * reduce_threads + threadIdx.x) >> r.group;
     if (unit >= units) return;
@@ -200,7 +204,7 @@ reduce_chains(const Rows<T> r, const Sorted<W> sorted, T *partial, int64_t windo
 
 // The chains after the first, which lie in neighbouring windows, to the destination; done by the first of those windows.
 template <class T, class W, int w, int op>
-__global__ void __launch_bounds__(reduce_threads)
+__global__ void __launch_bounds__(reduce_threads, blocks_at_once)
 fold_chains(const Rows<T> r, const Sorted<W> sorted, const T *partial, int64_t windows) {
     const int64_t window = (int64_t(blockIdx.x) * reduce_threads + threadIdx.x) >> r.group;
     if (window >= windows) return;
@@ -257,7 +261,7 @@ inline unsigned tiles_of(int64_t packs, int group) {
 
 template <class T, class W, int w, int op, class Source>
 int32_t reduce_sorted(const Rows<T> &r, const Source &source) {
-    Sort<W> sort(r.n, bits_of_keys(uint64_t(r.n_dest)));
+    Sort<W> sort(r.n, bits_of_keys(uint64_t(r.n_dest) + 1));
     const int64_t windows = (r.n - 1) / chain_length;
     Scratch partial(size_t(windows * r.packs * w) * sizeof(T));
     if (!sort || !partial) return DK_NO_MEMORY;
@@ -280,7 +284,7 @@ int32_t reduce_rows(const Rows<T> &r, const int64_t *index, int64_t skip) {
         return launch<reduce_few<T, w, op>>(dim3(unsigned((r.n + warps - 1) / warps), tiles_of(r.packs, 5)), reduce_threads, r,
                                             index, skip, fault_word());
     }
-    if (uint64_t(r.n_dest) < 0xffffffffu && uint64_t(r.n) < 0xffffffffu)
+    if (uint64_t(r.n_dest) < 0xfffffffeu && uint64_t(r.n) < 0xffffffffu)
         return reduce_sorted<T, uint32_t, w, op>(r, IndexKeys<uint32_t>{index, r.n_dest, skip, fault_word()});
     return reduce_sorted<T, uint64_t, w, op>(r, IndexKeys<uint64_t>{index, r.n_dest, skip, fault_word()});
 }

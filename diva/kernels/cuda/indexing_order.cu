@@ -17,9 +17,8 @@ template <class T> struct Bags {
     int32_t *fault;
 };
 
-// The index at place i, or -1 where nothing is to be taken.
-template <class T> DK_INLINE int64_t taken_at(const Bags<T> &b, int64_t i) {
-    const int64_t row = b.index[i];
+// The row that an index stands for, or -1 where nothing is to be taken.
+template <class T> DK_INLINE int64_t row_of(const Bags<T> &b, int64_t row) {
     if (uint64_t(row) < uint64_t(b.n_dest)) return row == b.padding ? -1 : row;
     *b.fault = 1;
     return -1;
@@ -45,7 +44,8 @@ template <class T, bool weighted> DK_INLINE T bag_sum(const Bags<T> &b, const Ba
     for (int64_t i = bag.first; i < bag.last; i += ahead) {
         int64_t row[ahead];
         T x[ahead], scale[ahead];
-        DK_UNROLL for (int a = 0; a < ahead; ++a) row[a] = i + a < bag.last ? taken_at(b, i + a) : -1;
+        DK_UNROLL for (int a = 0; a < ahead; ++a) row[a] = b.index[i + a < bag.last ? i + a : i];
+        DK_UNROLL for (int a = 0; a < ahead; ++a) row[a] = i + a < bag.last ? row_of(b, row[a]) : -1;
         DK_UNROLL for (int a = 0; a < ahead; ++a) {
             x[a] = row[a] >= 0 && c < b.width ? b.weight[row[a] * b.width + c] : T(0);
             scale[a] = weighted && row[a] >= 0 ? b.per_sample[i + a] : T(1);
@@ -59,7 +59,7 @@ template <class T, bool weighted> DK_INLINE T bag_sum(const Bags<T> &b, const Ba
     return total + acc;
 }
 
-template <class T, bool weighted> __global__ void __launch_bounds__(bag_threads) bag_sums(const Bags<T> b) {
+template <class T, bool weighted> __global__ void __launch_bounds__(bag_threads, 4) bag_sums(const Bags<T> b) {
     const Bag bag = bag_of_this_thread(b);
     if (bag.number < 0) return;
     int64_t c = (int64_t(blockIdx.y) << b.group) + bag.lane;
@@ -80,7 +80,7 @@ template <class T> __global__ void __launch_bounds__(bag_threads) bag_maxima(con
         T best = 0;
         int64_t at = -1, held = 0;
         for (int64_t i = bag.first; i < bag.last; ++i) {
-            const int64_t row = taken_at(b, i);
+            const int64_t row = row_of(b, b.index[i]);
             if (row < 0) continue;
             ++held;
             const T x = c < b.width ? b.weight[row * b.width + c] : T(0);

@@ -93,6 +93,22 @@ DK_INLINE void find_byte(const uint32_t *counts, uint32_t wanted, uint32_t *foun
     }
 }
 
+// use(x, i, inside) for the numbers of a row by a block, all of whose threads call each time; four are loaded at a time.
+template <class T, class Use> DK_INLINE void over_row(const T *row, int64_t n, const Use &use) {
+    constexpr int ahead = 4;
+    for (int64_t from = threadIdx.x; from - threadIdx.x < n; from += ahead * int64_t(blockDim.x)) {
+        T x[ahead];
+        DK_UNROLL for (int a = 0; a < ahead; ++a) {
+            const int64_t i = from + a * int64_t(blockDim.x);
+            x[a] = row[i < n ? i : 0];
+        }
+        DK_UNROLL for (int a = 0; a < ahead; ++a) {
+            const int64_t i = from + a * int64_t(blockDim.x);
+            use(x[a], uint32_t(i), i < n);
+        }
+    }
+}
+
 // Number `wanted` of a row, by a block; `through`: what reaches it suffices, else it alone is to fit.
 template <class T> DK_INLINE Prefix<key_t<T>> narrow(const T *row, int64_t n, uint32_t wanted, bool flip, bool through) {
     __shared__ uint32_t counts[digits_most], found[3];
@@ -104,12 +120,10 @@ template <class T> DK_INLINE Prefix<key_t<T>> narrow(const T *row, int64_t n, ui
         const int shift = 8 * (of_key ? int(sizeof(T)) - 1 - pass : int(sizeof(T)) + index_bytes - 1 - pass);
         for (int d = int(threadIdx.x); d < digits_most; d += int(blockDim.x)) counts[d] = 0;
         __syncthreads();
-        for (int64_t from = 0; from < n; from += blockDim.x) {
-            const int64_t i = from + threadIdx.x;
-            const key_t<T> key = i < n ? key_of(row[i], flip) : 0;
-            const bool fits = i < n && known.fits(key, uint32_t(i));
-            count_digit(counts, (of_key ? unsigned(key >> shift) : unsigned(i) >> shift) & 255, fits);
-        }
+        over_row(row, n, [&](T x, uint32_t i, bool inside) {
+            const key_t<T> key = key_of(x, flip);
+            count_digit(counts, (of_key ? unsigned(key >> shift) : i >> shift) & 255, inside && known.fits(key, i));
+        });
         __syncthreads();
         if (threadIdx.x < 32) find_byte(counts, wanted, found);
         __syncthreads();
@@ -126,7 +140,7 @@ template <class T> DK_INLINE Prefix<key_t<T>> narrow(const T *row, int64_t n, ui
 constexpr int sort_most = 2048;
 
 // The first k <= sort_most of a row, a block for each.
-template <class T> __global__ void __launch_bounds__(1024) select_long(const RowsOf<T> r) {
+template <class T> __global__ void __launch_bounds__(1024, 1) select_long(const RowsOf<T> r) {
     using U = key_t<T>;
     __shared__ U keys[sort_most];
     __shared__ uint32_t indices[sort_most], held;
@@ -139,12 +153,12 @@ template <class T> __global__ void __launch_bounds__(1024) select_long(const Row
     Prefix<U> known;  // of nothing: all reach it
     if (k < r.n) known = narrow(row, r.n, uint32_t(k - 1), r.largest != 0, true);
     __syncthreads();
-    for (int64_t i = t; i < r.n; i += threads) {
-        const U key = key_of(row[i], r.largest != 0);
-        if (!known.reaches(key, uint32_t(i))) continue;
+    over_row(row, r.n, [&](T x, uint32_t i, bool inside) {
+        const U key = key_of(x, r.largest != 0);
+        if (!inside || !known.reaches(key, i)) return;
         const uint32_t at = atomicAdd(&held, uint32_t(1));
-        keys[at] = key, indices[at] = uint32_t(i);
-    }
+        keys[at] = key, indices[at] = i;
+    });
     for (int run = 2; run <= size; run *= 2)  // bitonic
         for (int apart = run / 2; apart; apart /= 2) {
             __syncthreads();
@@ -164,14 +178,16 @@ template <class T> __global__ void __launch_bounds__(1024) select_long(const Row
 }
 
 // The k-th of a row, a block for each.
-template <class T> __global__ void __launch_bounds__(1024) kth_long(const RowsOf<T> r) {
+template <class T> __global__ void __launch_bounds__(1024, 1) kth_long(const RowsOf<T> r) {
     __shared__ uint32_t nans, first_nan;
     const int64_t number = int64_t(blockIdx.x);
     const T *row = r.x + number * r.n;
     if (threadIdx.x == 0) nans = 0, first_nan = ~0u;
     __syncthreads();
-    for (int64_t i = threadIdx.x; r.nan && i < r.n; i += blockDim.x)
-        if (row[i] != row[i]) atomicAdd(&nans, uint32_t(1)), atomicMin(&first_nan, uint32_t(i));
+    if (r.nan)
+        over_row(row, r.n, [&](T x, uint32_t i, bool inside) {
+            if (inside && x != x) atomicAdd(&nans, uint32_t(1)), atomicMin(&first_nan, i);
+        });
     __syncthreads();
     const int64_t wanted = wanted_of(r, nans, first_nan);
     if (wanted < 0) {
@@ -179,8 +195,9 @@ template <class T> __global__ void __launch_bounds__(1024) kth_long(const RowsOf
         return;
     }
     const Prefix<key_t<T>> known = narrow(row, r.n, uint32_t(wanted), false, false);
-    for (int64_t i = threadIdx.x; i < r.n; i += blockDim.x)
-        if (known.fits(key_of(row[i], false), uint32_t(i))) put(r, number, row, i);
+    over_row(row, r.n, [&](T x, uint32_t i, bool inside) {
+        if (inside && known.fits(key_of(x, false), i)) put(r, number, row, i);
+    });
 }
 
 template <class T, class W> struct ValueKeys {
@@ -188,12 +205,14 @@ template <class T, class W> struct ValueKeys {
     int32_t largest;
     DK_INLINE W key(int64_t i) const { return W(key_of(x[i], largest != 0)); }
     DK_INLINE W position(int64_t i) const { return W(i); }
+    DK_INLINE void check(W) const {}
 };
 template <class W> struct RowKeys {
     const W *positions;
     W n;
     DK_INLINE W key(int64_t i) const { return positions[i] / n; }
     DK_INLINE W position(int64_t i) const { return positions[i]; }
+    DK_INLINE void check(W) const {}
 };
 
 // The first k of each row, from all places sorted by row and value.

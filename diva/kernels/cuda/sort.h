@@ -1,7 +1,7 @@
 // Stable radix sort of (key, position) pairs on a GPU: least significant digit first, integers alone.
 //
-// W is uint32_t or uint64_t, whichever holds both keys and positions. A source says pair i: key(i), position(i). Each pass
-// sorts by one digit: within a tile pairs are ranked by votes of the warps, tiles and digits are placed by prefix sums of
+// W is uint32_t or uint64_t, whichever holds both keys and positions. A source says pair i: key(i), position(i);
+// check(key) once. Each pass // sorts by one digit: within a tile pairs are ranked by votes of the warps, tiles and digits are placed by prefix sums of
 // counts. Up to block_sort_most pairs one block does all passes, in one launch; more take three launches for each pass.
 #pragma once
 
@@ -20,6 +20,7 @@ template <class W> struct StoredPairs {
     const W *keys, *positions;
     DK_INLINE W key(int64_t i) const { return keys[i]; }
     DK_INLINE W position(int64_t i) const { return positions[i]; }
+    DK_INLINE void check(W) const {}
 };
 
 DK_INLINE unsigned lanes_below() { return (1u << (threadIdx.x % 32)) - 1; }
@@ -63,14 +64,16 @@ template <class N> DK_INLINE N warp_inclusive(N x) {
     return x;
 }
 
-// The sum over threads below this one of a block of `threads`; `sums` has threads / 32 places. `total`: over all.
-template <int threads, class N> DK_INLINE N block_exclusive(N x, N *sums, N &total) {
+// The sum over the threads below this one, for the first `digits_most` threads of a block: those beyond have 0. `sums` has a
+// place for each warp that has more. `total`: over all.
+template <class N> DK_INLINE N block_exclusive(N x, N *sums, N &total) {
+    constexpr int warps = digits_most / 32;
     const N inclusive = warp_inclusive(x);
     __syncthreads();  // who read `sums` before is done
-    if (threadIdx.x % 32 == 31) sums[threadIdx.x / 32] = inclusive;
+    if (threadIdx.x % 32 == 31 && threadIdx.x < digits_most) sums[threadIdx.x / 32] = inclusive;
     __syncthreads();
     N below = 0, all = 0;
-    for (int w = 0; w < threads / 32; ++w) {
+    for (int w = 0; w < warps; ++w) {
         if (w == int(threadIdx.x) / 32) below = all;
         all = N(all + sums[w]);
     }
@@ -78,35 +81,41 @@ template <int threads, class N> DK_INLINE N block_exclusive(N x, N *sums, N &tot
     return N(below + inclusive - x);
 }
 
-// All passes of at most block_sort_most pairs by one block. The sorted pairs end in `keys`, `positions` when the number of
-// passes is odd, else in those of `spare`; both are of n pairs.
+// All passes of at most block_sort_most pairs by one block. `pairs` holds n keys and n positions, twice: pass by pass they go
+// to the first and to the second half in turn.
 template <class W, class Source>
-__global__ void __launch_bounds__(block_sort_threads)
-sort_block(const Source source, W *keys, W *positions, W *spare_keys, W *spare_positions, int n, int passes, int bits) {
+__global__ void __launch_bounds__(block_sort_threads, 1)
+sort_block(const Source source, W *pairs, int n, int passes, int bits) {
     constexpr int warps = block_sort_threads / 32;
     __shared__ uint32_t counts[warps][digits_most];
-    __shared__ uint32_t sums[warps];
+    __shared__ uint32_t sums[digits_most / 32];
     const int t = int(threadIdx.x), warp = t / 32, rounds = (n + block_sort_threads - 1) / block_sort_threads;
+    const int first = warp * rounds * 32 + t % 32, past = (warp + 1) * rounds * 32 < n ? (warp + 1) * rounds * 32 : n;
     for (int pass = 0; pass < passes; ++pass) {
-        const StoredPairs<W> stored{pass % 2 ? keys : spare_keys, pass % 2 ? positions : spare_positions};
-        W *to_keys = pass % 2 ? spare_keys : keys, *to_positions = pass % 2 ? spare_positions : positions;
+        W *const from = pairs + (pass % 2 ? 0 : 2 * n), *const to = pairs + (pass % 2 ? 2 * n : 0);
         for (int d = t; d < warps * digits_most; d += block_sort_threads) counts[d / digits_most][d % digits_most] = 0;
         __syncthreads();
-        uint32_t place[block_sort_rounds<W>];  // 8 bits of digit below the rank
-        DK_UNROLL for (int r = 0; r < block_sort_rounds<W>; ++r) {
-            if (r < rounds) {
-                const int i = (warp * rounds + r) * 32 + t % 32;
-                const bool active = i < n;
-                const W key = !active ? W(0) : pass ? stored.key(i) : source.key(i);
-                const unsigned digit = digit_of(key, pass * bits, bits);
-                place[r] = rank_digit(counts[warp], digit, bits, active) << 8 | digit;
+        uint32_t ranks[block_sort_rounds<W> / 2] = {};  // two in each: they are below 512
+        DK_UNROLL for (int eight = 0; eight < block_sort_rounds<W>; eight += 8) {
+            uint32_t digit[8];
+            DK_UNROLL for (int r = 0; r < 8; ++r) {
+                const int i = first + 32 * (eight + r);
+                digit[r] = 0;
+                if (i < past) {
+                    const W key = pass ? from[i] : source.key(i);
+                    if (!pass) source.check(key);
+                    digit[r] = digit_of(key, pass * bits, bits);
+                }
             }
+            DK_UNROLL for (int r = 0; r < 8; ++r)
+                if (eight + r < rounds)
+                    ranks[(eight + r) / 2] |= rank_digit(counts[warp], digit[r], bits, first + 32 * (eight + r) < past) << 16 * (r % 2);
         }
         __syncthreads();
         uint32_t of_digit = 0, total;
         if (t < digits_most)
             for (int w = 0; w < warps; ++w) of_digit += counts[w][t];
-        uint32_t before = block_exclusive<block_sort_threads>(of_digit, sums, total);
+        uint32_t before = block_exclusive(of_digit, sums, total);
         if (t < digits_most)
             for (int w = 0; w < warps; ++w) {
                 const uint32_t mine = counts[w][t];
@@ -114,11 +123,12 @@ sort_block(const Source source, W *keys, W *positions, W *spare_keys, W *spare_p
             }
         __syncthreads();
         DK_UNROLL for (int r = 0; r < block_sort_rounds<W>; ++r) {
-            const int i = (warp * rounds + r) * 32 + t % 32;
-            if (r < rounds && i < n) {
-                const uint32_t at = counts[warp][place[r] & 255] + (place[r] >> 8);
-                to_keys[at] = pass ? stored.key(i) : source.key(i);
-                to_positions[at] = pass ? stored.position(i) : source.position(i);
+            const int i = first + 32 * r;
+            if (i < past) {
+                const W key = pass ? from[i] : source.key(i);
+                const uint32_t at = counts[warp][digit_of(key, pass * bits, bits)] + (ranks[r / 2] >> 16 * (r % 2) & 0xffff);
+                to[at] = key;
+                to[n + at] = pass ? from[n + i] : source.position(i);
             }
         }
         __syncthreads();
@@ -133,10 +143,15 @@ sort_count(const Source source, W *counts, int64_t n, int64_t tiles, int shift, 
     const int64_t tile = int64_t(blockIdx.x), from = tile * tile_size;
     held[threadIdx.x] = 0;
     __syncthreads();
-    for (int r = 0; r < tile_rounds; ++r) {
+    W key[tile_rounds];
+    DK_UNROLL for (int r = 0; r < tile_rounds; ++r) {
         const int64_t i = from + r * tile_threads + threadIdx.x;
-        const bool active = i < n;
-        count_digit(held, active ? digit_of(source.key(i), shift, bits) : 0, active);
+        key[r] = i < n ? source.key(i) : W(0);
+    }
+    DK_UNROLL for (int r = 0; r < tile_rounds; ++r) {
+        const bool active = from + r * tile_threads + threadIdx.x < n;
+        if (active && shift == 0) source.check(key[r]);
+        count_digit(held, digit_of(key[r], shift, bits), active);
     }
     __syncthreads();
     if (threadIdx.x < 1u << bits) counts[int64_t(threadIdx.x) * tiles + tile] = held[threadIdx.x];
@@ -144,11 +159,11 @@ sort_count(const Source source, W *counts, int64_t n, int64_t tiles, int shift, 
 
 // A block for each digit: counts become sums over the tiles before; totals[digit].
 template <class W> __global__ void __launch_bounds__(tile_threads) sort_scan(W *counts, W *totals, int64_t tiles) {
-    __shared__ W sums[tile_threads / 32];
+    __shared__ W sums[digits_most / 32];
     W *mine = counts + int64_t(blockIdx.x) * tiles, before = 0, total;
     for (int64_t from = 0; from < tiles; from += tile_threads) {
         const int64_t i = from + threadIdx.x;
-        const W below = block_exclusive<tile_threads>(i < tiles ? mine[i] : W(0), sums, total);
+        const W below = block_exclusive<W>(i < tiles ? mine[i] : W(0), sums, total);
         if (i < tiles) mine[i] = before + below;
         before += total;
     }
@@ -161,21 +176,19 @@ sort_scatter(const Source source, W *keys, W *positions, const W *counts, const 
              int shift, int bits) {
     constexpr int warps = tile_threads / 32;
     __shared__ uint32_t held[warps][digits_most];
-    __shared__ W start[digits_most], sums[warps];
+    __shared__ W start[digits_most], sums[digits_most / 32];
     const int t = int(threadIdx.x), warp = t / 32;
     const int64_t tile = int64_t(blockIdx.x), from = tile * tile_size + warp * (32 * tile_rounds) + t % 32;
     for (int w = 0; w < warps; ++w) held[w][t] = 0;
     __syncthreads();
     uint32_t place[tile_rounds];
     W key[tile_rounds];
-    DK_UNROLL for (int r = 0; r < tile_rounds; ++r) {
-        const bool active = from + 32 * r < n;
-        key[r] = active ? source.key(from + 32 * r) : W(0);
-        place[r] = rank_digit(held[warp], digit_of(key[r], shift, bits), bits, active);
-    }
+    DK_UNROLL for (int r = 0; r < tile_rounds; ++r) key[r] = from + 32 * r < n ? source.key(from + 32 * r) : W(0);
+    DK_UNROLL for (int r = 0; r < tile_rounds; ++r)
+        place[r] = rank_digit(held[warp], digit_of(key[r], shift, bits), bits, from + 32 * r < n);
     const bool digit = t < 1 << bits;
     W all;
-    const W below = block_exclusive<tile_threads>(digit ? totals[t] : W(0), sums, all);
+    const W below = block_exclusive<W>(digit ? totals[t] : W(0), sums, all);
     if (digit) {
         start[t] = below + counts[int64_t(t) * tiles + tile];
         uint32_t before = 0;
@@ -215,8 +228,7 @@ template <class W> class Sort {
         W *pairs[2] = {memory_.template as<W>(), memory_.template as<W>() + 2 * n_}, *counts = pairs[0] + 4 * n_;
         sorted_ = pairs[(passes_ - 1) % 2];
         if (n_ <= block_sort_most<W>)
-            return launch<sort_block<W, Source>>(1, block_sort_threads, source, pairs[0], pairs[0] + n_, pairs[1],
-                                                 pairs[1] + n_, int(n_), passes_, bits_);
+            return launch<sort_block<W, Source>>(1, block_sort_threads, source, pairs[0], int(n_), passes_, bits_);
         int32_t status = pass(source, pairs[0], counts, 0);
         for (int p = 1; p < passes_ && !status; ++p) {
             const W *from = pairs[(p - 1) % 2];
