@@ -102,22 +102,8 @@ reduce_few(const Rows<T> r, const int64_t *index, int64_t skip, int32_t *fault) 
     }
 }
 
-// Destinations of contributions as keys; n_dest for those that contribute nothing, n_dest + 1 for bad ones.
-template <class W> struct IndexKeys {
-    const int64_t *index;
-    int64_t n_dest, skip;
-    int32_t *fault;
-    DK_INLINE W key(int64_t i) const {
-        const int64_t d = index[i];
-        return W(uint64_t(d) >= uint64_t(n_dest) ? n_dest + 1 : d == skip ? n_dest : d);
-    }
-    DK_INLINE void check(W key) const {
-        if (key > W(n_dest)) *fault = 1;
-    }
-    DK_INLINE W position(int64_t i) const { return W(i); }
-};
-
-// The same for index (outer, n, inner) of numbers of out (outer, n_dest, inner), numbered one by one.
+// Destinations as keys, of index (outer, n, inner) in out (outer, n_dest, inner), whose numbers are counted one by one; one
+// more for bad ones.
 template <class W> struct ScatterKeys {
     const int64_t *index;
     int64_t n_dest, n, inner, all;
@@ -259,10 +245,11 @@ inline unsigned tiles_of(int64_t packs, int group) {
     return unsigned(tiles < most_y ? tiles : most_y);
 }
 
+// most: how many contributions one destination may have.
 template <class T, class W, int w, int op, class Source>
-int32_t reduce_sorted(const Rows<T> &r, const Source &source) {
+int32_t reduce_sorted(const Rows<T> &r, const Source &source, int64_t most) {
     Sort<W> sort(r.n, bits_of_keys(uint64_t(r.n_dest) + 1));
-    const int64_t windows = (r.n - 1) / chain_length;
+    const int64_t windows = most > chain_length ? (r.n - 1) / chain_length : 0;
     Scratch partial(size_t(windows * r.packs * w) * sizeof(T));
     if (!sort || !partial) return DK_NO_MEMORY;
     if (int32_t status = sort(source)) return status;
@@ -285,8 +272,8 @@ int32_t reduce_rows(const Rows<T> &r, const int64_t *index, int64_t skip) {
                                             index, skip, fault_word());
     }
     if (uint64_t(r.n_dest) < 0xfffffffeu && uint64_t(r.n) < 0xffffffffu)
-        return reduce_sorted<T, uint32_t, w, op>(r, IndexKeys<uint32_t>{index, r.n_dest, skip, fault_word()});
-    return reduce_sorted<T, uint64_t, w, op>(r, IndexKeys<uint64_t>{index, r.n_dest, skip, fault_word()});
+        return reduce_sorted<T, uint32_t, w, op>(r, IndexKeys<uint32_t>{index, r.n_dest, skip, fault_word()}, r.n);
+    return reduce_sorted<T, uint64_t, w, op>(r, IndexKeys<uint64_t>{index, r.n_dest, skip, fault_word()}, r.n);
 }
 
 // Threads of one place or window: as many as there are packs, at most a warp.
@@ -323,8 +310,8 @@ int32_t scatter_reduce(T *out, const int64_t *index, const T *source, int64_t ou
     }
     const Rows<T> r{out, source, all, columns * n, 1, 1, 0, 0, T(1)};
     if (uint64_t(all) < 0xffffffffu && uint64_t(r.n) < 0xffffffffu)
-        return reduce_sorted<T, uint32_t, 1, op>(r, ScatterKeys<uint32_t>{index, n_dest, n, inner, all, fault_word()});
-    return reduce_sorted<T, uint64_t, 1, op>(r, ScatterKeys<uint64_t>{index, n_dest, n, inner, all, fault_word()});
+        return reduce_sorted<T, uint32_t, 1, op>(r, ScatterKeys<uint32_t>{index, n_dest, n, inner, all, fault_word()}, n);
+    return reduce_sorted<T, uint64_t, 1, op>(r, ScatterKeys<uint64_t>{index, n_dest, n, inner, all, fault_word()}, n);
 }
 
 template <class T>

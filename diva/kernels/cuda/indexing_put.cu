@@ -1,8 +1,11 @@
 // Rows put where an index says, the last of several winning, and indices of several dimensions made one (native/indexing.h).
 //
 // Who is last is found with integers: among few rows by looking at all later indices, else by the greatest position, kept at
-// each destination that occurs. The winners' rows are copied in words as wide as their alignment allows.
+// each destination that occurs, or, where that takes much memory, by sorting. The winners' rows are copied in words as wide
+// as their alignment allows.
 #include "device.h"
+
+#include "sort.h"
 
 namespace dk {
 
@@ -36,7 +39,7 @@ template <class Word> __global__ void __launch_bounds__(put_threads) put_few(con
     }
     bool later = false;
     for (int j = i + 1 + t; j < n; j += 32) later |= r.index[j] == d;
-    if (!__any_sync(0xffffffffu, later)) put_row(r, i, d, t);
+    if (!__any_sync(all_lanes, later)) put_row(r, i, d, t);
 }
 
 // last[d] of the destinations that occur: 0, then 1 + the greatest position that goes there.
@@ -61,6 +64,16 @@ __global__ void __launch_bounds__(put_threads) put_last(const PutRows<Word> r, c
     if (uint64_t(d) < uint64_t(r.n_dest) && last[d] == uint32_t(i + 1)) put_row(r, i, d, int(threadIdx.x) & ((1 << r.group) - 1));
 }
 
+// Of rows sorted by destination.
+template <class Word, class W>
+__global__ void __launch_bounds__(put_threads) put_sorted(const PutRows<Word> r, const W *keys, const W *positions) {
+    const int64_t place = (int64_t(blockIdx.x) * put_threads + threadIdx.x) >> r.group;
+    if (place >= r.n) return;
+    const W d = keys[place];
+    if (d < W(r.n_dest) && (place + 1 == r.n || keys[place + 1] != d))
+        put_row(r, int64_t(positions[place]), int64_t(d), int(threadIdx.x) & ((1 << r.group) - 1));
+}
+
 // A bad index counts as 0, so that what is computed from the result stays inside.
 __global__ void __launch_bounds__(put_threads)
 fold_indices(int64_t *linear, const int64_t *index, int64_t n, int64_t size, int32_t *fault) {
@@ -81,10 +94,19 @@ fold_indices(int64_t *linear, const int64_t *index, int64_t n, int64_t size, int
 namespace dk {
 namespace {
 
-constexpr int64_t most_blocks = 0x7fffffff, put_few_most = 512;
+constexpr int64_t most_blocks = 0x7fffffff, put_few_most = 512, much_memory = int64_t(1) << 22;
 inline bool too_many(int64_t threads) { return (threads + put_threads - 1) / put_threads > most_blocks; }
 
+template <class Word, class W> int32_t put_in_order(const PutRows<Word> &r, dim3 grid) {
+    Sort<W> sort(r.n, bits_of_keys(uint64_t(r.n_dest) + 1));
+    if (!sort) return DK_NO_MEMORY;
+    int32_t status = sort(IndexKeys<W>{r.index, r.n_dest, -1, fault_word()});
+    return status ? status : launch<put_sorted<Word, W>>(grid, put_threads, r, sort.keys(), sort.positions());
+}
+
 template <class Word> int32_t put_many(const PutRows<Word> &r, dim3 grid) {
+    if (r.n_dest >= 0xfffffffe) return put_in_order<Word, uint64_t>(r, grid);
+    if (r.n_dest > much_memory && r.n_dest / 8 > r.n) return put_in_order<Word, uint32_t>(r, grid);
     Scratch last(size_t(r.n_dest) * sizeof(uint32_t));
     if (!last) return DK_NO_MEMORY;
     const dim3 each = blocks_for(r.n, put_threads);

@@ -1,8 +1,9 @@
 // Stable radix sort of (key, position) pairs on a GPU: least significant digit first, integers alone.
 //
-// W is uint32_t or uint64_t, whichever holds both keys and positions. A source says pair i: key(i), position(i);
-// check(key) once. Each pass // sorts by one digit: within a tile pairs are ranked by votes of the warps, tiles and digits are placed by prefix sums of
-// counts. Up to block_sort_most pairs one block does all passes, in one launch; more take three launches for each pass.
+// W is uint32_t or uint64_t, whichever holds both keys and positions. A source says pair i: key(i), position(i); check(key)
+// is called once for each. A pass sorts by one digit: within a tile pairs are ranked by votes of the warps, tiles and digits
+// are placed by prefix sums of counts. Up to block_sort_most pairs one block does all passes, in one launch; more take three
+// launches for each pass.
 #pragma once
 
 #include "device.h"
@@ -21,6 +22,21 @@ template <class W> struct StoredPairs {
     DK_INLINE W key(int64_t i) const { return keys[i]; }
     DK_INLINE W position(int64_t i) const { return positions[i]; }
     DK_INLINE void check(W) const {}
+};
+
+// Indices as keys; n_dest for those to be left out, n_dest + 1 for bad ones.
+template <class W> struct IndexKeys {
+    const int64_t *index;
+    int64_t n_dest, skip;
+    int32_t *fault;
+    DK_INLINE W key(int64_t i) const {
+        const int64_t d = index[i];
+        return W(uint64_t(d) >= uint64_t(n_dest) ? n_dest + 1 : d == skip ? n_dest : d);
+    }
+    DK_INLINE void check(W key) const {
+        if (key > W(n_dest)) *fault = 1;
+    }
+    DK_INLINE W position(int64_t i) const { return W(i); }
 };
 
 DK_INLINE unsigned lanes_below() { return (1u << (threadIdx.x % 32)) - 1; }
@@ -68,7 +84,7 @@ template <class N> DK_INLINE N warp_inclusive(N x) {
 // place for each warp that has more. `total`: over all.
 template <class N> DK_INLINE N block_exclusive(N x, N *sums, N &total) {
     constexpr int warps = digits_most / 32;
-    const N inclusive = warp_inclusive(x);
+    const N inclusive = threadIdx.x < digits_most ? warp_inclusive(x) : N(0);  // whole warps either way
     __syncthreads();  // who read `sums` before is done
     if (threadIdx.x % 32 == 31 && threadIdx.x < digits_most) sums[threadIdx.x / 32] = inclusive;
     __syncthreads();
@@ -89,8 +105,9 @@ sort_block(const Source source, W *pairs, int n, int passes, int bits) {
     constexpr int warps = block_sort_threads / 32;
     __shared__ uint32_t counts[warps][digits_most];
     __shared__ uint32_t sums[digits_most / 32];
-    const int t = int(threadIdx.x), warp = t / 32, rounds = (n + block_sort_threads - 1) / block_sort_threads;
-    const int first = warp * rounds * 32 + t % 32, past = (warp + 1) * rounds * 32 < n ? (warp + 1) * rounds * 32 : n;
+    const int t = int(threadIdx.x), warp = t / 32, each = (n + block_sort_threads - 1) / block_sort_threads;
+    const int start = warp * each * 32, first = start + t % 32, past = start + each * 32 < n ? start + each * 32 : n;
+    const int rounds = past > start ? (past - start + 31) / 32 : 0;  // of this warp
     for (int pass = 0; pass < passes; ++pass) {
         W *const from = pairs + (pass % 2 ? 0 : 2 * n), *const to = pairs + (pass % 2 ? 2 * n : 0);
         for (int d = t; d < warps * digits_most; d += block_sort_threads) counts[d / digits_most][d % digits_most] = 0;
