@@ -167,6 +167,30 @@ def test_threads_and_instruction_sets_change_no_bit(threads: int) -> None:
     assert torch.equal(p[1], torch.from_numpy(first[0]))
 
 
+def test_many_tensors_at_any_address_in_any_order_of_threads_change_no_bit() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [*range(110), 2048, 2049, 6000]  # more than one launch takes, a whole piece, several
+    given = [[rng.standard_normal(n + 1).astype(np.float32)[n % 2 :][:n] for n in sizes] for _ in range(4)]
+    found = set()
+    gpu = library.load("emulated")
+    try:
+        for isa, order in ((library.choose(), 0), ("emulated", 1), ("emulated", 2)):
+            native.use(isa)
+            gpu.emulator_order(order)
+            p, g, m, v = (
+                [torch.cat([t.new_zeros(n % 2), t])[n % 2 :] for n, t in enumerate(tensors(k))] for k in given
+            )
+            v = [torch.abs(t) for t in v]
+            operators.adam(
+                p, g, m, v, (), [2.0] * len(p), lr=0.01, beta1=0.9, beta2=0.99, weight_decay=0.1, eps=1e-8,
+                amsgrad=False, maximize=False, decoupled=True,
+            )  # fmt: skip
+            found.add(hashlib.sha256(b"".join(t.numpy().tobytes() for t in (*p, *m, *v))).hexdigest())
+    finally:
+        gpu.emulator_order(0)
+    assert len(found) == 1
+
+
 OPTIMIZERS = [
     (torch.optim.SGD, {"lr": 0.1}),
     (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3, "nesterov": True}),
