@@ -40,13 +40,13 @@ def _pin(module_name: str, optimizer: str) -> Callable[[Callable[[Step], Step]],
 
 
 def _plain(params: Tensors, *scalars: object) -> bool:
-    """Whether nothing is asked but what our steps do: plain tensors on the CPU, no autograd, numbers for scalars."""
+    """Whether nothing is asked but what our steps do: plain tensors on one device, no autograd, numbers for scalars."""
     return (
         bool(params)
         and not torch.is_grad_enabled()
         and not any(isinstance(scalar, Tensor) for scalar in scalars)
         and {type(t) for t in params} <= {Tensor, torch.nn.Parameter}
-        and all(t.is_cpu for t in params)
+        and (all(t.is_cpu for t in params) or (params[0].is_cuda and len({t.device for t in params}) == 1))
     )
 
 
@@ -153,3 +153,14 @@ def _adagrad(stock: Step) -> Step:
         torch.autograd.graph.increment_version([*params, *state_sums, *state_steps])
 
     return step
+
+
+def _neither_fused_nor_foreach(*_: Any, **__: Any) -> tuple[bool, bool]:
+    """What an optimizer that is not told takes on the CPU; on a GPU PyTorch would take foreach, in another order."""
+    return False, False
+
+
+for _name in ("adadelta", "adagrad", "adam", "adamax", "asgd", "nadam", "radam", "rmsprop", "rprop", "sgd"):
+    _module = importlib.import_module(f"torch.optim.{_name}")
+    if hasattr(_module, "_default_to_fused_or_foreach"):
+        PINS.append((_module, "_default_to_fused_or_foreach", _neither_fused_nor_foreach))
