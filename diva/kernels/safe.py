@@ -145,7 +145,10 @@ def _listed(key: str) -> dict[str, tuple[str, Guard | None]]:
     if key == "CUDA":
         for name in NOT_ON_CUDA.split():
             del found[name]
-        found |= {name: (f"{found[name][0]}; refused {_REFUSED_FOR['integers']}", "integers") for name in INTEGERS_ON_CUDA.split()}
+        found |= {
+            name: (f"{found[name][0]}; refused {_REFUSED_FOR['integers']}", "integers")
+            for name in INTEGERS_ON_CUDA.split()
+        }
     return found
 
 

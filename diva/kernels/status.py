@@ -14,7 +14,9 @@ def failed(status: int, operator: str, bad: Exception | None = None) -> Exceptio
     if status == NO_MEMORY:
         return MemoryError(f"{operator}: no memory for the kernel's scratch space{_on_gpu()}")
     if status == CUDA_FAILED:
-        return KernelError(f"{operator}: the GPU did not run the kernel{_on_gpu()}; use --device cpu or --backend torch")
+        return KernelError(
+            f"{operator}: the GPU did not run the kernel{_on_gpu()}; use --device cpu or --backend torch"
+        )
     if status == EARLIER_FAULT:
         return KernelError(
             f"{operator}: an earlier call was given an index, a target or a probability out of range, and the GPU says so "

@@ -174,7 +174,9 @@ def entries(cuda: bool = False) -> list[Entry]:
             names |= ours.keys() | {f"aten::{name}" for name in safe.COMPUTE_THEMSELVES if _exists(f"aten::{name}")}
         found += [_entry(name, key, ours) for name in sorted(names)]
     if cuda:
-        found += [_composed(f"aten::{name}", key) for name in sorted(COMPOSED_ON_CUDA) for key in ("AutogradCUDA", "CUDA")]
+        found += [
+            _composed(f"aten::{name}", key) for name in sorted(COMPOSED_ON_CUDA) for key in ("AutogradCUDA", "CUDA")
+        ]
     return found
 
 

@@ -117,7 +117,7 @@ def elementwise(
     strides = [_expanded_strides(operand, shape) for operand in operands]
     order = _memory_order(shape, strides)
     if out is None:
-        out = torch.empty_strided(shape, _strides_in(order, shape), dtype=first.dtype, device=first.device)
+        out = first.new_empty_strided(shape, _strides_in(order, shape))
     elif tuple(out.shape) != shape or not _lies_in(order, out) or _overlaps(out, operands):
         return _assign(out, elementwise(f, operands, p, q, r))
     n = len(shape)

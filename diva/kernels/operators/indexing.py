@@ -41,7 +41,9 @@ _stock_put = stock("put_")
 def checked(status: int, operator: str, n_dest: int) -> None:
     """Raise what a kernel's status code says: 2 is an index outside [0, n_dest)."""
     if status:
-        raise failed(status, operator, IndexError(f"{operator}: an index is out of range for dimension of size {n_dest}"))
+        raise failed(
+            status, operator, IndexError(f"{operator}: an index is out of range for dimension of size {n_dest}")
+        )
 
 
 def _refuse_on_gpu(operator: str, x: Tensor) -> None:

@@ -60,7 +60,9 @@ def _places(operator: str, x: Tensor, dim: int, index: Tensor, src: Tensor) -> t
     source = src if src.dim() else src.view(1)
     if len(shape) != len(wanted) or len(shape) != source.dim():
         raise RuntimeError(f"{operator}(): index, src and self should have the same number of dimensions")
-    fits = all(n <= s and (d == axis or n <= m) for d, (n, s, m) in enumerate(zip(wanted, source.shape, shape, strict=True)))
+    fits = all(
+        n <= s and (d == axis or n <= m) for d, (n, s, m) in enumerate(zip(wanted, source.shape, shape, strict=True))
+    )
     if not fits:
         raise RuntimeError(
             f"{operator}(): expected index {list(wanted)} to be no larger than self {list(shape)} apart from dimension {axis} "

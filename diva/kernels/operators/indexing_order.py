@@ -41,7 +41,9 @@ def _sortable(x: Tensor) -> Tensor:
         x = x.to(torch.float32)  # 16 bits: exactly
     integers, greatest = (torch.int32, 2**31 - 1) if x.dtype == torch.float32 else (torch.int64, 2**63 - 1)
     bits = x.contiguous().view(integers)
-    upwards = torch.where(bits < 0, bits ^ greatest, bits)  # of negative numbers the greater bits are the smaller number
+    upwards = torch.where(
+        bits < 0, bits ^ greatest, bits
+    )  # of negative numbers the greater bits are the smaller number
     return upwards.masked_fill(x == 0, 0).masked_fill(x.isnan(), greatest)
 
 
@@ -158,7 +160,9 @@ def unique(
     inverse = torch.empty(0, dtype=torch.int64, device=x.device)
     if along.numel():
         inverse = torch.empty_like(places)
-        status = native.on(x).put_rows(inverse.data_ptr(), places.data_ptr(), along.data_ptr(), 1, x.numel(), x.numel(), 8)
+        status = native.on(x).put_rows(
+            inverse.data_ptr(), places.data_ptr(), along.data_ptr(), 1, x.numel(), x.numel(), 8
+        )
         checked(status, "unique", x.numel())
         inverse = inverse.reshape(x.shape)
     return values, inverse, counts

@@ -48,9 +48,7 @@ def _of_channels(t: Tensor | None, what: str, x: Tensor, channels: int) -> Tenso
     if t is None:
         return None
     if t.dtype is not x.dtype:
-        raise RuntimeError(
-            f"mixed dtype: the {what} is {t.dtype} and the input {x.dtype}; exact kernels want one type"
-        )
+        raise RuntimeError(f"mixed dtype: the {what} is {t.dtype} and the input {x.dtype}; exact kernels want one type")
     if t.numel() != channels:
         raise RuntimeError(f"the {what} has {t.numel()} elements and the input {channels} channels")
     return t if t.is_contiguous() else t.contiguous()

@@ -97,7 +97,11 @@ def sgd(
     for run in runs:
         p, g, b = run.addresses if momentum else (*run.addresses, None)
         count, kept = len(run.indices), 1 - dampening
-        _check(native.of(params[run.indices[0]]).sgd(p, g, b, run.sizes, count, lr, momentum, kept, weight_decay, flags, first))
+        _check(
+            native.of(params[run.indices[0]]).sgd(
+                p, g, b, run.sizes, count, lr, momentum, kept, weight_decay, flags, first
+            )
+        )
     for i in others:
         p, g = params[i], -grads[i] if maximize else grads[i]
         if weight_decay != 0:
@@ -150,7 +154,11 @@ def adagrad(
     runs, others = _runs([params, grads, sums])
     for run in runs:
         numbers, count = _numbers([step_sizes[i] for i in run.indices]), len(run.indices)
-        _check(native.of(params[run.indices[0]]).adagrad(*run.addresses, run.sizes, count, numbers, eps, weight_decay, flags))
+        _check(
+            native.of(params[run.indices[0]]).adagrad(
+                *run.addresses, run.sizes, count, numbers, eps, weight_decay, flags
+            )
+        )
     for i in others:
         p, g = params[i], -grads[i] if maximize else grads[i]
         if weight_decay != 0:

@@ -130,7 +130,7 @@ def _as(x: Tensor, dims: int, pixels: bool) -> Tensor:
 def _empty(x: Tensor, shape: tuple[int, ...], dims: int, pixels: bool, dtype: torch.dtype | None = None) -> Tensor:
     if pixels:
         return torch.empty(shape, dtype=dtype or x.dtype, device=x.device, memory_format=_CHANNELS_LAST[dims])
-    return torch.empty(shape, dtype=dtype or x.dtype, device=x.device)
+    return x.new_empty(shape, dtype=dtype)
 
 
 def _check(status: int, name: str) -> None:

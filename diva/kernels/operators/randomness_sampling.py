@@ -90,7 +90,9 @@ def randperm(n: int, *, generator: torch.Generator | None, out: Tensor) -> Tenso
     """The order that sorts 0..n-1 by (word64, index), into `out`, which takes the length n."""
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    return fill_as(out if out.shape == (n,) else out.resize_(n), torch.int64, native.on(out).permutation, nonce(generator))
+    return fill_as(
+        out if out.shape == (n,) else out.resize_(n), torch.int64, native.on(out).permutation, nonce(generator)
+    )
 
 
 @kernel("multinomial")
@@ -109,7 +111,9 @@ def multinomial(
     function = native.on(out).multinomial
     status = function(out.data_ptr(), weights.data_ptr(), rows, n, num_samples, nonce(generator), replacement)
     if status:
-        said = "multinomial: weights must be finite and not below 0, with enough of them above 0 in each row to draw from"
+        said = (
+            "multinomial: weights must be finite and not below 0, with enough of them above 0 in each row to draw from"
+        )
         raise failed(status, "multinomial", RuntimeError(said))
     return out
 

@@ -65,7 +65,7 @@ def empty(shape: Sequence[int], like: Tensor, channels_last: bool) -> Tensor:
     """An uninitialised tensor of the type of `like`, dense in one of the two layouts."""
     if channels_last:
         return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=_CHANNELS_LAST[len(shape)])
-    return torch.empty(shape, dtype=like.dtype, device=like.device)
+    return like.new_empty(shape)
 
 
 def succeed(status: int, operator: str) -> None:
