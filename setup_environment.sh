@@ -31,7 +31,7 @@ build="auto"
 wanted_python=""
 while [ $# -gt 0 ]; do
   case "$1" in
-    --dev) extras="dev,docs,hpo,sigopt,cluster" ;;
+    --dev) extras="dev,docs,hpo,sigopt,cluster,cuda" ;;
     --cpu) build="cpu" ;;
     --gpu) build="gpu" ;;
     --python)
@@ -158,7 +158,8 @@ from pip._vendor.packaging.requirements import Requirement
 
 here, extras, seal = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 project = tomllib.loads((here / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-inputs = [here / "pyproject.toml", *sorted(p for p in (here / "diva/kernels/native").rglob("*") if p.is_file())]
+sources = [p for folder in ("native", "cuda") for p in (here / "diva/kernels" / folder).rglob("*") if p.is_file()]
+inputs = [here / "pyproject.toml", *sorted(sources)]
 state = hashlib.sha256(b"".join(p.read_bytes() for p in inputs)).hexdigest()
 sealed = Path(sys.prefix, "diva-setup")
 if seal:
@@ -221,6 +222,10 @@ if [ -n "$lacking" ]; then
         chosen="cpu"
         if [ "$system" = Linux ] && has_gpu; then chosen="gpu"; fi
       fi
+      case ",$extras," in  # what compiles the exact kernels for a GPU; PyTorch's build for it brings most of that
+        *,cuda,*) ;;
+        *) if [ "$chosen" = gpu ]; then extras="${extras:+$extras,}cuda"; fi ;;
+      esac
       if [ "$system" = Linux ] && [ "$chosen" = cpu ]; then
         if cpu_index_answers; then
           index=(--extra-index-url "$cpu_index")
@@ -233,8 +238,10 @@ if [ -n "$lacking" ]; then
       ;;
     *) say "Installing $lacking" ;;
   esac
+  emulator=()  # in which the tests run the GPU's kernels
+  case ",$extras," in *,dev,*) emulator=(--config-settings=cmake.define.DIVA_EMULATOR=ON) ;; esac
   "$python" -m pip install --quiet --disable-pip-version-check --no-input --no-warn-script-location \
-    ${index[@]+"${index[@]}"} --editable "$here${extras:+[$extras]}" ||
+    ${index[@]+"${index[@]}"} ${emulator[@]+"${emulator[@]}"} --editable "$here${extras:+[$extras]}" ||
     fail "pip could not install diva (see above). Check the network and the free disk space, then run this again"
   lacking="$(missing seal)"
   [ -z "$lacking" ] || fail "pip has installed, but these are still missing: $lacking. Delete .venv and run this again"

@@ -36,16 +36,17 @@ from diva.experiment.find import find_task, load_found, template_names
 from diva.params import knobs_of
 from diva.records.manifest import DataRecord, LoadedRecord, Manifest, TaskRecord
 
+from .prepared import shell_function
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 SHELLS = ("bash", "console", "sh")
 DATA = ("python", "yaml", "json", "text")
+FIRST_RUN = ".venv/bin/diva run --task image_classification --seed 42"
 # Set-up commands would start the suite that runs this test, or take minutes: what is run here in their place, None for nothing.
 SETUP = {
-    "./setup_environment.sh && .venv/bin/diva run --task image_classification --seed 42": (
-        ".venv/bin/diva run --task image_classification --seed 42"
-    ),
+    f"./setup_environment.sh && {FIRST_RUN}": FIRST_RUN,
     "./setup_environment.sh --dev && .venv/bin/python -m pytest": None,
     "./setup_environment.sh --dev": None,
 }
@@ -116,14 +117,15 @@ def environment_of_a_user(folder: Path) -> dict[str, str]:
     # An environment that is active where this suite runs must not help a page to `diva`; and its `pytest` starts no workers.
     places = [place for place in os.get_exec_path() if Path(place) != Path(sys.prefix) / "bin"]
     own = {"HOME": str(folder), "TMPDIR": str(folder), "NO_COLOR": "1", "PYTEST_XDIST_AUTO_NUM_WORKERS": "0"}
-    return {**kept, **own, "PATH": os.pathsep.join(places)}
+    return kept | own | {"PATH": os.pathsep.join(places)}
 
 
 def script(blocks: list[Block], place: Path) -> str:
     """A shell script that runs the blocks one after the other; after each, a line in `done` and the output in a file."""
-    parts = [f"place={place}", 'trap \'echo "stopped $?" >> "$place/done"\' EXIT']
+    parts = [shell_function(), f"place={place}", 'trap \'echo "stopped $?" >> "$place/done"\' EXIT']
     for number, block in enumerate(blocks):
-        (place / f"{number}.sh").write_text(commands_in(block), encoding="utf-8")
+        whole = re.sub("(?m)^diva(?=.* &$)", "command diva", commands_in(block))  # it is sent signals
+        (place / f"{number}.sh").write_text(whole)
         run = f'. "$place/{number}.sh" > "$place/{number}.out" 2>&1'
         if block.mark.startswith("exit: "):
             # In a shell of its own: what fails must not end the page.
@@ -147,11 +149,12 @@ def ended_with(process: subprocess.Popen[bytes], limit_s: float) -> None:
 def serve_and_stop(block: Block, folder: Path, place: Path) -> None:
     """Run a block until the address that it prints answers, then end it."""
     said = place / "served.out"
-    with said.open("wb") as file:
+    command = ["bash", "-c", ". .venv/bin/activate\n" + commands_in(block)]
+    env, nothing = environment_of_a_user(place), subprocess.DEVNULL
+    with said.open("wb") as f:
         process = subprocess.Popen(
-            ["bash", "-c", ". .venv/bin/activate\n" + commands_in(block)], cwd=folder, start_new_session=True,
-            env=environment_of_a_user(place), stdout=file, stderr=file, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            command, cwd=folder, env=env, stdout=f, stderr=f, stdin=nothing, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and process.poll() is None:
@@ -436,8 +439,7 @@ def test_the_site_fetches_nothing_from_elsewhere(site: Path):
 def test_links_of_the_readme_lead_somewhere():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith("http")]
-    assert len(links) >= 5
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert len(links) >= 5 and [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_a_wrong_line_of_output_is_found():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -16,6 +17,7 @@ from diva.data.shards import WHOLE, Shards
 from diva.errors import DivaError, UsageError, place_of
 from diva.experiment.workers import shards_of
 from diva.learning.exchange import Alone
+from diva.learning.graphs import StepGraphs
 from diva.learning.loop import Learner, monitored
 from diva.learning.optim import freeze
 from diva.learning.task import Data, DataFolder, Split, Task
@@ -72,6 +74,8 @@ def assemble(
     optimizer = task.build_optimizer(model)
     learner = Learner(task, data, model, optimizer, task.build_schedule(optimizer), seeds, batches, device)
     learner.exchange = Alone(Shards(options.shards))
+    if options.cuda_graph == "auto" and device.type == "cuda" and options.backend == "exact":
+        learner.graphs = partial(StepGraphs, say=say)
     return learner, report
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What tells where things are, who waits for whom, and what is written down; every other option can change bits.
 CHANGES_NO_BITS: Final = frozenset({
-    "activations", "cache", "code", "data", "data_root", "log_every", "output", "tensorboard", "trace", "verify", "workers",
+    "activations", "cache", "code", "cuda_graph", "data", "data_root", "log_every", "output", "tensorboard", "trace", "verify", "workers",
     "workers_per_run",
 })  # fmt: skip
 
@@ -42,6 +42,10 @@ class RunOptions:
         None, "threads of the CPU kernels; default: all cores with backend exact; 1 with torch, where they change bits"
     )
     tf32: bool = option(False, "let CUDA round to TF32 inside fp32 products")
+    cuda_graph: Literal["off", "auto"] = option(
+        "off",
+        "auto: with backend exact on a GPU, capture a step as a CUDA graph and replay it where the task allows; changes no bits",
+    )
     workers: int = option(0, "processes that read data; changes no bits")
     shards: int = option(
         1,

@@ -23,14 +23,17 @@ DIGESTS = {
 }
 
 
-def train(name: str, steps: int = STEPS) -> str:
+def train(name: str, steps: int = STEPS, device: str = "cpu") -> str:
     """The digest of the weights after `steps` steps of one of TRAININGS, from seed 0, under whatever kernels are in force."""
+    import torch
+
     from diva.learning.digests import digest_model
     from diva.seeding import Seeds, preserved_generators
 
     with preserved_generators():
         Seeds(0).reseed("init")
-        model, optimizer, loss_at = TRAININGS[name]()
+        with torch.device(device):
+            model, optimizer, loss_at = TRAININGS[name]()
         for step in range(steps):
             optimizer.zero_grad()
             loss_at(step).backward()
@@ -47,8 +50,8 @@ def digits() -> Training:
     from torch.nn import functional as F
 
     pixels, labels = load_digits(return_X_y=True)
-    images = torch.from_numpy((pixels / 16).astype(np.float32)).reshape(-1, 1, 8, 8)
-    classes = torch.from_numpy(labels).long()
+    images = torch.tensor((pixels / 16).astype(np.float32)).reshape(-1, 1, 8, 8)
+    classes = torch.tensor(labels).long()
     model = nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
         nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.25), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10),

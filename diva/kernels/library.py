@@ -229,14 +229,17 @@ def _digest_of(path: Path) -> str:
     return str(function().decode())
 
 
-def compile_here() -> None:
-    """Compile these sources into the cache when no library of theirs is to be found.
+def compile_here(*names: str) -> None:
+    """Compile these sources into the cache when no library of theirs (one of `names`: the CPU's) is to be found.
 
     The diva that a run recorded brings sources only; and who edits a kernel in a checkout need not think of building.
 
     KernelError when CMake or a compiler is missing.
     """
-    if any(_digest_of(path) == source_digest() for name in INSTRUCTION_SETS if (path := _find(name)) is not None):
+    wanted = names or INSTRUCTION_SETS
+    if any(
+        _digest_of(path) == source_digest(name in GPU_LIBRARIES) for name in wanted if (path := _find(name)) is not None
+    ):
         return
     print("diva: compiling the kernels from these sources, once; it takes a minute or two", file=sys.stderr)
     cmake = shutil.which("cmake")

@@ -43,14 +43,25 @@ def compile_kernels(file: str, kernels: Sequence[str], target: str) -> Compiled:
     nvrtc = _nvrtc()
     names = [name.encode() for name in _STANDARD]
     program = _done(
-        nvrtc.nvrtcCreateProgram((CUDA_SOURCES / file).read_bytes(), file.encode(), len(names), [b""] * len(names), names)
+        nvrtc.nvrtcCreateProgram(
+            (CUDA_SOURCES / file).read_bytes(), file.encode(), len(names), [b""] * len(names), names
+        )
     )
     try:
         for kernel in kernels:
             _done(nvrtc.nvrtcAddNameExpression(program, kernel.encode()))
-        options = [*FLAGS, f"--gpu-architecture={target}", f"--include-path={CUDA_SOURCES}", f"--include-path={SOURCES}"]
+        options = [
+            *FLAGS,
+            f"--gpu-architecture={target}",
+            f"--include-path={CUDA_SOURCES}",
+            f"--include-path={SOURCES}",
+        ]
         status, *_ = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-        log = _text(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog).decode(errors="replace").strip("\0\n ")
+        log = (
+            _text(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog)
+            .decode(errors="replace")
+            .strip("\0\n ")
+        )
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             raise KernelError(f"{CUDA_SOURCES / file}: NVRTC {version()} for {target}: {log or status.name}")
         symbols = {kernel: _done(nvrtc.nvrtcGetLoweredName(program, kernel.encode())).decode() for kernel in kernels}
@@ -68,7 +79,9 @@ def forbidden(ptx: str) -> list[str]:
     found = []
     for number, line in enumerate(ptx.splitlines(), 1):
         code = line.partition("//")[0]
-        found += [f"line {number}: {why}: {code.strip()}" for why, pattern in _FORBIDDEN.items() if pattern.search(code)]
+        found += [
+            f"line {number}: {why}: {code.strip()}" for why, pattern in _FORBIDDEN.items() if pattern.search(code)
+        ]
     return found
 
 
@@ -91,9 +104,13 @@ def _nvrtc() -> Any:
 
         nvrtc.nvrtcVersion()  # loads the library
     except ImportError as error:
-        raise KernelError(f"kernels for a GPU take NVIDIA's cuda-bindings: {error}; {_INSTALL}, or use --backend torch") from error
+        raise KernelError(
+            f"kernels for a GPU take NVIDIA's cuda-bindings: {error}; {_INSTALL}, or use --backend torch"
+        ) from error
     except RuntimeError as error:
-        raise KernelError(f"kernels for a GPU take NVIDIA's NVRTC: {error}; {_INSTALL}, or use --backend torch") from error
+        raise KernelError(
+            f"kernels for a GPU take NVIDIA's NVRTC: {error}; {_INSTALL}, or use --backend torch"
+        ) from error
     return nvrtc
 
 
@@ -105,6 +122,6 @@ def _done(answer: tuple[Any, ...], n: int = 1) -> Any:
 
 
 def _text(program: Any, size: Any, get: Any) -> bytes:
-    buffer = b" " * _done(size(program))
+    buffer = b" " * int(_done(size(program)))
     _done(get(program, buffer), 0)
     return buffer

@@ -22,11 +22,13 @@ from diva.learning.task import Change, Data, Outputs, Split, Task
 from diva.seeding import Seeds, reseeder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
+
+    from diva.learning.graphs import StepGraphs
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Learner:
     device: torch.device
     renewed_after: int | None = None
     exchange: Exchange = ALONE
+    graphs: Callable[..., StepGraphs] | None = None  # how the steps of an epoch become CUDA graphs
 
     @property
     def leads(self) -> bool:
@@ -107,6 +110,9 @@ def _whole_steps(
     """For each batch of an epoch its loss and outputs, in one piece; its gradient stands in the parameters."""
     task, model, optimizer, data = learner.task, learner.model, learner.optimizer, learner.data
     batches, reseed = learner.batches["train"], reseeder()
+    if learner.graphs is not None:
+        yield from _graphed_steps(learner, epoch, learner.graphs)
+        return
     for key, batch in zip(learner.seeds.keys(len(batches), "step", epoch), batches.epoch(epoch), strict=True):
         reseed(key)
         optimizer.zero_grad()
@@ -115,6 +121,22 @@ def _whole_steps(
         loss.backward()
         loss = loss.detach()
         yield loss, {name: value.detach() for name, value in outputs.items()}
+
+
+def _graphed_steps(
+    learner: Learner, epoch: int, graphs: Callable[..., StepGraphs]
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """The same, replayed as CUDA graphs, which are made anew in every epoch."""
+    batches = learner.batches["train"]
+
+    def step(batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, outputs = learner.task.training_step(learner.model, batch, learner.data)
+        loss.backward()
+        return loss, dict(outputs)
+
+    steps = graphs(learner.model, learner.optimizer, step, reseeder())
+    for key, batch in zip(learner.seeds.keys(len(batches), "step", epoch), batches.epoch(epoch), strict=True):
+        yield steps.run(key, batch)
 
 
 def end_epoch(learner: Learner, epoch: int) -> Change:

@@ -69,6 +69,7 @@ Scratch::~Scratch() { std::free(address_); }
 
 }  // namespace dk
 
+extern "C" int32_t dk_cuda_fault(void) { return dk::status_after(0) != 0; }
 extern "C" void dk_cuda_use(int32_t, void *) {}
 extern "C" void dk_cuda_connect(void *, void *, void *) {}
 
@@ -95,6 +96,7 @@ struct Driver {
     Status (*host_pointer)(uint64_t *, void *, unsigned);
     Status (*error_string)(Status, const char **);
     Status (*init)(unsigned);
+    Status (*stream_wait)(Handle);
     bool loaded = false;
 };
 
@@ -118,6 +120,7 @@ Driver load_driver() {
     find(d.module_function, "cuModuleGetFunction"), find(d.launch, "cuLaunchKernel");
     find(d.host_alloc, "cuMemHostAlloc"), find(d.host_pointer, "cuMemHostGetDevicePointer_v2");
     find(d.error_string, "cuGetErrorString"), find(d.init, "cuInit");
+    find(d.stream_wait, "cuStreamSynchronize");
     d.loaded = all && d.init(0) == 0;
     return d;
 }
@@ -217,6 +220,11 @@ int32_t launch_on_gpu(Kernel &kernel, dim3 grid, dim3 block, void **arguments) {
     if (!function) return CUDA_FAILED;
     Status s = driver().launch(function, grid.x, grid.y, grid.z, block.x, block.y, block.z, 0, current_stream, arguments, nullptr);
     __atomic_fetch_add(&launches, 1, __ATOMIC_RELAXED);
+    static const bool blocking = [] {
+        const char *asked = std::getenv("CUDA_LAUNCH_BLOCKING");
+        return asked && *asked && *asked != '0';
+    }();
+    if (!s && blocking) s = driver().stream_wait(current_stream);
     return s ? failed(name_of(kernel).c_str(), s) : 0;
 }
 
@@ -249,6 +257,7 @@ Scratch::~Scratch() {
 
 }  // namespace dk
 
+extern "C" int32_t dk_cuda_fault(void) { return dk::status_after(0) != 0; }
 extern "C" void dk_cuda_use(int32_t device, void *stream) { dk::current_device = device, dk::current_stream = stream; }
 extern "C" void dk_cuda_connect(void *compile, void *allocate, void *release) {
     dk::compile_kernel = reinterpret_cast<dk::Compile>(compile);

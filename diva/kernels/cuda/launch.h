@@ -30,6 +30,9 @@ void dk_cuda_use(int32_t device, void *stream);
  *   allocate(bytes): device memory of the current device and stream, 0 when there is none; release(address) */
 void dk_cuda_connect(void *compile, void *allocate, void *release);
 
+/* 1 when a kernel that has run by now set the word of fault_word(), which this clears; else 0. Waits for nothing. */
+int32_t dk_cuda_fault(void);
+
 /* The last message of the driver on this thread, "" when there was none. */
 const char *dk_cuda_message(void);
 
