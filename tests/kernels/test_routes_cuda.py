@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from diva.errors import KernelError
+from diva.errors import KernelError, UsageError
 from diva.kernels import operators, status, table
+from diva.kernels.backends import choose_backend
 from diva.kernels.exact import exact
 from diva.kernels.operators import elementwise_pass, indexing_order, randomness
 from diva.kernels.operators.elementwise_pass import function
@@ -273,6 +274,14 @@ def test_mixed_precision_is_refused_where_it_begins() -> None:
         assert torch.is_autocast_enabled("cpu")
 
 
+def test_a_gpu_computes_exactly_where_it_is_asked_to() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    assert choose_backend("exact", gpu) == choose_backend("exact", cpu) == choose_backend("auto", cpu) == "exact"
+    assert choose_backend("auto", gpu) == choose_backend("torch", gpu) == "torch"
+    with pytest.raises(UsageError, match="--backend exact computes on the CPU and on CUDA devices, not on mps"):
+        choose_backend("exact", torch.device("mps"))
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "said"),
     [(1, MemoryError, "no memory"), (2, IndexError, "mine"), (3, KernelError, "the GPU did not run"), (4, KernelError, "CUDA_LAUNCH")],
@@ -280,3 +289,19 @@ def test_mixed_precision_is_refused_where_it_begins() -> None:
 def test_what_a_status_says(code: int, kind: type[Exception], said: str) -> None:
     error = status.failed(code, "an operator", IndexError("mine"))
     assert isinstance(error, kind) and said in str(error)
+
+
+def test_a_captured_draw_takes_its_nonce_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diva.kernels import capture
+
+    class There:
+        is_cuda = True
+
+    there: Any = There()
+    state = torch.get_rng_state()
+    monkeypatch.setattr(capture, "_taken", 0)
+    assert [randomness.nonce(None, there) for _ in range(2)] == [capture.FIRST_CODE, capture.FIRST_CODE + 1]
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(RuntimeError, match="cannot be captured"):
+        randomness.nonce(torch.Generator(), there)
+    assert randomness.nonce(None, torch.ones(1)) < capture.FIRST_CODE and not torch.equal(torch.get_rng_state(), state)

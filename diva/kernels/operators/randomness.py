@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diva.errors import KernelError
+from diva.kernels import capture
 from diva.kernels.library import native
 from diva.kernels.status import failed
 from diva.kernels.table import kernel, stock
@@ -31,11 +32,18 @@ class _Draw(threading.local):
 _draw = _Draw()
 
 
-def nonce(generator: torch.Generator | None = None) -> int:
+def nonce(generator: torch.Generator | None = None, on: Tensor | None = None) -> int:
     """62 bits drawn from the generator given, or from the CPU's default one: integers, the same on every machine.
 
-    Tensors on a GPU are filled by the CPU's generator too, and so by the same numbers.
+    Tensors on a GPU are filled by the CPU's generator too, and so by the same numbers. While a CUDA graph is captured, what
+    fills the tensor `on` takes its nonce from memory, and gets a code for the place.
     """
+    if on is not None and on.is_cuda:
+        code = capture.code()
+        if code is not None and generator is not None:
+            raise RuntimeError("a draw from a generator of its own cannot be captured: a replay would not advance it")
+        if code is not None:
+            return code
     if generator is not None and generator.device.type != "cpu":
         generator = _as_on_cpu(generator)
     _stock_random_(_draw.word, generator=generator)
@@ -99,7 +107,7 @@ def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: to
     function = native.of(self).uniform
     if high - low > torch.finfo(self.dtype).max:
         raise RuntimeError(f"uniform_ expects to-from <= {torch.finfo(self.dtype).max}, but found {low} and {high}")
-    return fill(self, function, nonce(generator), low, high)
+    return fill(self, function, nonce(generator, self), low, high)
 
 
 @kernel("normal_")
@@ -107,7 +115,7 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: tor
     """fma(z, std, mean), z by inverse CDF."""
     if not std >= 0.0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    return fill(self, native.of(self).normal, nonce(generator), mean, std)
+    return fill(self, native.of(self).normal, nonce(generator, self), mean, std)
 
 
 @kernel("bernoulli_.float")
@@ -116,10 +124,10 @@ def bernoulli_(self: Tensor, p: float = 0.5, *, generator: torch.Generator | Non
     if not 0.0 <= p <= 1.0:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     if self.dtype in _FLOATING:
-        return fill(self, native.of(self).bernoulli, nonce(generator), p)
+        return fill(self, native.of(self).bernoulli, nonce(generator, self), p)
     if self.dtype in (torch.bool, torch.uint8):
-        return fill(self, native.on(self).bernoulli_u8, nonce(generator), p)
-    return fill_as(self, torch.uint8, native.on(self).bernoulli_u8, nonce(generator), p)
+        return fill(self, native.on(self).bernoulli_u8, nonce(generator, self), p)
+    return fill_as(self, torch.uint8, native.on(self).bernoulli_u8, nonce(generator, self), p)
 
 
 @kernel("bernoulli_.Tensor")
@@ -128,7 +136,7 @@ def bernoulli_each_(self: Tensor, p: Tensor, *, generator: torch.Generator | Non
     function = native.of(p).bernoulli_each
     each = p.expand(self.shape).contiguous()
     drawn = self.new_empty(self.shape, dtype=torch.uint8)
-    status = function(drawn.data_ptr(), drawn.numel(), nonce(generator), each.data_ptr())
+    status = function(drawn.data_ptr(), drawn.numel(), nonce(generator, self), each.data_ptr())
     if status:
         said = "Expected p_in >= 0 && p_in <= 1 to be true: a probability of bernoulli is outside [0, 1]"
         raise failed(status, "bernoulli", RuntimeError(said))
@@ -145,7 +153,7 @@ def bernoulli_out(self: Tensor, *, generator: torch.Generator | None = None, out
 @kernel("random_")
 def random_(self: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Integers from 0 to the largest that the type holds (to 2^24 in float32, 2^53 in float64), inclusive."""
-    return fill_as(self, torch.int64, native.on(self).integers, nonce(generator), 0, _largest(self.dtype) + 1)
+    return fill_as(self, torch.int64, native.on(self).integers, nonce(generator, self), 0, _largest(self.dtype) + 1)
 
 
 @kernel("random_.to")
@@ -169,7 +177,7 @@ def random_from_(
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={end}")
     if not self.is_floating_point() and not (smallest <= low and end - 1 <= largest):
         raise RuntimeError(f"random_: from={low} or to={end} is out of bounds for {self.dtype}")
-    return fill_as(self, torch.int64, native.on(self).integers, nonce(generator), low, (end - low) % 2**64)
+    return fill_as(self, torch.int64, native.on(self).integers, nonce(generator, self), low, (end - low) % 2**64)
 
 
 def _largest(dtype: torch.dtype) -> int:

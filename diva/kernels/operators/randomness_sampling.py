@@ -25,7 +25,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: torch.Generator
     """-log(u) / lambd; never 0, at most 16.7 / lambd in float32."""
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return fill(self, native.of(self).exponential, nonce(generator), lambd)
+    return fill(self, native.of(self).exponential, nonce(generator, self), lambd)
 
 
 @kernel("cauchy_")
@@ -35,7 +35,7 @@ def cauchy_(
     """fma(tan(pi (u - 1/2)), sigma, median)."""
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    return fill(self, native.of(self).cauchy, nonce(generator), median, sigma)
+    return fill(self, native.of(self).cauchy, nonce(generator, self), median, sigma)
 
 
 @kernel("log_normal_")
@@ -45,7 +45,7 @@ def log_normal_(
     """exp(fma(z, std, mean))."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return fill(self, native.of(self).log_normal, nonce(generator), mean, std)
+    return fill(self, native.of(self).log_normal, nonce(generator, self), mean, std)
 
 
 @kernel("geometric_")
@@ -53,7 +53,7 @@ def geometric_(self: Tensor, p: float, *, generator: torch.Generator | None = No
     """ceil(log(u) / log(1 - p)) in binary64, whatever the type: the number of the first success, from 1."""
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
-    return fill_as(self, torch.float64, native.on(self).geometric, nonce(generator), log_failure(p))
+    return fill_as(self, torch.float64, native.on(self).geometric, nonce(generator, self), log_failure(p))
 
 
 @kernel("normal.Tensor_float")
@@ -79,7 +79,7 @@ def _normal_each(mean: Tensor, std: Tensor, dtype: torch.dtype, generator: torch
     means, stds = (t.to(dtype).expand(shape).contiguous() for t in (mean, std))
     out = torch.empty_like(means)
     function = native.of(out).normal_each
-    status = function(out.data_ptr(), out.numel(), nonce(generator), means.data_ptr(), stds.data_ptr())
+    status = function(out.data_ptr(), out.numel(), nonce(generator, out), means.data_ptr(), stds.data_ptr())
     if status:
         raise failed(status, "normal", RuntimeError("normal expects all elements of std >= 0.0"))
     return out
@@ -91,7 +91,7 @@ def randperm(n: int, *, generator: torch.Generator | None, out: Tensor) -> Tenso
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     return fill_as(
-        out if out.shape == (n,) else out.resize_(n), torch.int64, native.on(out).permutation, nonce(generator)
+        out if out.shape == (n,) else out.resize_(n), torch.int64, native.on(out).permutation, nonce(generator, out)
     )
 
 
@@ -109,7 +109,7 @@ def multinomial(
     rows = self.shape[0] if self.dim() == 2 else 1
     out = weights.new_empty((*self.shape[:-1], num_samples), dtype=torch.int64)
     function = native.on(out).multinomial
-    status = function(out.data_ptr(), weights.data_ptr(), rows, n, num_samples, nonce(generator), replacement)
+    status = function(out.data_ptr(), weights.data_ptr(), rows, n, num_samples, nonce(generator, out), replacement)
     if status:
         said = (
             "multinomial: weights must be finite and not below 0, with enough of them above 0 in each row to draw from"
@@ -177,7 +177,7 @@ def trunc_normal_(
     start = normal_cdf(low)
     with torch.no_grad():
         fill(
-            tensor, native.of(tensor).truncated_normal, nonce(generator), mean, -std if mirrored else std, a, b,
+            tensor, native.of(tensor).truncated_normal, nonce(generator, tensor), mean, -std if mirrored else std, a, b,
             start, normal_cdf(high) - start,
         )  # fmt: skip
     torch.autograd.graph.increment_version(tensor)
