@@ -130,7 +130,8 @@ def register(operator: Any, function: Kernel) -> None:
     """
     name = _known(operator)
     if not any(
-        torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for key in ("CPU", "CompositeExplicitAutograd")
+        torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+        for key in ("CPU", "CUDA", "CompositeExplicitAutograd")
     ):
         raise UsageError(
             f"register({operator!r}): PyTorch composes it of other operators; register those that it is refused for"
