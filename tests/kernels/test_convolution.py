@@ -218,6 +218,52 @@ def test_instruction_sets_and_threads_change_no_bit(name: str) -> None:
             same(ours(case, x, w, b), expected)
 
 
+# Each kernel of the GPU: tiles of every shape with one chunk, several, and several rounds of them, with edges on all sides.
+ON_A_GPU = {
+    "tall tiles": Case(4, 29, 70, (8, 9), (3, 3), padding=1),
+    "wide tiles, then tall": Case(5, 70, 40, (9, 9), (3, 3), padding=1),
+    "few tiles, two rounds": Case(1, 130, 40, (6, 6), (3, 3), padding=1),
+    "one chunk": Case(3, 40, 100, (9, 9), (1, 1)),
+    "few columns, much scratch": Case(10, 3, 24, (28, 28), (3, 3), stride=2, padding=1),
+    "phases": Case(1, 33, 40, (13, 14), (4, 3), stride=3, padding=2, dilation=2),
+    "groups": Case(2, 40, 44, (7, 6), (3, 3), padding=1, groups=2),
+    "transposed": Case(2, 40, 20, (9, 7), (4, 4), stride=2, padding=1, transposed=True, extra=1),
+    "long kernel": Case(1, 3, 4, (50,), (40,), padding=20),
+    "long bias": Case(1, 1, 1, (370, 370), (1, 1)),
+    "volume": Case(1, 12, 20, (5, 6, 7), (3, 3, 3), padding=1),
+}
+
+
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_gpu_kernels_give_the_bits_of_the_processor(name: str) -> None:
+    case = ON_A_GPU[name]
+    x, w, b = case.tensors()
+    expected = ours(case, x, w, b)
+    emulated = native.use("emulated")
+    try:
+        for order in {"tall tiles": (0, 2), "few columns, much scratch": (0, 1, 3)}.get(name, (0,)):
+            emulated.emulator_order(order)
+            same(ours(case, x, w, b), expected)
+    finally:
+        emulated.emulator_order(0)
+    if name in ("one chunk", "phases", "groups"):
+        last = torch.channels_last
+        same(ours(case, x.to(memory_format=last), w.to(memory_format=last), b), expected)
+        x.view(-1)[::101], w.view(-1)[::37] = float("inf"), -1e-42
+        got = ours(case, x[:1], w, b)
+        native.use()
+        same(got, ours(case, x[:1], w, b))
+
+
+@pytest.mark.parametrize("name", ["tall tiles", "one chunk"])
+def test_gpu_kernels_give_the_bits_of_the_processor_in_float64(name: str) -> None:
+    case = ON_A_GPU[name]._replace(batch=1)
+    x, w, b = case.tensors(dtype=torch.float64)
+    expected = ours(case, x, w, b)
+    native.use("emulated")
+    same(ours(case, x, w, b), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", [*CASES, *MORE])
 def test_values_and_gradients_are_those_of_a_convolution(name: str, dtype: torch.dtype) -> None:

@@ -124,6 +124,44 @@ def test_threads_change_no_bit(name):
     assert torch.equal(many.nan_to_num(), elementwise_pass.binary(elementwise_pass.function("MUL"), a, b).nan_to_num())
 
 
+# The GPU's kernels
+
+
+def operands_of_every_layout(kind):
+    """What the GPU's kernels read in different ways: aligned or not, by fours or one by one, in many dimensions."""
+    x = torch.randn(6, 8, 5, 12, dtype=kind)
+    line = torch.randn(2053, dtype=kind)
+    yield line[1:], line[:-1], line[1:]  # not aligned
+    yield x, x[0, 0, 0], x[:, :1, :1, :1]
+    yield x, torch.randn(8, 1, 1, dtype=kind), x[0, 0, 0, 0]
+    yield x[..., 1:10], x[0, 0, 0, :9], x[:, :, :, :1]
+    yield x[::2, :, :, 4:], x[0, :, :, 4:], x[0, :, :, 1:9]
+    yield x[:, :, 0, 0], x[0, :6, 0, :8].t().contiguous().t(), x[0, :, 0, 0]
+    yield x.permute(0, 2, 3, 1), torch.randn(6, 5, 12, 8, dtype=kind), x[:, :1, :1, :1]
+    y = torch.randn([2] * 17, dtype=kind)  # more dimensions than one launch takes
+    yield y, y.permute(*range(16, -1, -1)), y[0, 0]
+
+
+@pytest.fixture
+def gpu():
+    """The GPU's kernels in the emulator, whose threads run in the usual order again afterwards."""
+    emulated = library.load("emulated")
+    yield emulated
+    emulated.emulator_order(0)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_the_gpu_reads_any_strides_in_any_order_of_threads(kind, gpu):
+    f = elementwise_pass.function("ADDCDIV")
+    for operands_read in operands_of_every_layout(kind):
+        native.use()
+        expected = elementwise_pass.elementwise(f, operands_read, 0.7)
+        native.use("emulated")
+        for order in (0, 1, 2) if operands_read[0].dim() < 17 else (3,):
+            gpu.emulator_order(order)
+            same(elementwise_pass.elementwise(f, operands_read, 0.7), expected)
+
+
 # As PyTorch operators
 
 

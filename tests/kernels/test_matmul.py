@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -93,7 +95,7 @@ def chained(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 )
 def test_blocks_panels_and_strips_miss_no_term(instruction_set: str, m: int, k: int, n: int) -> None:
     """Small whole numbers: every order gives the exact sum, so that large shapes need no slow reference."""
-    slow = instruction_set in ("scalar", "neon")  # neon may be an emulator
+    slow = instruction_set in ("scalar", "neon", "emulated")  # neon may be an emulator
     if slow:
         m, k = min(m, 20), min(k, 2100 if n < 1000 else 520)
     generator = np.random.default_rng(7)
@@ -116,11 +118,47 @@ def test_every_thread_count_and_instruction_set_gives_the_same_bits(m: int, k: i
     results = []
     for name in INSTRUCTION_SETS:
         native.use(name)
-        for threads in (1, 2, 3, 8):
+        for threads in (1,) if name == "emulated" else (1, 2, 3, 8):
             native.set_threads(threads)
             results += [ops.mm(a, b), ops.mm(a, columns), ops.mm(b.t(), a.t()).t()]
     for result in results[1:]:
         assert_same_bits(result, results[0].numpy())
+
+
+@pytest.fixture
+def gpu_plan() -> Iterator[Callable[..., None]]:
+    """Sets the GPU's tile (0 .. 3: 128 x 128, 64 x 64, 32 x 32, 128 x 8), split of k, bytes for chains; emulator's order."""
+    emulated = native.use("emulated")
+    ask = ctypes.CDLL(str(emulated.path)).dk_emulator_plan
+    ask.argtypes = [ctypes.c_int32, ctypes.c_int32, ctypes.c_int64]
+
+    def plan(tile: int, split: bool, memory: int, order: int) -> None:
+        ask(tile, split, memory)
+        emulated.emulator_order(order)
+
+    yield plan
+    plan(0, False, 0, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tile", [0, 1, 2, 3])
+def test_no_tile_split_or_order_of_a_gpu_shows(gpu_plan: Callable[..., None], tile: int, dtype: Any) -> None:
+    tile = max(tile, 1) if dtype == np.float64 else tile  # a thread cannot hold as many doubles
+    m, k, n = 129, 530, 67 if tile < 3 else 9
+    a, b, c = (
+        torch.from_numpy(numbers(34 + i, *shape, dtype=dtype, special=True))
+        for i, shape in enumerate([(m, k), (k, n), (m, n)])
+    )
+    aligned = a[:128].t().contiguous().t(), b[:, :8].contiguous()  # copied and stored 16 bytes at a time
+    native.use()  # the CPU's bits are the reference's; of many doubles that would take minutes
+    expected, expected_aligned = ops.addmm(c, a, b, beta=0.5, alpha=3).numpy(), ops.mm(*aligned).numpy()
+    native.use("emulated")
+    layouts = (a, b), (a.t().contiguous().t(), b.t().contiguous().t())
+    plans = [(False, 1), (True, 1), (True, 1 << 20), (False, 1)]  # memory for one chunk at a time; for all
+    for order, (split, memory) in enumerate(plans):
+        gpu_plan(tile, split, memory, order)
+        assert_same_bits(ops.addmm(c, *layouts[order % 2], beta=0.5, alpha=3), expected)
+    assert_same_bits(ops.mm(*aligned), expected_aligned)
 
 
 def test_a_row_has_the_same_bits_in_every_batch() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diva.kernels.exact import exact
-from diva.kernels.library import available, native
+from diva.kernels.library import available, load, native
 from diva.kernels.reference import pooling as reference
 
 aten = torch.ops.aten
@@ -209,6 +209,33 @@ def test_the_number_of_threads_changes_no_bit(n_threads: int) -> None:
         alone = everything()
         native.set_threads(n_threads)
         assert all(torch.equal(a, b) for a, b in zip(alone, everything(), strict=True))
+
+
+def test_the_order_of_a_gpus_threads_and_blocks_changes_no_bit() -> None:
+    # Planes of several tiles and batches, of one, several to a tile; channels last of several tiles and an odd number.
+    cases = [made(1, 1, 66, 65), made(2, 3, 20, 19), made(5, 7, 4, 4)]
+    cases.append(made(1, 33, 14, 13).contiguous(memory_format=torch.channels_last))
+
+    def everything() -> list[Tensor]:
+        found: list[Tensor] = []
+        for x in cases:
+            y, i = aten.max_pool2d_with_indices(x, [3], [2], [1])
+            one = torch.full_like(i, 5)  # every output has the same input
+            found += [y, i]
+            found += [aten.max_pool2d_with_indices_backward(y, x, [3], [2], [1], [1], False, at) for at in (i, one)]
+            found.append(aten.avg_pool2d(x, [3], [2], [1]))
+            found.append(aten.avg_pool2d_backward(found[-1], x, [3], [2], [1], False, True, None))
+        return found
+
+    with exact():
+        expected = everything()
+        native.use("emulated")
+        try:
+            for order in range(4):
+                load("emulated").emulator_order(order)
+                assert all(torch.equal(a, b) for a, b in zip(everything(), expected, strict=True)), order
+        finally:
+            load("emulated").emulator_order(0)
 
 
 FUNCTIONS = {

@@ -196,6 +196,32 @@ def test_threads_and_layouts_do_not_change_bits(layout: Any) -> None:
         assert same_bits(got.numpy(), expected)
 
 
+def test_the_order_of_a_gpus_threads_and_blocks_changes_no_bit() -> None:
+    x = torch.from_numpy(numbers(2, 3, 5, 6))
+    small, large = torch.from_numpy(numbers(2, 3, 2, 1)), torch.from_numpy(numbers(2, 3, 21, 30))
+
+    def everything() -> list[Tensor]:
+        doubled = OURS["upsample_bilinear2d"](x, (10, 12), False)
+        return [
+            doubled,
+            OURS["upsample_bilinear2d_backward"](doubled, (10, 12), x.shape, False),
+            OURS["upsample_bicubic2d"](x, (7, 13), False),
+            OURS["upsample_bicubic2d_backward"](doubled, (10, 12), x.shape, True),
+            OURS["upsample_bilinear2d_backward"](large, (21, 30), small.shape, False),  # one axis after the other
+            OURS["reflection_pad2d_backward"](doubled, torch.empty(2, 3, 6, 9), (1, 2, 3, 1)),
+        ]
+
+    native.use(library.choose())
+    expected = everything()
+    native.use("emulated")
+    try:
+        for order in range(4):
+            library.load("emulated").emulator_order(order)
+            assert all(torch.equal(a, b) for a, b in zip(everything(), expected, strict=True)), order
+    finally:
+        library.load("emulated").emulator_order(0)
+
+
 def test_bytes_are_enlarged_at_the_indices_of_floats() -> None:
     x = torch.arange(48, dtype=torch.uint8).reshape(1, 3, 4, 4)
     with exact():

@@ -93,6 +93,27 @@ def test_threads_do_not_change_bits() -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.2, 1.3])
+def test_the_order_of_a_gpus_threads_and_blocks_changes_no_bit(spread: float) -> None:
+    # 1100 positions: where they all are in one place, lists of taps that are put in order by a block each.
+    random = torch.Generator().manual_seed(0)
+    x, gy = torch.randn(2, 5, 6, 7, generator=random), torch.randn(2, 5, 25, 44, generator=random)
+    grid = (torch.rand(2, 25, 44, 2, generator=random) * 2 - 1) * spread
+
+    def everything() -> list[Tensor]:
+        parts = OURS["grid_sampler_2d_backward"](gy, x, grid, 0, 1, False, (True, True))
+        return [OURS["grid_sampler_2d"](x, grid, 0, 1, False), *parts]
+
+    expected = everything()
+    native.use("emulated")
+    try:
+        for order in range(4):
+            library.load("emulated").emulator_order(order)
+            assert all(torch.equal(a, b) for a, b in zip(everything(), expected, strict=True)), order
+    finally:
+        library.load("emulated").emulator_order(0)
+
+
 def test_bad_shapes_are_refused_and_empty_ones_pass() -> None:
     sample = OURS["grid_sampler_2d"]
     for x, grid in (

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "diva_kernels.h"
+#include "elementwise_plan.h"
 #include "pool.h"
 
 namespace dk {
@@ -11,7 +12,6 @@ namespace {
 
 constexpr int64_t block = 1024;   // numbers that are brought in order at a time: three operands stay in the first cache
 constexpr int64_t most = 8192;    // of those, where an operand begins again and again and so is brought only once
-constexpr int max_dims = 64;
 
 template <class T> Entry<T> entry_of(int32_t f) {
     switch (f / 64) {
@@ -40,46 +40,13 @@ int32_t dense(int32_t f, int64_t n, T *out, const T *x, const T *y, const T *z, 
     return DK_OK;
 }
 
-// Dimensions from the outermost to the innermost; strides of the operands in each.
-struct Plan {
-    int ndim = 0;
-    int64_t size[max_dims], stride[3][max_dims];
-    bool in_order[3];    // operand lies in memory as out does
-    int64_t period[3];  // numbers after which the operand begins again, 0 if it does not or is in order
-};
-
-// Dimensions that every operand walks through as one become one; those of size 1 go.
-void coalesce(Plan &plan, int ndim, const int64_t *sizes, const int64_t *strides) {
-    int d = -1;
-    for (int k = 0; k < ndim; k++) {
-        if (sizes[k] == 1) continue;
-        bool joins = d >= 0;
-        for (int o = 0; o < 3 && joins; o++) joins = plan.stride[o][d] == strides[o * ndim + k] * sizes[k];
-        if (joins) {
-            plan.size[d] *= sizes[k];
-        } else {
-            plan.size[++d] = sizes[k];
-        }
-        for (int o = 0; o < 3; o++) plan.stride[o][d] = strides[o * ndim + k];
-    }
-    if (d < 0) {
-        d = 0, plan.size[0] = 1;
-        for (auto &stride : plan.stride) stride[0] = 1;
-    }
-    plan.ndim = d + 1;
-    for (int o = 0; o < 3; o++) {
-        int64_t expected = 1;
-        plan.in_order[o] = true;
-        for (int k = d; k >= 0; k--) {
-            plan.in_order[o] = plan.in_order[o] && plan.stride[o][k] == expected;
-            expected *= plan.size[k];
-        }
-        int first = 0;
-        int64_t period = 1;
-        while (first <= d && plan.stride[o][first] == 0) first++;
-        for (int k = first; k <= d; k++) period *= plan.size[k];
-        plan.period[o] = first > 0 && !plan.in_order[o] ? period : 0;
-    }
+// Numbers after which operand o begins again, 0 where it does not or is in order.
+int64_t period_of(const Plan &plan, int o) {
+    int first = 0;
+    int64_t period = 1;
+    while (first < plan.ndim && plan.stride[o][first] == 0) first++;
+    for (int k = first; k < plan.ndim; k++) period *= plan.size[k];
+    return first > 0 && !plan.in_order[o] ? period : 0;
 }
 
 // n numbers from p on, `stride` apart, to buffer.
@@ -149,8 +116,9 @@ int32_t strided(int32_t f, int32_t ndim, const int64_t *sizes, const int64_t *st
     bool periodic = true;
     for (int o = 0; o < 3; o++) {
         if (!operands[o] || plan.in_order[o]) continue;
-        periodic = periodic && plan.period[o] != 0 && plan.period[o] <= most;
-        period = plan.period[o] > period ? plan.period[o] : period;
+        const int64_t own = period_of(plan, o);
+        periodic = periodic && own != 0 && own <= most;
+        period = own > period ? own : period;
     }
     periodic = periodic && period > 0;
     const int64_t step = periodic ? period * (period < block ? block / period : 1) : block;

@@ -3,14 +3,9 @@
 
 #include <cstdint>
 
-#include "vec.h"
+#include "elementwise_formula.h"
 
 namespace dk {
-
-// What an elementwise function may read: a register of each operand, and the scalars.
-template <class T> struct Given {
-    vec<T> x, y, z, p, q, r;
-};
 
 // n numbers of each operand; scalars[3].
 template <class T> using Kernel = void (*)(int64_t n, T *out, const T *x, const T *y, const T *z, const T *scalars);
@@ -26,16 +21,6 @@ template <class T> Entry<T> arithmetic_entry(int f);
 template <class T> Entry<T> function_entry(int f);
 template <class T> Entry<T> activation_entry(int f);
 template <class T> Entry<T> backward_entry(int f);
-
-// A function of registers by its formula in x, y, z, p, q, r and the type T.
-#define FUNCTION(name, formula)                                         \
-    struct name {                                                       \
-        template <class T> static DK_INLINE vec<T> of(const Given<T> &g) { \
-            const vec<T> x = g.x, y = g.y, z = g.z, p = g.p, q = g.q, r = g.r; \
-            (void)x, (void)y, (void)z, (void)p, (void)q, (void)r;       \
-            return formula;                                             \
-        }                                                               \
-    };
 
 namespace {
 
@@ -70,8 +55,18 @@ void loop(int64_t n, T *out, const T *x, const T *y, const T *z, const T *scalar
     }
 }
 
-template <class F, int arity, class T> Entry<T> simple() { return {loop<F, arity, T, true>, cheap}; }
-template <class F, int arity, class T> Entry<T> program() { return {loop<F, arity, T, false>, costly}; }
+template <class F, class T> void loop_one_by_one(int64_t n, T *out, const T *x, const T *y, const T *, const T *) {
+    for (int64_t i = 0; i < n; i++) out[i] = F::of(x[i], y[i]);
+}
+
+// What the tables of functions are used for here.
+template <class T> struct Loops {
+    using Number = T;
+    using Entry = dk::Entry<T>;
+    template <class F, int arity> static Entry simple() { return {loop<F, arity, T, true>, cheap}; }
+    template <class F, int arity> static Entry program() { return {loop<F, arity, T, false>, costly}; }
+    template <class F> static Entry one_by_one() { return {loop_one_by_one<F, T>, costly}; }
+};
 
 }  // namespace
 }  // namespace dk

@@ -1,7 +1,6 @@
 // Correctly rounded functions of float32: binary64 inside, with an error so small that the last rounding is right.
 //
 // The specification is the function itself, rounded to nearest even; scripts/check_functions compares all 2^32 inputs.
-// The inputs for which binary64 is not enough are listed, with their results, in functions.cpp.
 #pragma once
 
 #include "functions.h"
@@ -130,6 +129,25 @@ DK_INLINE Angle reduce_angle(Doubles x) {  // |x| < 2^26: x - n P1 is exact
     return {g, fma(n, set(-0x1.1a62633145c07p-54), f - g), to_bits<double>(t)};
 }
 
+// A number of 128 bits as the nearest binary64, in steps that every compiler has: the first 63 bits, the last of them set
+// where a bit below is, are rounded by the conversion to nearest. rest is what that leaves.
+struct Nearest {
+    double number;
+    __int128 rest;
+};
+DK_INLINE Nearest nearest(__int128 x) {
+    unsigned __int128 size = x < 0 ? -(unsigned __int128)x : (unsigned __int128)x;
+    int below = 0;
+    for (int w = 32; w; w /= 2)
+        if (size >> (below + w - 1) >> 63) below += w;
+    uint64_t first = uint64_t(size >> below);
+    bool more = (unsigned __int128)first << below != size;
+    double number = double(int64_t(first | uint64_t(more)));
+    __int128 rest = __int128(size - ((unsigned __int128)uint64_t(number) << below));
+    number *= from_bits<double>(set<int64_t>(int64_t(1023 + below) << 52))[0];
+    return x < 0 ? Nearest{-number, -rest} : Nearest{number, rest};
+}
+
 // The same for one number of any size, 2^25 <= |x| < inf: with 128 bits of 2 / pi where x needs them.
 inline void reduce_large_angle(float x, double *g, double *rest, int64_t *q) {
     int32_t bits;
@@ -141,9 +159,8 @@ inline void reduce_large_angle(float x, double *g, double *rest, int64_t *q) {
     const uint64_t lower = shift ? (w[1] << shift) | (w[2] >> (64 - shift)) : w[1];
     unsigned __int128 product = ((unsigned __int128)upper << 64 | lower) * uint64_t((bits & 0x7fffff) | 0x800000);
     int64_t quarter = int64_t((product + ((unsigned __int128)1 << 125)) >> 126);
-    __int128 fraction = __int128(product - ((unsigned __int128)quarter << 126));
-    double high = double(fraction);
-    double low = double(fraction - __int128(high));
+    Nearest fraction = nearest(__int128(product - ((unsigned __int128)quarter << 126)));
+    double high = fraction.number, low = nearest(fraction.rest).number;
     high *= 0x1p-126, low *= 0x1p-126;
     double f = high * 0x1.921fb54442d18p+0;
     double error = fma(high, 0x1.921fb54442d18p+0, -f) + (high * 0x1.1a62633145c07p-54 + low * 0x1.921fb54442d18p+0);
