@@ -153,14 +153,3 @@ def _adagrad(stock: Step) -> Step:
         torch.autograd.graph.increment_version([*params, *state_sums, *state_steps])
 
     return step
-
-
-def _neither_fused_nor_foreach(*_: Any, **__: Any) -> tuple[bool, bool]:
-    """What an optimizer that is not told takes on the CPU; on a GPU PyTorch would take foreach, in another order."""
-    return False, False
-
-
-for _name in ("adadelta", "adagrad", "adam", "adamax", "asgd", "nadam", "radam", "rmsprop", "rprop", "sgd"):
-    _module = importlib.import_module(f"torch.optim.{_name}")
-    if hasattr(_module, "_default_to_fused_or_foreach"):
-        PINS.append((_module, "_default_to_fused_or_foreach", _neither_fused_nor_foreach))
