@@ -18,9 +18,11 @@ SPECIFICATION = "DKS-1"  # docs/reference/numerics.md
 
 
 def choose_backend(asked: Backend, device: torch.device) -> Backend:
-    """`auto` is exact on the CPU and torch on a GPU, for which exact kernels are not written yet."""
-    if asked == "exact" and device.type != "cpu":
-        raise UsageError(f"--backend exact computes on the CPU, not on {device}; use --device cpu or --backend torch")
+    """`auto` is exact on the CPU, and torch on a GPU until a GPU has been seen to reach the recorded digests."""
+    if asked == "exact" and device.type not in ("cpu", "cuda"):
+        raise UsageError(
+            f"--backend exact computes on the CPU and on CUDA devices, not on {device}; use --device cpu or --backend torch"
+        )
     if asked == "auto":
         return "exact" if device.type == "cpu" else "torch"
     return asked
@@ -61,4 +63,8 @@ def describe(backend: Backend, device: torch.device) -> dict[str, Any]:
             "instruction_set": native.instruction_set().decode(),
             "declared": {said.operator: said.reason for said in table.declared()},  # a task's own word, declare_safe
         }
+        if device.type == "cuda":
+            from diva.kernels import nvrtc
+
+            facts["kernels"]["cuda"] = {"digest": f"sha256:{source_digest(on_gpu=True)}", "nvrtc": nvrtc.version()}
     return facts

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from diva.errors import KernelError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
@@ -24,12 +26,14 @@ def pin() -> ExitStack:
     """Set every pin; closing what is returned restores what was found."""
     held = ExitStack()
     try:
+        _refuse_autocast(held)
         for read, write, value in _switches():
             before = read()
             write(value)
             held.callback(write, before)
         _pin_deterministic(held)
-        _pin_compiler(held)
+        _when_imported("torch._dynamo", held, _force_eager)
+        _when_imported("torch._decomp.decompositions", held, _keep_whole)
     except BaseException:
         held.close()
         raise
@@ -46,7 +50,8 @@ def _switches() -> list[Switch]:
         (cuda.math_sdp_enabled, cuda.enable_math_sdp, True),
         # One call for a whole encoder layer.
         (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled, False),
-        # Libraries that would compute convolutions and LSTMs.
+        # Libraries that would compute convolutions, LSTMs and batch normalization.
+        (c._get_cudnn_enabled, c._set_cudnn_enabled, False),
         (c._get_mkldnn_enabled, c._set_mkldnn_enabled, False),
         (c._get_nnpack_enabled, c._set_nnpack_enabled, False),
         # The order of contractions in einsum must not depend on an installed package.
@@ -80,20 +85,56 @@ def _pin_deterministic(held: ExitStack) -> None:
     held.callback(torch.set_deterministic_debug_mode, before)
 
 
-def _pin_compiler(held: ExitStack) -> None:
-    """Compiled functions run eagerly: under inductor most operators would not reach our kernels.
+def _refuse_autocast(held: ExitStack) -> None:
+    """Mixed precision would bring float16 and bfloat16, which exact kernels do not compute in: say so where it begins."""
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            raise _no_autocast(f"the exact scope was opened inside torch.autocast({device!r})")
+    enter: Any = torch.autocast.__enter__
 
-    The compiler takes seconds to import: where it is not there yet, it is pinned when it comes.
-    """
-    if "torch._dynamo" in sys.modules:
-        _force_eager(held)
+    def refusing(self: Any) -> Any:
+        if self._enabled:
+            raise _no_autocast(f"torch.autocast({self.device!r}, {self.fast_dtype})")
+        return enter(self)
+
+    torch.autocast.__enter__ = refusing  # type: ignore[method-assign]
+    held.callback(setattr, torch.autocast, "__enter__", enter)
+
+
+def _no_autocast(what: str) -> KernelError:
+    return KernelError(
+        f"{what}: exact kernels compute in float32 and float64 throughout; leave autocast out (precision fp32), "
+        "or use --backend torch"
+    )
+
+
+def _when_imported(name: str, held: ExitStack, then: Callable[[ExitStack], None]) -> None:
+    """Do `then` to a module that takes seconds to import: now if it is there, else when it comes."""
+    if name in sys.modules:
+        then(held)
         return
-    finder = _WhenImported("torch._dynamo", lambda: _force_eager(held))
+    finder = _WhenImported(name, lambda: then(held))
     sys.meta_path.insert(0, finder)
     held.callback(finder.remove)
 
 
+def _keep_whole(held: ExitStack) -> None:
+    """On a GPU, PyTorch's deterministic mode computes some functions by others, in another order; ours are deterministic."""
+    module: Any = sys.modules["torch._decomp.decompositions"]
+    nn: Any = torch._C._nn
+    interpolate = {3: nn.upsample_linear1d, 4: nn.upsample_bilinear2d, 5: nn.upsample_trilinear3d}
+    whole = {
+        "_upsample_linear_vec": lambda x, *arguments: interpolate[x.dim()](x, *arguments),
+        "_replication_pad": lambda x, padding: nn.pad(x, padding, "replicate"),
+        "max_pool3d_with_indices": nn.max_pool3d_with_indices,
+    }
+    for name, function in whole.items():
+        held.callback(setattr, module, name, getattr(module, name))
+        setattr(module, name, function)
+
+
 def _force_eager(held: ExitStack) -> None:
+    """Compiled functions run eagerly: under inductor most operators would not reach our kernels."""
     stance: Any = torch.compiler.set_stance("force_eager")
     held.callback(stance.__exit__, None, None, None)
 

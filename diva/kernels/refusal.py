@@ -16,11 +16,17 @@ from diva.errors import KernelError
 
 # What computes the same by operators that are served.
 INSTEAD = {
+    "aten::_amp_foreach_non_finite_check_and_unscale": "float32 without a GradScaler",
+    "aten::_amp_update_scale": "float32 without a GradScaler",
     "aten::_cdist_forward": 'cdist(..., compute_mode="use_mm_for_euclid_dist")',
+    "aten::_cudnn_rnn": "torch.nn.LSTM, GRU or RNN",
+    "aten::_fused_dropout": "torch.nn.functional.dropout",
     "aten::_thnn_fused_gru_cell": "torch.nn.GRUCell",
+    "aten::_thnn_fused_lstm_cell": "torch.nn.LSTMCell",
+    "aten::cudnn_batch_norm": "torch.nn.functional.batch_norm",
+    "aten::cudnn_convolution": "torch.nn.functional.conv2d",
     "aten::linalg_inv_ex": "a float64 computation in NumPy before the run",
     "aten::prod": "exp of a sum of logarithms",
-    "aten::native_dropout": "torch.nn.functional.dropout",
 }
 _LIBRARIES = tuple(
     {

@@ -74,6 +74,17 @@ GUARDED: dict[tuple[Guard, str], str] = {
 }
 
 # Composed operators that compute by themselves instead of calling others, so that nothing else would refuse them.
+# On a GPU, where one thread of many writes first: what stands above and is not so there. Ours serve these.
+NOT_ON_CUDA = """
+    index_copy scatter.src scatter.src_out scatter_.src
+    """
+INTEGERS_ON_CUDA = """
+    unique_dim unique_dim_consecutive
+    """  # which of several equal rows it returns is seen where -0 equals +0
+ON_CUDA: dict[str, str] = {
+    "tells the allocator which stream uses the memory": "record_stream",
+}
+
 COMPUTE_THEMSELVES = (
     "_grid_sampler_2d_cpu_fallback",
     "_nnpack_spatial_convolution",
@@ -94,6 +105,10 @@ OTHER_LAYOUTS = {
     "QuantizedCPU": "quantized tensors have no exact kernels",
     "MkldnnCPU": "oneDNN computes, whose bits depend on the processor",
     "NestedTensorCPU": "nested tensors have no exact kernels; pad them",
+    "SparseCUDA": "sparse tensors have no exact kernels; use dense ones",
+    "SparseCsrCUDA": "sparse tensors have no exact kernels; use dense ones",
+    "QuantizedCUDA": "quantized tensors have no exact kernels",
+    "NestedTensorCUDA": "nested tensors have no exact kernels; pad them",
 }
 
 _EXCEPT = {"round.decimals", "round.decimals_out", "round_.decimals"}  # they multiply and divide by a power of ten
@@ -102,13 +117,16 @@ _REFUSED_FOR: dict[Guard, str] = {
     "real": "for complex numbers",
     "whole steps": "for steps that are not whole numbers",
 }
-_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+_KEYS = {
+    "CPU": torch._C.DispatchKeySet(torch._C.DispatchKey.CPU),
+    "CUDA": torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA),
+}
 _LARGEST = 2**24  # float32 holds every whole number up to here
 
 
-def reason(name: str) -> tuple[str, Guard | None] | None:
+def reason(name: str, key: str = "CPU") -> tuple[str, Guard | None] | None:
     """Why "aten::eq.Tensor" is safe and what is asked at each call; None when it is not safe."""
-    listed = _listed()
+    listed = _listed(key)
     short = name.removeprefix("aten::")
     base = short.partition(".")[0]
     for candidate in (short, base, base.removesuffix("_")):
@@ -118,25 +136,34 @@ def reason(name: str) -> tuple[str, Guard | None] | None:
 
 
 @cache
-def _listed() -> dict[str, tuple[str, Guard | None]]:
+def _listed(key: str) -> dict[str, tuple[str, Guard | None]]:
     found: dict[str, tuple[str, Guard | None]] = {}
-    for why, names in SAFE.items():
+    for why, names in SAFE.items() if key == "CPU" else (SAFE | ON_CUDA).items():
         found |= dict.fromkeys(names.split(), (why, None))
     for (guard, why), names in GUARDED.items():
         found |= dict.fromkeys(names.split(), (f"{why}; refused {_REFUSED_FOR[guard]}", guard))
+    if key == "CUDA":
+        for name in NOT_ON_CUDA.split():
+            del found[name]
+        found |= {
+            name: (f"{found[name][0]}; refused {_REFUSED_FOR['integers']}", "integers")
+            for name in INTEGERS_ON_CUDA.split()
+        }
     return found
 
 
 @cache
-def guarded(name: str, guard: Guard) -> Kernel:
+def guarded(name: str, guard: Guard, key: str = "CPU") -> Kernel:
     """PyTorch's own kernel of `name`, refused for what the guard does not let pass. Fetched when first asked for."""
-    found = torch.library.get_kernel(name, "CPU")
-    passes = _PASSES[guard]
+    found = None
+    if key == "CPU" or torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, key):  # else built without CUDA
+        found = torch.library.get_kernel(name, key)
+    keys, passes = _KEYS[key], _PASSES[guard]
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not all(passes(given) for given in (*args, *kwargs.values())):
+        if found is None or not all(passes(given) for given in (*args, *kwargs.values())):
             raise refused(name, _REFUSED_FOR[guard])
-        return found.call_boxed(_CPU, *args, **kwargs)
+        return found.call_boxed(keys, *args, **kwargs)
 
     return call
 

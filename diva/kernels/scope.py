@@ -23,7 +23,7 @@ _libraries: list[torch.library.Library] = []
 
 @contextmanager
 def exact(seed: int | None = None) -> Iterator[None]:
-    """Inside, operators on CPU tensors are served by exact kernels, and those that have none raise KernelError.
+    """Inside, operators on CPU and CUDA tensors are served by exact kernels, and those that have none raise KernelError.
 
     It holds for the whole process, all its threads and its forked or spawned children, and may be nested. With `seed`,
     PyTorch's CPU generator starts from it, and is afterwards what it was.
@@ -96,11 +96,18 @@ def _open() -> ExitStack:
     return held
 
 
+def _has_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
 def _install() -> list[torch.library.Library]:
     opened: dict[str, torch.library.Library] = {}
+    cuda = _has_gpu()
+    if cuda:
+        table.fetch_stock_of_cuda()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch warns of the first override
-        for entry in table.entries():
+        for entry in table.entries(cuda):
             if entry.kernel is None:
                 continue
             namespace, _, name = entry.operator.partition("::")

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diva.errors import KernelError
 from diva.kernels.library import native
+from diva.kernels.status import failed
 from diva.kernels.table import kernel
 
 Ints = Sequence[int]
@@ -121,6 +121,12 @@ def _format(x: Tensor, weight: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
+def _empty(x: Tensor, shape: tuple[int, ...], memory_format: torch.memory_format) -> Tensor:
+    if memory_format is torch.contiguous_format:
+        return x.new_empty(shape)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
+
+
 def _check(x: Tensor, weight: Tensor, *others: Tensor | None) -> None:
     for tensor in (weight, *others):
         if tensor is not None and tensor.dtype != x.dtype:
@@ -132,7 +138,7 @@ def _check(x: Tensor, weight: Tensor, *others: Tensor | None) -> None:
 def _run(name: str, x: Tensor, *arguments: int) -> None:
     status = getattr(native.of(x), name)(*arguments)
     if status:
-        raise KernelError(f"{name}: {'no memory' if status == 1 else f'bad argument (status {status})'}")
+        raise failed(status, name)
 
 
 @kernel("convolution", "convolution_overrideable")
@@ -152,7 +158,7 @@ def convolution(
     how = (tuple(stride), tuple(padding), tuple(dilation), transposed, tuple(output_padding), groups)
     x_shape, w_shape = tuple(x.shape), tuple(weight.shape)
     shape = _plan(x_shape, w_shape, *how, (), (), None).shape
-    y = torch.empty(shape, dtype=x.dtype, memory_format=_format(x, weight))
+    y = _empty(x, shape, _format(x, weight))
     if bias is not None:
         if bias.dim() != 1 or bias.shape[0] != shape[1]:
             raise RuntimeError(f"convolution: expected bias of {shape[1]} numbers, got shape {tuple(bias.shape)}")
@@ -190,20 +196,20 @@ def convolution_backward(
     g_strides, x_strides, w_strides = g.stride(), x.stride(), weight.stride()
     dx = dw = db = None
     if output_mask[0]:
-        dx = torch.empty(x_shape, dtype=x.dtype, memory_format=memory_format)
+        dx = _empty(x, x_shape, memory_format)
         if dx.numel():
             plan = _plan(x_shape, w_shape, *how, dx.stride(), w_strides, g_strides)
             name = "conv_forward" if transposed else "conv_input"
             _run(name, x, g.data_ptr(), weight.data_ptr(), 0, dx.data_ptr(), plan.address)
     if output_mask[1]:
-        dw = torch.empty(w_shape, dtype=x.dtype, memory_format=memory_format)
+        dw = _empty(x, w_shape, memory_format)
         if dw.numel():
             plan = _plan(x_shape, w_shape, *how, x_strides, dw.stride(), g_strides)
             # the gradient lies on the output of the convolution that the kernel is told, which a transposed one reverses
             first, second = (x, g) if transposed else (g, x)
             _run("conv_weight", x, first.data_ptr(), second.data_ptr(), dw.data_ptr(), plan.address)
     if output_mask[2]:
-        db = torch.empty((shape[1],), dtype=x.dtype)
+        db = x.new_empty((shape[1],))
         if db.numel():
             plan = _plan(x_shape, w_shape, *how, x_strides, w_strides, g_strides)
             _run("conv_bias", x, g.data_ptr(), db.data_ptr(), plan.address, 2 if transposed else 3)

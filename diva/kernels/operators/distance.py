@@ -83,10 +83,10 @@ def linspace(start: float, end: float, steps: int, *, out: Tensor) -> Tensor:
     if not out.is_floating_point():
         raise KernelError(f"linspace: exact kernels compute in float32 and float64, not in {out.dtype}")
     out.resize_(steps)
-    first, last = (torch.tensor(float(number), dtype=out.dtype) for number in (start, end))
+    first, last, intervals = (out.new_full((), float(number)) for number in (start, end, steps - 1))
     if steps < 2:
         return out.copy_(first.expand(steps))
-    step = (last - first) / torch.tensor(float(steps - 1), dtype=out.dtype)
-    index = torch.arange(steps)
+    step = (last - first) / intervals
+    index = torch.arange(steps, device=out.device)
     up, down = index.to(out.dtype) * step, (steps - 1 - index).to(out.dtype) * step
     return out.copy_(torch.where(index < steps // 2, first + up, last - down))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diva.errors import KernelError
 from diva.kernels.library import SOURCES, native
+from diva.kernels.status import BAD_ARGUMENT, failed
 
 Number = int | float
 FLOATS = {torch.float32: 4, torch.float64: 8}  # the types that the kernels compute in, and their bytes
@@ -44,8 +45,9 @@ def unary(f: int, x: Tensor, out: Tensor | None = None) -> Tensor:
     if (out is None or out is x) and x.is_contiguous():
         if out is None:
             out = torch.empty_like(x)
-        if native.of(x).unary(f, x.numel(), out.data_ptr(), x.data_ptr()):
-            refuse(f, x)
+        status = native.of(x).unary(f, x.numel(), out.data_ptr(), x.data_ptr())
+        if status:
+            refuse(f, x, status)
         return out
     return elementwise(f, (x,), out=out)
 
@@ -55,8 +57,9 @@ def scalar(f: int, x: Tensor, p: Number, q: Number = 0.0, r: Number = 0.0, out: 
     if (out is None or out is x) and x.is_contiguous():
         if out is None:
             out = torch.empty_like(x)
-        if native.of(x).scalar(f, x.numel(), out.data_ptr(), x.data_ptr(), p, q, r):
-            refuse(f, x)
+        status = native.of(x).scalar(f, x.numel(), out.data_ptr(), x.data_ptr(), p, q, r)
+        if status:
+            refuse(f, x, status)
         return out
     return elementwise(f, (x,), p, q, r, out)
 
@@ -66,8 +69,9 @@ def binary(f: int, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     if (out is None or out is x) and x.shape == y.shape and x.is_contiguous() and y.is_contiguous():
         if out is None:
             out = torch.empty_like(x)
-        if native.of(x).binary(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr()):
-            refuse(f, x)
+        status = native.of(x).binary(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr())
+        if status:
+            refuse(f, x, status)
         return out
     return elementwise(f, (x, y), out=out)
 
@@ -80,8 +84,9 @@ def binary_with(
     if alike and (out is None or out is x):
         if out is None:
             out = torch.empty_like(x)
-        if native.of(x).elementwise(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr(), 0, p, q, r):
-            refuse(f, x)
+        status = native.of(x).elementwise(f, x.numel(), out.data_ptr(), x.data_ptr(), y.data_ptr(), 0, p, q, r)
+        if status:
+            refuse(f, x, status)
         return out
     return elementwise(f, (x, y), p, q, r, out)
 
@@ -104,14 +109,15 @@ def elementwise(
         elif out.stride() != first.stride() or _overlaps(out, operands):
             return _assign(out, elementwise(f, operands, p, q, r))
         at = [operand.data_ptr() for operand in operands] + [0, 0]
-        if native.of(first).elementwise(f, first.numel(), out.data_ptr(), at[0], at[1], at[2], p, q, r):
-            refuse(f, first)
+        status = native.of(first).elementwise(f, first.numel(), out.data_ptr(), at[0], at[1], at[2], p, q, r)
+        if status:
+            refuse(f, first, status)
         return out
     shape = common_shape(operands)
     strides = [_expanded_strides(operand, shape) for operand in operands]
     order = _memory_order(shape, strides)
     if out is None:
-        out = torch.empty_strided(shape, _strides_in(order, shape), dtype=first.dtype)
+        out = first.new_empty_strided(shape, _strides_in(order, shape))
     elif tuple(out.shape) != shape or not _lies_in(order, out) or _overlaps(out, operands):
         return _assign(out, elementwise(f, operands, p, q, r))
     n = len(shape)
@@ -120,14 +126,17 @@ def elementwise(
     steps = (ctypes.c_int64 * (3 * n))(*[stride[d] for stride in strides + missing for d in order])
     at = [operand.data_ptr() for operand in operands] + [0, 0]
     call = native.of(first).elementwise_strided
-    if call(f, n, sizes, steps, out.data_ptr(), at[0], at[1], at[2], p, q, r):
-        refuse(f, first)
+    status = call(f, n, sizes, steps, out.data_ptr(), at[0], at[1], at[2], p, q, r)
+    if status:
+        refuse(f, first, status)
     return out
 
 
-def refuse(f: int, x: Tensor) -> NoReturn:
-    """The kernel said no: there is no such program for this type."""
+def refuse(f: int, x: Tensor, status: int) -> NoReturn:
+    """The kernel said no; where it refused its arguments, there is no such program for this type."""
     name = next(name for name, number in _NUMBERS.items() if number == f)
+    if status != BAD_ARGUMENT:
+        raise failed(status, name.lower())
     raise KernelError(
         f"there is no exact kernel of {name.lower()} for {x.dtype}; convert the tensor, or use --backend torch"
     )
@@ -260,16 +269,24 @@ def into(out: Tensor | None, result: Any) -> Tensor:
 def promote(*operands: Tensor | Number) -> list[Any] | None:
     """The operands in the float type that PyTorch computes in, tensors without dimensions as numbers; None: no float.
 
-    At least one of them stays a tensor. KernelError for a float type that the kernels do not compute in.
+    At least one of them stays a tensor, and so does what lies on a GPU: reading it would wait for it. KernelError for a float
+    type that the kernels do not compute in.
     """
     dtype = common_type(*operands)
     if not (dtype.is_floating_point or dtype.is_complex):
         return None
     native[dtype]
-    ready: list[Any] = [o.item() if isinstance(o, Tensor) and o.dim() == 0 else o for o in operands]
+    ready: list[Any] = [o.item() if isinstance(o, Tensor) and o.dim() == 0 and not o.is_cuda else o for o in operands]
     if not any(isinstance(o, Tensor) for o in ready):
         ready[0] = torch.full((), ready[0], dtype=dtype)
-    return [o.to(dtype) if isinstance(o, Tensor) else o for o in ready]
+    return [_converted(o, dtype) if isinstance(o, Tensor) else o for o in ready]
+
+
+def _converted(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x in `dtype`; a whole number without dimensions by way of binary64, as `promote` reads it on the CPU."""
+    if x.dim() == 0 and x.is_cuda and not x.dtype.is_floating_point:
+        x = x.to(torch.float64)
+    return x.to(dtype)
 
 
 def integer_tensors(*operands: Tensor | Number) -> list[Tensor]:
@@ -293,5 +310,5 @@ def tensors(*operands: Tensor | Number) -> list[Tensor] | None:
     ready = promote(*operands)
     if ready is None:
         return None
-    dtype = next(o.dtype for o in ready if isinstance(o, Tensor))
-    return [o if isinstance(o, Tensor) else torch.full((), o, dtype=dtype) for o in ready]
+    beside = next(o for o in ready if isinstance(o, Tensor))
+    return [o if isinstance(o, Tensor) else beside.new_full((), o) for o in ready]

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from diva.errors import KernelError
 from diva.kernels.library import native
+from diva.kernels.refusal import refused
+from diva.kernels.status import failed
 from diva.kernels.table import kernel, stock
 
 _SUM, _PRODUCT, _MAXIMUM, _MINIMUM = range(4)
@@ -38,10 +40,16 @@ _stock_put = stock("put_")
 
 def checked(status: int, operator: str, n_dest: int) -> None:
     """Raise what a kernel's status code says: 2 is an index outside [0, n_dest)."""
-    if status == 1:
-        raise MemoryError(f"{operator}: no memory for the kernel's scratch space")
     if status:
-        raise IndexError(f"{operator}: an index is out of range for dimension of size {n_dest}")
+        raise failed(
+            status, operator, IndexError(f"{operator}: an index is out of range for dimension of size {n_dest}")
+        )
+
+
+def _refuse_on_gpu(operator: str, x: Tensor) -> None:
+    """Integers that PyTorch's CUDA kernel adds up in any order, which changes no bit, but will not under our settings."""
+    if x.is_cuda:
+        raise refused(operator, "for integers on a GPU")
 
 
 def axis_of(dim: int, n_dims: int) -> int:
@@ -132,6 +140,7 @@ def index_reduce(
 ) -> Tensor:
     """prod, mean, amax, amin of the sources of each destination, and of what it held when include_self."""
     if not x.is_floating_point():
+        _refuse_on_gpu("aten::index_reduce", x)
         return _answer(_stock_index_reduce(x, dim, index, source, reduce, include_self=include_self), out)
     axis = axis_of(dim, x.dim())
     _check_rows("index_reduce", x, axis, index, source)
@@ -147,6 +156,10 @@ def index_reduce(
 def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Tensor | None = None) -> Tensor:
     """x[index[i]] += src[i] along dim, elementwise in the other dimensions."""
     if not x.is_floating_point():
+        if x.is_cuda:
+            from diva.kernels.operators.indexing_cuda import scatter_add_integers
+
+            return _answer(scatter_add_integers(x, dim, index, src), out)
         return _answer(_stock_scatter_add(x, dim, index, src), out)
     result = _target(x, out)
     _scatter("scatter_add", result, dim, index, src, _SUM)
@@ -159,6 +172,7 @@ def scatter_reduce_source(
 ) -> Tensor:
     """scatter with reduce "add" or "multiply"."""
     if not x.is_floating_point():
+        _refuse_on_gpu("aten::scatter.reduce", x)
         return _answer(_stock_scatter_reduce_source(x, dim, index, src, reduce=reduce), out)
     if reduce not in ("add", "multiply"):
         raise RuntimeError("reduce argument must be either add or multiply.")
@@ -173,8 +187,9 @@ def scatter_reduce_value(
 ) -> Tensor:
     """scatter of one number with reduce "add" or "multiply"."""
     if not x.is_floating_point():
+        _refuse_on_gpu("aten::scatter.value_reduce", x)
         return _answer(_stock_scatter_reduce_value(x, dim, index, value, reduce=reduce), out)
-    src = torch.full(index.shape, value, dtype=x.dtype)
+    src = x.new_full(index.shape, value)
     result: Tensor = scatter_reduce_source(x, dim, index, src, reduce=reduce, out=out)
     return result
 
@@ -192,6 +207,7 @@ def scatter_reduce(
 ) -> Tensor:
     """sum, prod, mean, amax, amin of the sources of each destination, and of what it held when include_self."""
     if not x.is_floating_point():
+        _refuse_on_gpu("aten::scatter_reduce.two", x)
         return _answer(_stock_scatter_reduce(x, dim, index, src, reduce, include_self=include_self), out)
     if reduce not in _NEUTRAL:
         raise RuntimeError(f"reduce argument must be one of {', '.join(_NEUTRAL)}, got {reduce}")
@@ -208,7 +224,7 @@ def _reduce(
         _scatter(operator, result, dim, index, src, _OPERATIONS[reduce])
         if reduce == "mean":
             count = torch.ones_like(result) if include_self else torch.zeros_like(result)
-            _scatter(operator, count, dim, index, torch.ones(index.shape, dtype=result.dtype), _SUM)
+            _scatter(operator, count, dim, index, result.new_ones(index.shape), _SUM)
             result.copy_(result / count.clamp_min(1))
     return _answer(result, out)
 
@@ -286,11 +302,13 @@ def index_put(
     if not source.numel():
         return x
     n = tensors[0].numel()
-    linear = torch.zeros(n, dtype=torch.int64)
+    linear = torch.zeros(n, dtype=torch.int64, device=x.device)
     for tensor, d in zip(tensors, range(first, last + 1), strict=True):
         tensor = tensor.contiguous()  # kept: an address outlives no tensor
-        if native.fold_index(linear.data_ptr(), tensor.data_ptr(), n, shape[d]):
-            raise IndexError(f"index is out of bounds for dimension {d} with size {shape[d]}")
+        status = native.on(x).fold_index(linear.data_ptr(), tensor.data_ptr(), n, shape[d])
+        if status:
+            said = IndexError(f"index is out of bounds for dimension {d} with size {shape[d]}")
+            raise failed(status, "index_put_", said)
     dense = view.contiguous()
     outer, width = _product(shape[:first]), _product(shape[last + 1 :])
     n_dest = _product(shape[first : last + 1])
@@ -299,7 +317,7 @@ def index_put(
             dense.data_ptr(), linear.data_ptr(), source.data_ptr(), outer, n_dest, n, width, _SUM, 1.0, 0, -1
         )
     else:
-        status = native.put_rows(
+        status = native.on(x).put_rows(
             dense.data_ptr(), linear.data_ptr(), source.data_ptr(), outer, n_dest, n, width * x.element_size()
         )
     if status:
@@ -321,9 +339,9 @@ def _as_integers(x: Tensor, indices: Sequence[Tensor | None]) -> list[Tensor | N
                 raise IndexError(
                     f"The shape of the mask {list(index.shape)} does not match that of the tensor {list(x.shape)}"
                 )
-            found.extend(index.nonzero().unbind(1))
+            found.extend(index.to(x.device).nonzero().unbind(1))
         else:
-            found.append(index.to(torch.int64))
+            found.append(index.to(x.device, torch.int64))
     if len(found) > x.dim():
         raise IndexError(f"too many indices for tensor of dimension {x.dim()} (got {len(found)})")
     return found
@@ -336,7 +354,7 @@ def put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> T
         raise RuntimeError(
             f"put_(): expected as many elements of {x.dtype} as indices of int64, got {index.numel()}, {source.dtype}"
         )
-    if accumulate and not x.is_floating_point():
+    if accumulate and not x.is_floating_point() and not x.is_cuda:
         _stock_put(x, index, source, accumulate)
         return x
     flat = x.contiguous().view(-1)
@@ -359,7 +377,7 @@ def embedding_dense_backward(
         raise RuntimeError(
             f"embedding_dense_backward: grad {list(grad.shape)} does not fit indices {list(indices.shape)}"
         )
-    result = torch.zeros(num_weights, width, dtype=grad.dtype)
+    result = grad.new_zeros(num_weights, width)
     index = indices.reshape(-1).to(torch.int64)
     add_rows(result, index, grad, 0, "embedding_dense_backward", by_count=scale_grad_by_freq, skip=padding_idx)
     return result
@@ -371,9 +389,9 @@ def unfold_backward(grad: Tensor, input_sizes: Sequence[int], dim: int, size: in
     axis = axis_of(dim, len(input_sizes))
     if not len(input_sizes):
         return grad.reshape(()).clone()
-    result = torch.zeros(list(input_sizes), dtype=grad.dtype)
+    result = grad.new_zeros(list(input_sizes))
     windows = grad.shape[axis]
-    index = torch.arange(windows)[:, None] * step + torch.arange(size)
+    index = torch.arange(windows, device=grad.device)[:, None] * step + torch.arange(size, device=grad.device)
     rows = grad.movedim(-1, axis + 1).reshape(*input_sizes[:axis], windows * size, *input_sizes[axis + 1 :])
     if not grad.is_floating_point():
         raise KernelError(f"unfold_backward: expected a gradient of floating point numbers, got {grad.dtype}")

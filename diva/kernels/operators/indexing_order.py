@@ -28,8 +28,23 @@ _stock_nanmedian = stock("nanmedian")
 @kernel("sort.stable")
 def sort(x: Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
     """Sorted values and where they were, equal ones in the order of their indices whether asked for or not; NaN greatest."""
+    if x.is_cuda and x.is_floating_point():  # PyTorch sorts the bits there, which tell zeros and kinds of NaN apart
+        indices = _stock_sort(_sortable(x), stable=True, dim=dim, descending=descending)[1]
+        return x.gather(dim, indices), indices
     values, indices = _stock_sort(x, stable=True, dim=dim, descending=descending)
     return values, indices
+
+
+def _sortable(x: Tensor) -> Tensor:
+    """Integers in the order of the numbers x: zeros are one, and every NaN is the greatest."""
+    if x.dtype not in (torch.float32, torch.float64):
+        x = x.to(torch.float32)  # 16 bits: exactly
+    integers, greatest = (torch.int32, 2**31 - 1) if x.dtype == torch.float32 else (torch.int64, 2**63 - 1)
+    bits = x.contiguous().view(integers)
+    upwards = torch.where(
+        bits < 0, bits ^ greatest, bits
+    )  # of negative numbers the greater bits are the smaller number
+    return upwards.masked_fill(x == 0, 0).masked_fill(x.isnan(), greatest)
 
 
 def _rows(x: Tensor, axis: int) -> Tensor:
@@ -53,7 +68,7 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
         )
     rows = _rows(x, axis)
     values = rows.new_empty(*rows.shape[:-1], k)
-    indices = torch.empty(values.shape, dtype=torch.int64)
+    indices = torch.empty(values.shape, dtype=torch.int64, device=x.device)
     if values.numel():
         status = native.of(x).select(
             values.data_ptr(), indices.data_ptr(), rows.data_ptr(), rows.numel() // n, n, k, int(largest)
@@ -74,7 +89,7 @@ def _kth(
     rows = _rows(x, axis)
     shape = rows.shape[:-1] if x.dim() else torch.Size(())
     if x.is_floating_point():
-        value, index = rows.new_empty(shape), torch.empty(shape, dtype=torch.int64)
+        value, index = rows.new_empty(shape), rows.new_empty(shape, dtype=torch.int64)
         if value.numel():
             status = native.of(x).kth(value.data_ptr(), index.data_ptr(), rows.data_ptr(), value.numel(), n, k, nan)
             succeed(status, "kthvalue")
@@ -121,7 +136,7 @@ def median(x: Tensor) -> Tensor:
     """The lower median of all elements by (value, index); NaN when there is one or nothing."""
     if not x.is_floating_point() or not x.numel():
         return torch.as_tensor(_stock_median(x))
-    return _kth(x.reshape(-1), 0, -1, 1, False, x.new_empty(()), torch.empty((), dtype=torch.int64))[0]
+    return _kth(x.reshape(-1), 0, -1, 1, False, x.new_empty(()), x.new_empty((), dtype=torch.int64))[0]
 
 
 @kernel("nanmedian")
@@ -129,7 +144,7 @@ def nanmedian(x: Tensor) -> Tensor:
     """The lower median of all numbers by (value, index); NaN when there is none."""
     if not x.is_floating_point() or not x.numel():
         return torch.as_tensor(_stock_nanmedian(x))
-    return _kth(x.reshape(-1), 0, -1, 2, False, x.new_empty(()), torch.empty((), dtype=torch.int64))[0]
+    return _kth(x.reshape(-1), 0, -1, 2, False, x.new_empty(()), x.new_empty((), dtype=torch.int64))[0]
 
 
 @kernel("_unique2")
@@ -140,12 +155,14 @@ def unique(
     if not x.is_floating_point() or not x.numel():
         values, inverse, counts = _stock_unique(x, sorted, return_inverse, return_counts)
         return values, inverse, counts
-    ordered, places = _stock_sort(x.reshape(-1), stable=True, dim=0, descending=False)
+    ordered, places = sort(x.reshape(-1), stable=True, dim=0)
     values, along, counts = _stock_unique_consecutive(ordered, return_inverse or return_counts, return_counts)
-    inverse = torch.empty(0, dtype=torch.int64)
+    inverse = torch.empty(0, dtype=torch.int64, device=x.device)
     if along.numel():
         inverse = torch.empty_like(places)
-        status = native.put_rows(inverse.data_ptr(), places.data_ptr(), along.data_ptr(), 1, x.numel(), x.numel(), 8)
+        status = native.on(x).put_rows(
+            inverse.data_ptr(), places.data_ptr(), along.data_ptr(), 1, x.numel(), x.numel(), 8
+        )
         checked(status, "unique", x.numel())
         inverse = inverse.reshape(x.shape)
     return values, inverse, counts
@@ -162,7 +179,7 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     source = weights if weights.dtype == torch.float32 else weights.to(torch.float64)
     n = max(minlength, int(x.max()) + 1 if x.numel() else 0)
-    result = torch.zeros(n, dtype=source.dtype)
+    result = source.new_zeros(n)
     add_rows(result, x.to(torch.int64), source, 0, "bincount")
     return result
 
@@ -178,14 +195,14 @@ def embedding_bag(
     n, (n_dest, width) = indices.numel(), weight.shape
     index, start = indices.to(torch.int64).contiguous(), offsets.to(torch.int64).contiguous()
     if not include_last_offset:
-        start = torch.cat([start, torch.tensor([n])])
+        start = torch.cat([start, start.new_full((1,), n)])
     bags = start.numel() - 1
     if bags and (int(start[0]) != 0 or int(start[-1]) > n):
         raise RuntimeError("embedding_bag: the first offset has to be 0 and the last at most the number of indices")
     weight = weight.contiguous()
     out = weight.new_empty(max(0, bags), width)
-    size = torch.empty(max(0, bags), dtype=torch.int64)
-    most = torch.empty((max(0, bags), width) if mode == _MODE_MAX else (0,), dtype=torch.int64)
+    size = start.new_empty(max(0, bags))
+    most = start.new_empty((max(0, bags), width) if mode == _MODE_MAX else (0,))
     samples = None
     if per_sample_weights is not None:
         if mode != _MODE_SUM or per_sample_weights.dtype != weight.dtype or per_sample_weights.shape != indices.shape:
@@ -211,7 +228,7 @@ def embedding_bag_dense_backward(
 ) -> Tensor:  # fmt: skip
     """The gradient of the weight (num_weights, width): contributions in the order of indices (max: of bags)."""
     width = grad.shape[1]
-    result = torch.zeros(num_weights, width, dtype=grad.dtype)
+    result = grad.new_zeros(num_weights, width)
     if mode == _MODE_MAX:
         index = maximum_indices.to(torch.int64).clamp(min=0).contiguous()
         source = torch.where(maximum_indices >= 0, grad, 0.0).contiguous()
@@ -238,7 +255,7 @@ def embedding_bag_per_sample_weights_backward(
     """The gradient of each sample's weight: DOT of its bag's gradient and its row; 0 for padding."""
     index = indices.to(torch.int64)
     bags = offset2bag if offset2bag.numel() == index.numel() else torch.repeat_interleave(
-        torch.cat([offsets, torch.tensor([index.numel()])]).diff()
+        torch.cat([offsets, offsets.new_full((1,), index.numel())]).diff()
     )  # fmt: skip
     products = torch.bmm(grad.index_select(0, bags)[:, None, :], weight.index_select(0, index)[:, :, None]).reshape(-1)
     return products if padding_idx < 0 else torch.where(index == padding_idx, 0.0, products)

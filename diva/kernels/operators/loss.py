@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diva.kernels.library import native
 from diva.kernels.operators.reduction import check
+from diva.kernels.status import failed
 from diva.kernels.table import kernel
 
 NONE, MEAN, SUM = range(3)
@@ -133,7 +134,10 @@ def binary_cross_entropy(
     x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: int = MEAN, *, out: Tensor | None = None
 ) -> Tensor:
     """v = (y - 1) * max(log1p(-x), -100) - y * max(log(x), -100), times the weight; then REDUCE."""
-    if not bool(((x >= 0) & (x <= 1)).all()):
+    inside = ((x >= 0) & (x <= 1)).all()
+    if x.is_cuda:
+        torch._assert_async(inside, "all elements of input should be between 0 and 1")  # as stock: nobody waits for it
+    elif not bool(inside):
         raise RuntimeError("all elements of input should be between 0 and 1")
     v = (target - 1) * torch.clamp_min(torch.log1p(-x), -100) - target * torch.clamp_min(torch.log(x), -100)
     if weight is not None:
@@ -194,9 +198,9 @@ def _classes(x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[int, int
 
 
 def _check_targets(status: int, target: Tensor, place: int) -> None:
-    if status == BAD_TARGET:
+    if status == BAD_TARGET and not target.is_cuda:  # on a GPU the number says that it failed
         raise IndexError(f"Target {int(target.reshape(-1)[place])} is out of bounds.")
-    check(status, "nll_loss")
+    raise failed(status, "nll_loss", IndexError("a target is out of bounds"))
 
 
 def _together(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from diva.errors import KernelError
 from diva.kernels.library import native
+from diva.kernels.status import failed
 from diva.kernels.table import kernel, stock
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128)
@@ -37,9 +37,9 @@ def mm(self: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         _refuse("mm", "self and mat2 must be matrices", self, mat2)
     if rows != k or mat2.dtype != dtype:
         _refuse("mm", "mat1 and mat2 shapes cannot be multiplied, or their types differ", self, mat2)
-    result = torch.empty((m, n), dtype=dtype) if out is None else _apart(out, self, mat2)
+    result = self.new_empty((m, n)) if out is None else _apart(out, self, mat2)
     a, b, c = self.stride(), mat2.stride(), result.stride()
-    status = native[dtype].mm(
+    status = native.of(self).mm(
         m, n, k, self.data_ptr(), a[0], a[1], mat2.data_ptr(), b[0], b[1], result.data_ptr(), c[0], c[1]
     )
     return _finished(status, result, out)
@@ -65,9 +65,9 @@ def addmm(
         row, col = 0, self.stride(0)
     else:
         row, col = self.expand(m, n).stride()
-    result = torch.empty((m, n), dtype=dtype) if out is None else _apart(out, mat1, mat2)
+    result = self.new_empty((m, n)) if out is None else _apart(out, mat1, mat2)
     a, b, c = mat1.stride(), mat2.stride(), result.stride()
-    status = native[dtype].addmm(
+    status = native.of(self).addmm(
         m, n, k, mat1.data_ptr(), a[0], a[1], mat2.data_ptr(), b[0], b[1], result.data_ptr(), c[0], c[1],
         self.data_ptr(), row, col, beta, alpha,
     )  # fmt: skip
@@ -90,9 +90,9 @@ def bmm(self: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     if dtype not in _FLOATS:
         return _passed_on(_stock_bmm(self, mat2), out)
     batch, m, n, k = _batched("bmm", self, mat2)
-    result = torch.empty((batch, m, n), dtype=dtype) if out is None else _apart(out, self, mat2)
+    result = self.new_empty((batch, m, n)) if out is None else _apart(out, self, mat2)
     a, b, c = self.stride(), mat2.stride(), result.stride()
-    status = native[dtype].bmm(batch, m, n, k, self.data_ptr(), *a, mat2.data_ptr(), *b, result.data_ptr(), *c)
+    status = native.of(self).bmm(batch, m, n, k, self.data_ptr(), *a, mat2.data_ptr(), *b, result.data_ptr(), *c)
     return _finished(status, result, out)
 
 
@@ -108,8 +108,8 @@ def baddbmm(
     if self.dtype != dtype:
         _refuse("baddbmm", "types differ", self, batch1, batch2)
     added = self.expand(batch, m, n)
-    result = torch.empty((batch, m, n), dtype=dtype) if out is None else _apart(out, batch1, batch2)
-    status = native[dtype].baddbmm(
+    result = self.new_empty((batch, m, n)) if out is None else _apart(out, batch1, batch2)
+    status = native.of(self).baddbmm(
         batch, m, n, k, batch1.data_ptr(), *batch1.stride(), batch2.data_ptr(), *batch2.stride(), result.data_ptr(),
         *result.stride(), added.data_ptr(), *added.stride(), beta, alpha,
     )  # fmt: skip
@@ -128,8 +128,8 @@ def addbmm(
     if self.dtype != dtype:
         _refuse("addbmm", "types differ", self, batch1, batch2)
     added = self.expand(m, n)
-    result = torch.empty((m, n), dtype=dtype) if out is None else _apart(out, batch1, batch2)
-    status = native[dtype].addbmm(
+    result = self.new_empty((m, n)) if out is None else _apart(out, batch1, batch2)
+    status = native.of(self).addbmm(
         batch, m, n, k, batch1.data_ptr(), *batch1.stride(), batch2.data_ptr(), *batch2.stride(), result.data_ptr(),
         *result.stride(), added.data_ptr(), *added.stride(), beta, alpha,
     )  # fmt: skip
@@ -143,9 +143,9 @@ def mv(self: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     if dtype not in _FLOATS:
         return _passed_on(_stock_addmv(vec.new_zeros(self.shape[:1]), self, vec, beta=0), out)
     m, k = _matrix_vector("mv", self, vec)
-    result = torch.empty((m,), dtype=dtype) if out is None else _apart(out, self, vec)
+    result = self.new_empty((m,)) if out is None else _apart(out, self, vec)
     a = self.stride()
-    status = native[dtype].mm(
+    status = native.of(self).mm(
         m, 1, k, self.data_ptr(), a[0], a[1], vec.data_ptr(), vec.stride(0), 1, result.data_ptr(), result.stride(0), 1
     )
     return _finished(status, result, out)
@@ -163,9 +163,9 @@ def addmv(
     if self.dtype != dtype:
         _refuse("addmv", "types differ", self, mat, vec)
     added = self.expand(m)
-    result = torch.empty((m,), dtype=dtype) if out is None else _apart(out, mat, vec)
+    result = self.new_empty((m,)) if out is None else _apart(out, mat, vec)
     a = mat.stride()
-    status = native[dtype].addmm(
+    status = native.of(self).addmm(
         m, 1, k, mat.data_ptr(), a[0], a[1], vec.data_ptr(), vec.stride(0), 1, result.data_ptr(), result.stride(0), 1,
         added.data_ptr(), added.stride(0), 0, beta, alpha,
     )  # fmt: skip
@@ -204,7 +204,7 @@ def addr(
 def _dot(name: str, x: Tensor, y: Tensor, out: Tensor | None) -> Tensor:
     if x.dim() != 1 or y.dim() != 1 or x.shape != y.shape or x.dtype != y.dtype:
         _refuse(name, "needs two vectors of one size and type", x, y)
-    result = torch.empty((), dtype=x.dtype) if out is None else out
+    result = x.new_empty(()) if out is None else out
     status = native.of(x).dot(x.shape[0], x.data_ptr(), x.stride(0), y.data_ptr(), y.stride(0), result.data_ptr())
     return _finished(status, result, out)
 
@@ -234,7 +234,7 @@ def _apart(out: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def _finished(status: int, result: Tensor, out: Tensor | None) -> Tensor:
     if status:
-        raise KernelError("matrix product: no memory for the panels")
+        raise failed(status, "matrix product")
     return result if out is None or out is result else out.copy_(result)
 
 

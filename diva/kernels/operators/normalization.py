@@ -1,6 +1,6 @@
 """Normalisation operators: batch, layer and group norm, forward and backward.
 
-Instance norm reaches batch norm; torch's RMS norm is made of pow, mean, rsqrt and mul.
+Instance norm reaches batch norm; torch's RMS norm is made of pow, mean, rsqrt and mul, here on a GPU too.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from diva.kernels.library import native
-from diva.kernels.table import kernel
+from diva.kernels.status import failed
+from diva.kernels.table import COMPOSED_ON_CUDA, composition, kernel
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+COMPOSED_ON_CUDA["_fused_rms_norm"] = composition("aten::_fused_rms_norm")
 
 
 def _laid_out(x: Tensor) -> tuple[Tensor, bool]:
@@ -45,9 +48,7 @@ def _of_channels(t: Tensor | None, what: str, x: Tensor, channels: int) -> Tenso
     if t is None:
         return None
     if t.dtype is not x.dtype:
-        raise RuntimeError(
-            f"mixed dtype (CPU): the {what} is {t.dtype} and the input {x.dtype}; exact kernels want one type"
-        )
+        raise RuntimeError(f"mixed dtype: the {what} is {t.dtype} and the input {x.dtype}; exact kernels want one type")
     if t.numel() != channels:
         raise RuntimeError(f"the {what} has {t.numel()} elements and the input {channels} channels")
     return t if t.is_contiguous() else t.contiguous()
@@ -59,7 +60,7 @@ def _pointer(t: Tensor | None) -> int | None:
 
 def _check(status: int, name: str) -> None:
     if status:
-        raise MemoryError(f"{name}: no memory for its sums")
+        raise failed(status, name)
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
@@ -170,7 +171,7 @@ def batch_norm_with_update(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(y, mean, inv, nothing reserved)."""
     result = _batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps)
-    return (*result, torch.empty(0, dtype=torch.uint8))
+    return (*result, input.new_empty(0, dtype=torch.uint8))
 
 
 @kernel("native_batch_norm_backward")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diva.errors import KernelError
 from diva.kernels.library import native
+from diva.kernels.status import failed
 from diva.kernels.table import kernel
 
 _WEIGHT_DECAY, _MAXIMIZE, _VARIANT, _DECOUPLED = 1, 2, 4, 8  # flags of native/optimizer.h
@@ -78,7 +79,7 @@ def _numbers(values: Sequence[float]) -> Any:
 
 def _check(status: int) -> None:
     if status:
-        raise RuntimeError(f"optimizer kernel: status {status}")
+        raise failed(status, "optimizer step")
 
 
 def _refuse_scaling(grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
@@ -96,7 +97,11 @@ def sgd(
     for run in runs:
         p, g, b = run.addresses if momentum else (*run.addresses, None)
         count, kept = len(run.indices), 1 - dampening
-        _check(native[run.dtype].sgd(p, g, b, run.sizes, count, lr, momentum, kept, weight_decay, flags, first))
+        _check(
+            native.of(params[run.indices[0]]).sgd(
+                p, g, b, run.sizes, count, lr, momentum, kept, weight_decay, flags, first
+            )
+        )
     for i in others:
         p, g = params[i], -grads[i] if maximize else grads[i]
         if weight_decay != 0:
@@ -120,7 +125,7 @@ def adam(
         lists = run.addresses if amsgrad else [*run.addresses, None]
         step_sizes, roots = (_numbers([sizes_of_step[steps[i]][k] for i in run.indices]) for k in (0, 1))
         _check(
-            native[run.dtype].adam(
+            native.of(params[run.indices[0]]).adam(
                 *lists, run.sizes, len(run.indices), step_sizes, roots, 1 - beta1, beta2, 1 - beta2, eps, weight_decay,
                 1 - lr * weight_decay, flags,
             )
@@ -149,7 +154,11 @@ def adagrad(
     runs, others = _runs([params, grads, sums])
     for run in runs:
         numbers, count = _numbers([step_sizes[i] for i in run.indices]), len(run.indices)
-        _check(native[run.dtype].adagrad(*run.addresses, run.sizes, count, numbers, eps, weight_decay, flags))
+        _check(
+            native.of(params[run.indices[0]]).adagrad(
+                *run.addresses, run.sizes, count, numbers, eps, weight_decay, flags
+            )
+        )
     for i in others:
         p, g = params[i], -grads[i] if maximize else grads[i]
         if weight_decay != 0:
@@ -160,6 +169,8 @@ def adagrad(
 
 def steps_of(state_steps: Tensors) -> list[float]:
     """The counters of PyTorch's optimizers as numbers."""
+    if state_steps and all(step.is_cuda for step in state_steps):
+        return [float(step) for step in torch.stack(list(state_steps)).tolist()]  # waits for the GPU once
     return [step.item() for step in state_steps]
 
 

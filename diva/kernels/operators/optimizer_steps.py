@@ -40,13 +40,13 @@ def _pin(module_name: str, optimizer: str) -> Callable[[Callable[[Step], Step]],
 
 
 def _plain(params: Tensors, *scalars: object) -> bool:
-    """Whether nothing is asked but what our steps do: plain tensors on the CPU, no autograd, numbers for scalars."""
+    """Whether nothing is asked but what our steps do: plain tensors on one device, no autograd, numbers for scalars."""
     return (
         bool(params)
         and not torch.is_grad_enabled()
         and not any(isinstance(scalar, Tensor) for scalar in scalars)
         and {type(t) for t in params} <= {Tensor, torch.nn.Parameter}
-        and all(t.is_cpu for t in params)
+        and (all(t.is_cpu for t in params) or (params[0].is_cuda and len({t.device for t in params}) == 1))
     )
 
 

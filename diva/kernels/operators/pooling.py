@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diva.kernels.library import native
+from diva.kernels.status import failed
 from diva.kernels.table import kernel, stock
 
 Sizes = Sequence[int]
@@ -128,15 +129,14 @@ def _as(x: Tensor, dims: int, pixels: bool) -> Tensor:
 
 def _empty(x: Tensor, shape: tuple[int, ...], dims: int, pixels: bool, dtype: torch.dtype | None = None) -> Tensor:
     if pixels:
-        return torch.empty(shape, dtype=dtype or x.dtype, memory_format=_CHANNELS_LAST[dims])
-    return torch.empty(shape, dtype=dtype or x.dtype)
+        return torch.empty(shape, dtype=dtype or x.dtype, device=x.device, memory_format=_CHANNELS_LAST[dims])
+    return x.new_empty(shape, dtype=dtype)
 
 
 def _check(status: int, name: str) -> None:
-    if status == 1:
-        raise MemoryError(f"{name}: no memory for its tables")
     if status:
-        raise RuntimeError(f"{name}: an index lies outside the input, or a plane has more than 2^30 elements")
+        said = RuntimeError(f"{name}: an index lies outside the input, or a plane has more than 2^30 elements")
+        raise failed(status, name, said)
 
 
 def _max_pool(x: Tensor, plan: _Plan, dims: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diva.kernels.library import native
 from diva.kernels.operators.randomness import fill, fill_as, nonce
+from diva.kernels.status import failed
 from diva.kernels.table import kernel
 
 PINS: list[tuple[Any, str, Any]] = []  # (object, attribute, replacement), to be set while the scope is open
@@ -24,7 +25,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: torch.Generator
     """-log(u) / lambd; never 0, at most 16.7 / lambd in float32."""
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return fill(self, native.of(self).exponential, nonce(generator), lambd)
+    return fill(self, native.of(self).exponential, nonce(generator, self), lambd)
 
 
 @kernel("cauchy_")
@@ -34,7 +35,7 @@ def cauchy_(
     """fma(tan(pi (u - 1/2)), sigma, median)."""
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    return fill(self, native.of(self).cauchy, nonce(generator), median, sigma)
+    return fill(self, native.of(self).cauchy, nonce(generator, self), median, sigma)
 
 
 @kernel("log_normal_")
@@ -44,7 +45,7 @@ def log_normal_(
     """exp(fma(z, std, mean))."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return fill(self, native.of(self).log_normal, nonce(generator), mean, std)
+    return fill(self, native.of(self).log_normal, nonce(generator, self), mean, std)
 
 
 @kernel("geometric_")
@@ -52,19 +53,19 @@ def geometric_(self: Tensor, p: float, *, generator: torch.Generator | None = No
     """ceil(log(u) / log(1 - p)) in binary64, whatever the type: the number of the first success, from 1."""
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
-    return fill_as(self, torch.float64, native.geometric, nonce(generator), log_failure(p))
+    return fill_as(self, torch.float64, native.on(self).geometric, nonce(generator, self), log_failure(p))
 
 
 @kernel("normal.Tensor_float")
 def normal_of_means(mean: Tensor, std: float = 1.0, *, generator: torch.Generator | None = None) -> Tensor:
     """fma(z, std, mean) with a mean per element."""
-    return _normal_each(mean, torch.full((), std, dtype=mean.dtype), mean.dtype, generator)
+    return _normal_each(mean, mean.new_full((), std), mean.dtype, generator)
 
 
 @kernel("normal.float_Tensor")
 def normal_of_deviations(mean: float, std: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """fma(z, std, mean) with a standard deviation per element."""
-    return _normal_each(torch.full((), mean, dtype=std.dtype), std, std.dtype, generator)
+    return _normal_each(std.new_full((), mean), std, std.dtype, generator)
 
 
 @kernel("normal.Tensor_Tensor")
@@ -74,12 +75,13 @@ def normal_of_both(mean: Tensor, std: Tensor, *, generator: torch.Generator | No
 
 
 def _normal_each(mean: Tensor, std: Tensor, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
-    function = native[dtype].normal_each
     shape = torch.broadcast_shapes(mean.shape, std.shape)
     means, stds = (t.to(dtype).expand(shape).contiguous() for t in (mean, std))
-    out = torch.empty(shape, dtype=dtype)
-    if function(out.data_ptr(), out.numel(), nonce(generator), means.data_ptr(), stds.data_ptr()):
-        raise RuntimeError("normal expects all elements of std >= 0.0")
+    out = torch.empty_like(means)
+    function = native.of(out).normal_each
+    status = function(out.data_ptr(), out.numel(), nonce(generator, out), means.data_ptr(), stds.data_ptr())
+    if status:
+        raise failed(status, "normal", RuntimeError("normal expects all elements of std >= 0.0"))
     return out
 
 
@@ -88,7 +90,9 @@ def randperm(n: int, *, generator: torch.Generator | None, out: Tensor) -> Tenso
     """The order that sorts 0..n-1 by (word64, index), into `out`, which takes the length n."""
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    return fill_as(out if out.shape == (n,) else out.resize_(n), torch.int64, native.permutation, nonce(generator))
+    return fill_as(
+        out if out.shape == (n,) else out.resize_(n), torch.int64, native.on(out).permutation, nonce(generator, out)
+    )
 
 
 @kernel("multinomial")
@@ -103,11 +107,14 @@ def multinomial(
         raise RuntimeError(f"cannot sample n_sample={num_samples} of {n} categories (replacement={replacement})")
     weights = self.to(torch.float64).contiguous()
     rows = self.shape[0] if self.dim() == 2 else 1
-    out = torch.empty((*self.shape[:-1], num_samples), dtype=torch.int64)
-    if native.multinomial(out.data_ptr(), weights.data_ptr(), rows, n, num_samples, nonce(generator), replacement):
-        raise RuntimeError(
+    out = weights.new_empty((*self.shape[:-1], num_samples), dtype=torch.int64)
+    function = native.on(out).multinomial
+    status = function(out.data_ptr(), weights.data_ptr(), rows, n, num_samples, nonce(generator, out), replacement)
+    if status:
+        said = (
             "multinomial: weights must be finite and not below 0, with enough of them above 0 in each row to draw from"
         )
+        raise failed(status, "multinomial", RuntimeError(said))
     return out
 
 
@@ -159,7 +166,7 @@ def trunc_normal_(
     One nonce a call, whatever the tensor. With both bounds above the mean the distribution is mirrored, so that the
     probabilities are small numbers, which have the digits.
     """
-    if type(tensor) not in (Tensor, torch.nn.Parameter) or not tensor.is_cpu:
+    if type(tensor) not in (Tensor, torch.nn.Parameter) or not (tensor.is_cpu or tensor.is_cuda):
         return _stock_trunc_normal_(tensor, mean, std, a, b, generator)
     if not (std > 0 and a <= b):
         raise ValueError(f"trunc_normal_ expects std > 0 and a <= b, but got std={std}, a={a}, b={b}")
@@ -170,7 +177,7 @@ def trunc_normal_(
     start = normal_cdf(low)
     with torch.no_grad():
         fill(
-            tensor, native.of(tensor).truncated_normal, nonce(generator), mean, -std if mirrored else std, a, b,
+            tensor, native.of(tensor).truncated_normal, nonce(generator, tensor), mean, -std if mirrored else std, a, b,
             start, normal_cdf(high) - start,
         )  # fmt: skip
     torch.autograd.graph.increment_version(tensor)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diva.errors import KernelError
 from diva.kernels.library import native
+from diva.kernels.status import failed
 from diva.kernels.table import kernel, stock
 
 SUM, MEAN, SQUARES, NORM2, NORM1, NANSUM, DEVIATIONS, NORM0, PRODUCT = range(9)
@@ -191,10 +192,8 @@ def _return(result: Tensor, out: Tensor | None) -> Tensor:
 
 def check(status: int, name: str) -> None:
     """Raise what a kernel's status says."""
-    if status == 1:
-        raise MemoryError(f"{name}: no memory for intermediate sums")
     if status:
-        raise KernelError(f"{name}: the kernel refused its arguments (status {status})")
+        raise failed(status, name)
 
 
 def _reduce(kind: int, x: Tensor, dim: Dims, keepdim: bool, out: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diva.errors import KernelError
 from diva.kernels.library import native
+from diva.kernels.status import failed
 from diva.kernels.table import kernel
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -63,16 +64,14 @@ def dense(x: Tensor, channels_last: bool) -> Tensor:
 def empty(shape: Sequence[int], like: Tensor, channels_last: bool) -> Tensor:
     """An uninitialised tensor of the type of `like`, dense in one of the two layouts."""
     if channels_last:
-        return torch.empty(shape, dtype=like.dtype, memory_format=_CHANNELS_LAST[len(shape)])
-    return torch.empty(shape, dtype=like.dtype)
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=_CHANNELS_LAST[len(shape)])
+    return like.new_empty(shape)
 
 
 def succeed(status: int, operator: str) -> None:
     """Raise what a kernel's status code says; 0 is success."""
-    if status == 1:
-        raise MemoryError(f"{operator}: no memory for the kernel's scratch space")
     if status:
-        raise KernelError(f"{operator}: the kernel refused its arguments (status {status})")
+        raise failed(status, operator)
 
 
 def _checked(name: str, shape: Sequence[int], output: Sequence[int], axes: int) -> None:
@@ -223,7 +222,7 @@ def _declare_grid(axes: int) -> None:
         check(x, grid, interpolation)
         shape, outputs = x.shape, grid.shape[1:-1]
         x, grid = x.contiguous(), grid.contiguous()
-        y = torch.empty((*shape[:2], *outputs), dtype=x.dtype)
+        y = x.new_empty((*shape[:2], *outputs))
         if y.numel():
             status = native.of(x).grid_sample(
                 y.data_ptr(), x.data_ptr(), grid.data_ptr(), shape[0], shape[1], axes, sizes(*shape[2:]), _product(outputs),
@@ -242,8 +241,8 @@ def _declare_grid(axes: int) -> None:
                 f"{name}_backward: expected grad_output of {[*shape[:2], *outputs]}, got {list(gy.shape)}"
             )
         gy, x, grid = gy.contiguous(), x.contiguous(), grid.contiguous()
-        gx = torch.empty(shape, dtype=x.dtype) if output_mask[0] else None
-        ggrid = torch.empty(grid.shape, dtype=x.dtype)
+        gx = x.new_empty(shape) if output_mask[0] else None
+        ggrid = x.new_empty(grid.shape)
         status = native.of(x).grid_sample_backward(
             None if gx is None else gx.data_ptr() or None, ggrid.data_ptr() or None, gy.data_ptr(), x.data_ptr(), grid.data_ptr(),
             shape[0], shape[1], axes, sizes(*shape[2:]), _product(outputs), interpolation, padding, int(align),
