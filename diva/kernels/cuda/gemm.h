@@ -204,8 +204,8 @@ template <class S> struct Part {
     }
 };
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-constexpr int fewer = 1;  // its copies pass through registers, so that fewer blocks fit
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 860
+constexpr int fewer = 1;  // blocks of an SM: its arithmetic is half as wide, or copies pass through registers
 #else
 constexpr int fewer = 0;
 #endif

@@ -109,7 +109,7 @@ struct Estimate {
     double rows, cols, resident, alone, most;  // alone, most: part of the peak rate of an SM with one block, with many
 };
 constexpr Estimate estimates[] = {
-    {128, 128, 1, 0.82, 0.82}, {64, 64, 4, 0.38, 0.72}, {32, 32, 12, 0.11, 0.45}, {128, 8, 6, 0.08, 0.35}};
+    {128, 128, 1, 0.82, 0.82}, {64, 64, 4, 0.50, 0.72}, {32, 32, 8, 0.18, 0.50}, {128, 8, 6, 0.08, 0.35}};
 
 double clocks(const Estimate &tile, double batch, double m, double n, double chunks, bool split) {
     const double blocks = std::ceil(m / tile.rows) * std::ceil(n / tile.cols) * batch * (split ? chunks : 1);
