@@ -29,10 +29,12 @@ template <class T> DK_INLINE const T *whole_address(const T *p) {
 DK_INLINE uint32_t shared_address(const void *p) { return uint32_t(__cvta_generic_to_shared(p)); }
 // *to = yes ? *from : +0; nothing is read where the answer is no.
 DK_INLINE void copy_or_zero(float *to, const float *from, bool yes) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(yes ? 4 : 0) : "memory");
+    const uint32_t to_ = shared_address(to), bytes = yes ? 4 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to_), "l"(from), "r"(bytes) : "memory");
 }
 DK_INLINE void copy_or_zero(double *to, const double *from, bool yes) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(to)), "l"(from), "r"(yes ? 8 : 0) : "memory");
+    const uint32_t to_ = shared_address(to), bytes = yes ? 8 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to_), "l"(from), "r"(bytes) : "memory");
 }
 template <class T> DK_INLINE void copy_vector(T *to, const T *from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
@@ -61,7 +63,9 @@ inline void keep_copy(void *to, const void *from, int32_t bytes) {
     if (from) std::memcpy(copy.value, from, size_t(bytes));
     kept_copies().copies.push_back(copy);
 }
-template <class T> inline void copy_or_zero(T *to, const T *from, bool yes) { keep_copy(to, yes ? from : nullptr, int32_t(sizeof(T))); }
+template <class T> inline void copy_or_zero(T *to, const T *from, bool yes) {
+    keep_copy(to, yes ? from : nullptr, int32_t(sizeof(T)));
+}
 template <class T> inline void copy_vector(T *to, const T *from) { keep_copy(to, from, 16); }
 inline void copies_end() { ++kept_copies().set; }
 template <int n> inline void copies_wait() {
@@ -83,9 +87,10 @@ template <int n> DK_INLINE void copies_wait() {}
 
 #endif
 
-// Eight steps of the chains of a thread's part of a tile: acc[i][j] = fma(a[k][row i], b[k][column j], acc[i][j]), k ascending.
-// A thread's rows are vectors `rows / (MT / V)` apart, its columns likewise: what a warp reads at once then lies together.
 constexpr int slice = 8;
+
+// Eight steps of the chains of a thread's part of a tile: acc[i][j] = fma(a[k][row i], b[k][column j], acc[i][j]),
+// k ascending. A thread's rows are vectors `row_step` apart, its columns likewise: what a warp reads at once lies together.
 
 template <class T, int MT, int NT, int a_pitch, int b_pitch, int row_step, int column_step>
 DK_INLINE void outer_products(T (&acc)[MT][NT], const T *a, const T *b) {

@@ -16,7 +16,8 @@ constexpr int pack_side = 32;
 template <class T, int BM>
 __global__ void __launch_bounds__(256) pack_weights(T *packed, const T *weight, GatherShape p) {
     __shared__ T square[pack_side][pack_side + 1];
-    const uint32_t row_squares = uint32_t(p.row_tiles) * (BM / pack_side), depth_squares = uint32_t(p.depth + pack_side - 1) / pack_side;
+    const uint32_t row_squares = uint32_t(p.row_tiles) * (BM / pack_side);
+    const uint32_t depth_squares = uint32_t(p.depth + pack_side - 1) / pack_side;
     uint32_t block = blockIdx.x;
     const int row0 = int(block % row_squares) * pack_side;
     block /= row_squares;
@@ -48,27 +49,10 @@ template <class T, int BM, int BN, int MT, int NT, int G, int stages> struct Gat
     static constexpr int share = MT / G;  // rows of R per thread
 };
 
-// What a block is for, and where its weights are.
-struct GatherBlock {
-    Class c;
-    int32_t row_tile, position_tile, group;
-    int64_t packed;
-};
-
-DK_INLINE GatherBlock block_of(const GatherShape &p, int BM) {
-    GatherBlock b;
-    uint32_t rest = blockIdx.x;
-    b.row_tile = int32_t(rest % uint32_t(p.row_tiles)), rest /= uint32_t(p.row_tiles);
-    b.position_tile = int32_t(rest % uint32_t(p.position_tiles)), rest /= uint32_t(p.position_tiles);
-    b.group = int32_t(rest % uint32_t(p.groups));
-    b.c = class_of(p, int32_t(rest / uint32_t(p.groups)));
-    b.packed = (int64_t(rest) * p.row_tiles + b.row_tile) * BM * p.depth;
-    return b;
-}
-
 // Adds the bias and writes a thread's part of R: `row` is its first row of the tile, which `rows` are in the output.
 template <class T, int R, int NT, int row_step, int column_step>
-DK_INLINE void write_part(const T (&sum)[R][NT], T *out, const T *bias, const int64_t *place, int64_t row_stride, int row, int rows) {
+DK_INLINE void write_part(const T (&sum)[R][NT], T *out, const T *bias, const int64_t *place, int64_t row_stride, int row,
+                          int rows) {
     constexpr int V = per_vector<T>;
     auto row_of = [=](int i) { return row + i / V * row_step + i % V; };
     auto value = [&](int i, int j) { return bias && row_of(i) < rows ? sum[i][j] + bias[row_of(i)] : sum[i][j]; };
@@ -119,7 +103,7 @@ DK_INLINE void write_part(const T (&sum)[R][NT], T *out, const T *bias, const in
 }
 
 template <class T, int BM, int BN, int MT, int NT, int G, int stages>
-__global__ void __launch_bounds__(G *(BM / MT) * (BN / NT), (BM * MT < 512 ? 384 : 512) / (G * (BM / MT) * (BN / NT)))
+__global__ void __launch_bounds__(G * (BM / MT) * (BN / NT), (BM * MT < 512 ? 384 : 512) / (G * (BM / MT) * (BN / NT)))
 gather_tiles(T *out, const T *source, const T *packed, const T *bias, GatherShape p) {
     using Tile = GatherTile<T, BM, BN, MT, NT, G, stages>;
     // Of each slice a thread copies `terms` terms of `per_thread` positions, and `vectors` of the weights.
@@ -134,7 +118,7 @@ gather_tiles(T *out, const T *source, const T *packed, const T *bias, GatherShap
     T *const numbers = reinterpret_cast<T *>(memory);
 
     const int set = int(threadIdx.x) / threads, t = int(threadIdx.x) % threads;
-    if (threadIdx.x == 0) here_ = block_of(p, BM);
+    if (threadIdx.x == 0) here_ = block_of(p);
     __syncthreads();
     const Class &c = here.c;
     const int64_t first_position = int64_t(here.position_tile) * BN;
@@ -169,7 +153,8 @@ gather_tiles(T *out, const T *source, const T *packed, const T *bias, GatherShap
             taps[set][k / 2].tap[k % 2] = tap;
         }
         __syncthreads();
-        const T *rows_from = whole_address(packed + here.packed + int64_t(begin) * BM + t * V);
+        const T *rows_from = whole_address(
+            packed + ((int64_t(here.slot) * p.row_tiles + here.row_tile) * p.depth + begin) * BM + t * V);
         const TapPair *taps_from = taps[set] + first_term / 2;
         // Copies a slice, if the set has `left` > 0 of them yet, to the stage at `at`.
         auto fetch = [&](int left, int at) {
@@ -200,7 +185,8 @@ gather_tiles(T *out, const T *source, const T *packed, const T *bias, GatherShap
             fetch(left - (stages - 1), at ? at - Tile::stage : last_stage);
             if (left > 0) {
                 const T *const a = mine + at;
-                outer_products<T, MT, NT, BM, BN, Tile::row_step, Tile::column_step>(acc, a + part.row, a + slice * BM + part.column);
+                outer_products<T, MT, NT, BM, BN, Tile::row_step, Tile::column_step>(acc, a + part.row,
+                                                                                     a + slice * BM + part.column);
             }
             at = at == last_stage ? 0 : at + Tile::stage;
         }
@@ -234,7 +220,8 @@ gather_tiles(T *out, const T *source, const T *packed, const T *bias, GatherShap
         }
     }
     __syncthreads();
-    const int share = set * Tile::share, row0 = here.row_tile * BM, row = share / V * Tile::row_step + share % V + part.row;
+    const int share = set * Tile::share, row0 = here.row_tile * BM;
+    const int row = share / V * Tile::row_step + share % V + part.row;
     const int64_t base = (int64_t(here.group) * p.rows + row0) * p.out[1];
     write_part<T, Tile::share, NT, Tile::row_step, Tile::column_step>(
         sum, out + base, bias ? bias + here.group * p.rows + row0 : nullptr, place + part.column, p.out[1], row, p.rows - row0);

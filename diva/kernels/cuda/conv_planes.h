@@ -13,7 +13,8 @@ template <class T>
 __global__ void __launch_bounds__(256)
 copy_planes(T *to, const T *from, int64_t image_stride, int64_t pixel_stride, int32_t channels, int32_t pixels) {
     __shared__ T square[plane_side][plane_side + 1];
-    const uint32_t across = uint32_t(channels + plane_side - 1) / plane_side, down = uint32_t(pixels + plane_side - 1) / plane_side;
+    const uint32_t across = uint32_t(channels + plane_side - 1) / plane_side;
+    const uint32_t down = uint32_t(pixels + plane_side - 1) / plane_side;
     uint32_t block = blockIdx.x;
     const int c0 = int(block % across) * plane_side;
     block /= across;
@@ -36,8 +37,8 @@ copy_planes(T *to, const T *from, int64_t image_stride, int64_t pixel_stride, in
 namespace dk {
 namespace {
 
-// An image tensor that tiles can read: itself, or, where neighbours in memory are channels, a copy in planes. `stride` (n, c, d, h, w)
-// is changed to the copy's.
+// An image tensor that tiles can read: itself, or, where neighbours in memory are channels, a copy in planes. `stride`
+// (n, c, d, h, w) is then changed to the copy's.
 template <class T> class Planes {
   public:
     int32_t status = 0;

@@ -34,7 +34,9 @@ struct GatherAxis {
 struct GatherShape {
     GatherAxis axis[3];
     int32_t batch, groups, channels, rows;  // channels of the source and rows of the output are those of a group
-    int32_t classes, depth, row_tiles, position_tiles;  // depth: the longest DOT, made a multiple of the slice where tiles are used
+    int32_t classes, backwards;  // backwards: the last classes, which have longer DOTs, are begun with
+    int32_t depth;               // of the longest DOT, made a multiple of the slice where tiles are used
+    int32_t row_tiles, position_tiles, tiles_each;
     int64_t source[5], out[5];              // strides (n, c, d, h, w)
     int64_t weight_row, weight_channel, weight_group, weight_tap[3];
 };
@@ -80,6 +82,25 @@ DK_INLINE Class class_of(const GatherShape &p, int32_t number) {
     c.depth = p.channels * c.taps;
     c.positions = p.batch * c.phase[0].count * c.phase[1].count * c.phase[2].count;
     return c;
+}
+
+// What a block is for.
+struct GatherBlock {
+    Class c;
+    int32_t row_tile, position_tile, group, slot;  // slot: of the class and group
+};
+
+DK_INLINE GatherBlock block_of(const GatherShape &p) {
+    GatherBlock b;
+    uint32_t rest = blockIdx.x;
+    b.row_tile = int32_t(rest % uint32_t(p.row_tiles)), rest /= uint32_t(p.row_tiles);
+    b.position_tile = int32_t(rest % uint32_t(p.position_tiles)), rest /= uint32_t(p.position_tiles);
+    b.group = int32_t(rest % uint32_t(p.groups));
+    int32_t number = int32_t(rest / uint32_t(p.groups));
+    if (p.backwards) number = p.classes - 1 - number;
+    b.slot = number * p.groups + b.group;
+    b.c = class_of(p, number);
+    return b;
 }
 
 // The taps of an axis that are outside of the source for position i of its class.

@@ -135,7 +135,8 @@ weight_tiles(T *parts, const T *g, const T *x, WeightShape p) {
         __syncthreads();
         auto fetch = [&](int s, int at) {
             if (s < slices) {
-                T *const a = numbers + at + k_of_mine * a_pitch + line, *const b = numbers + at + slice * a_pitch + k_of_mine * b_pitch + line;
+                T *const a = numbers + at + k_of_mine * a_pitch + line;
+                T *const b = numbers + at + slice * a_pitch + k_of_mine * b_pitch + line;
                 const int k = s * slice + k_of_mine;
                 const uint32_t bits = outside[k];
                 const bool inside = (bits & bit_position) == 0;
@@ -216,7 +217,8 @@ __global__ void __launch_bounds__(128) weight_direct(T *parts, const T *g, const
         const int run = int(end - k < width - at.q[2] ? end - k : width - at.q[2]);
         int32_t place[3];
         for (int a = 0; a < 3; ++a) place[a] = at.q[a] * p.axis[a].source_step + c.j[a] * p.axis[a].dilation - p.axis[a].padding;
-        const bool inside = uint32_t(place[0]) < uint32_t(p.axis[0].source_size) && uint32_t(place[1]) < uint32_t(p.axis[1].source_size);
+        const bool inside =
+            uint32_t(place[0]) < uint32_t(p.axis[0].source_size) && uint32_t(place[1]) < uint32_t(p.axis[1].source_size);
         const T *from_x = x_here + at.image * p.x[0] + place[0] * p.x[2] + place[1] * p.x[3] + place[2] * p.x[4];
         const T *from_g = g_here + at.image * p.g[0] + at.q[0] * p.g[2] + at.q[1] * p.g[3] + at.q[2] * p.g[4];
 #pragma unroll 4
@@ -234,7 +236,8 @@ __global__ void __launch_bounds__(128) weight_direct(T *parts, const T *g, const
         }
     }
     for (int r = 0; r < rows_each; ++r)
-        if (row0 + r < p.rows) parts[((chunk * p.groups + group) * p.rows + row0 + r) * p.columns + item - chunk * p.columns] = acc[r];
+        if (row0 + r < p.rows)
+            parts[((chunk * p.groups + group) * p.rows + row0 + r) * p.columns + item - chunk * p.columns] = acc[r];
 }
 
 constexpr int chain_outputs = 32, chain_lines = 8, chain_each = 8, chains_at_once = chain_lines * chain_each;
@@ -244,7 +247,8 @@ template <class T>
 __global__ void __launch_bounds__(chain_outputs *chain_lines)
 add_chains(T *dw, T *later, const T *before, const T *parts, WeightShape p) {
     __shared__ T chains[chains_at_once][chain_outputs];
-    const int64_t outputs = int64_t(p.groups) * p.rows * p.columns, output = int64_t(blockIdx.x) * chain_outputs + threadIdx.x % 32;
+    const int64_t outputs = int64_t(p.groups) * p.rows * p.columns;
+    const int64_t output = int64_t(blockIdx.x) * chain_outputs + threadIdx.x % 32;
     const int line = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
     T next[chain_each];
     auto fetch = [&](int64_t first) {

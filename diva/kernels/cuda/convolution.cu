@@ -26,6 +26,8 @@ inline GatherShape input_shape(const Geometry &g, bool &fits) {
     p.channels = int32_t(g.out_channels / g.groups), p.rows = int32_t(g.in_channels / g.groups);
     p.weight_row = g.w[1], p.weight_channel = g.w[0], p.weight_group = g.w[0] * p.channels;
     for (int a = 0; a < 5; ++a) p.source[a] = g.y[a], p.out[a] = g.x[a];
+    const GatherAxis &w = p.axis[2];
+    p.backwards = phase_of(w, w.phases - 1).taps > phase_of(w, 0).taps;
     fits = place_bits(p.axis);
     return p;
 }
@@ -38,7 +40,8 @@ inline int64_t largest_class(const GatherShape &p) {
 inline bool narrow_places(const GatherShape &p) {
     int64_t reach = size_of(p.source[1]) * p.channels;
     for (int a = 0; a < 3; ++a)
-        reach += size_of(p.source[2 + a]) * (int64_t(p.axis[a].padding) + p.axis[a].kernel * int64_t(p.axis[a].dilation) + p.axis[a].stride);
+        reach += size_of(p.source[2 + a]) *
+                 (int64_t(p.axis[a].padding) + p.axis[a].kernel * int64_t(p.axis[a].dilation) + p.axis[a].stride);
     return reach < most_positions;
 }
 
@@ -46,7 +49,8 @@ template <class T, int BM, int BN, int MT, int NT, int G, int stages>
 int32_t by_tiles(GatherShape p, const T *source, const T *weight, const T *bias, T *out) {
     p.depth = int32_t(up(p.depth, slice) * slice);
     p.row_tiles = int32_t(up(p.rows, BM)), p.position_tiles = int32_t(up(p.batch * largest_class(p), BN));
-    const int64_t slots = int64_t(p.classes) * p.groups, squares = int64_t(p.row_tiles) * (BM / pack_side) * up(p.depth, pack_side);
+    const int64_t slots = int64_t(p.classes) * p.groups;
+    const int64_t squares = int64_t(p.row_tiles) * (BM / pack_side) * up(p.depth, pack_side);
     const int64_t blocks = slots * p.row_tiles * p.position_tiles;
     if (blocks > most_positions || slots * squares > most_positions) return DK_BAD_ARGUMENT;
     Scratch packed(size_t(slots) * size_t(p.row_tiles) * BM * size_t(p.depth) * sizeof(T));
@@ -58,8 +62,12 @@ int32_t by_tiles(GatherShape p, const T *source, const T *weight, const T *bias,
 
 template <class T, int rows_each, bool wide>
 int32_t directly(GatherShape p, const T *source, const T *weight, const T *bias, T *out) {
-    p.row_tiles = int32_t(up(p.rows, rows_each)), p.position_tiles = int32_t(up(p.batch * largest_class(p), direct_threads));
-    const int64_t blocks = int64_t(p.classes) * p.groups * p.row_tiles * p.position_tiles;
+    p.row_tiles = int32_t(up(p.rows, rows_each));
+    const int64_t tiles = up(p.batch * largest_class(p), direct_threads), others = int64_t(p.classes) * p.groups * p.row_tiles;
+    // Several tiles for a block where there are more than enough blocks: its preparation is then shared.
+    const int64_t each = tiles * others / most_direct_blocks;
+    p.tiles_each = int32_t(each < 1 ? 1 : each > 16 ? 16 : each), p.position_tiles = int32_t(up(tiles, p.tiles_each));
+    const int64_t blocks = others * p.position_tiles;
     if (blocks > most_positions) return DK_BAD_ARGUMENT;
     return launch<gather_direct<T, rows_each, wide>>(dim3(unsigned(blocks)), direct_threads, out, source, weight, bias, p);
 }

@@ -27,8 +27,8 @@ template <class T> DK_INLINE T bias_block(const T *g, const BiasShape &p, int64_
             place += q;
         } else {
             const uint32_t row = p.by_width.of(q), depth = p.by_height.of(row);
-            place += int64_t(q - row * uint32_t(p.size[2])) * p.plane[2] + int64_t(row - depth * uint32_t(p.size[1])) * p.plane[1] +
-                     depth * p.plane[0];
+            place += int64_t(q - row * uint32_t(p.size[2])) * p.plane[2] +
+                     int64_t(row - depth * uint32_t(p.size[1])) * p.plane[1] + depth * p.plane[0];
         }
         return acc + first[place];
     });
@@ -49,7 +49,8 @@ template <class T> __global__ void __launch_bounds__(32 * bias_warps) bias_chann
 }
 
 // A warp for each block of 4096 of each channel: parts[channel][block].
-template <class T> __global__ void __launch_bounds__(32 * bias_warps) bias_blocks(T *parts, const T *g, BiasShape p, int64_t channels) {
+template <class T>
+__global__ void __launch_bounds__(32 * bias_warps) bias_blocks(T *parts, const T *g, BiasShape p, int64_t channels) {
     const int64_t item = int64_t(blockIdx.x) * bias_warps + threadIdx.x / 32;
     if (item >= channels * p.blocks) return;
     const T sum = bias_block(g, p, item / p.blocks, item % p.blocks);
@@ -83,8 +84,8 @@ template <class T> int32_t bias(const T *g, T *db, const int64_t *geometry, bool
     if (p.blocks <= bias_parts) return launch<bias_channels<T>>(dim3(unsigned(channels)), 32 * bias_warps, db, g, p);
     Scratch parts(size_t(channels) * size_t(p.blocks) * sizeof(T));
     if (!parts) return DK_NO_MEMORY;
-    if (int32_t failed = launch<bias_blocks<T>>(blocks_for(channels * p.blocks, bias_warps), 32 * bias_warps, parts.as<T>(), g, p, channels))
-        return failed;
+    const dim3 grid = blocks_for(channels * p.blocks, bias_warps);
+    if (int32_t failed = launch<bias_blocks<T>>(grid, 32 * bias_warps, parts.as<T>(), g, p, channels)) return failed;
     return launch<bias_totals<T>>(dim3(unsigned(channels)), 32, db, parts.as<T>(), p.blocks);
 }
 
