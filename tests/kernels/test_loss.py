@@ -96,6 +96,36 @@ def test_threads_do_not_change_a_bit(threads: int) -> None:
         assert_same_bits(forward(torch.from_numpy(x), torch.from_numpy(y), 1), expected)
 
 
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_order_of_a_gpus_threads_does_not_change_a_bit(order: int) -> None:
+    gpu = native.use("emulated")
+    gpu.emulator_order(order)
+    try:
+        for n in (300, 9000, 33_000):
+            x, y = numbers(n), numbers(n, seed=1)
+            for name, (forward, _) in PAIRS.items():
+                expected = reference.pair(name, x, y, "mean", 0.7)  # type: ignore[arg-type]
+                assert_same_bits(forward(torch.from_numpy(x), torch.from_numpy(y), 1), expected)
+            target = np.random.default_rng(1).integers(0, 2, n)
+            scores = numbers(n, 2, seed=2)
+            expected, _ = reference.nll(scores, target, None, "mean")
+            assert_same_bits(loss.nll(torch.from_numpy(scores), torch.from_numpy(target), None, 1, -100)[0], expected)
+    finally:
+        gpu.emulator_order(0)
+
+
+def test_a_target_that_is_no_class_is_refused_by_the_gpus_kernels() -> None:
+    gpu = native.use("emulated")
+    x, targets, weight = torch.zeros(3, 3), torch.tensor([0, 5, 1]), torch.ones(3)
+    for reduction in range(3):
+        with pytest.raises(Exception, match="nll_loss"):
+            loss.nll(x, targets, weight, reduction, -100)
+        with pytest.raises(Exception, match="nll_loss"):
+            loss.nll_backward(torch.ones(3 if reduction == 0 else ()), x, targets, weight, reduction, -100, weight[0])
+    loss.nll(x, targets.clamp(max=2), weight, 1, -100)  # the next call knows nothing of it
+    assert gpu.instruction_set() == b"emulated"
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_values_and_gradients_are_near_float64(reduction: str) -> None:
     """Bound: a few roundings of each value, and sums of 600 of them."""

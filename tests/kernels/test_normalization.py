@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diva.kernels.exact import exact
-from diva.kernels.library import available, native
+from diva.kernels.library import available, load, native
 from diva.kernels.reference import normalization as reference
 
 aten = torch.ops.aten
@@ -184,6 +184,36 @@ def test_the_number_of_threads_changes_no_bit(n_threads: int) -> None:
     native.set_threads(n_threads)
     for a, b in zip(alone, everything(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_order_of_a_gpus_threads_changes_no_bit() -> None:
+    """One thread block and several of a channel, whole rows and odd ones; columns of one block of rows and of two."""
+    gpu = native.use("emulated")
+
+    pairs = [
+        (made(*shape), made(*shape, seed=1)) for shape in ((3, 2, 1500), (2, 1, 17001), (4100, 9), (70, 5, 6), (70, 65))
+    ]
+
+    def everything() -> list[Tensor]:
+        found: list[Tensor] = []
+        with exact():
+            for x, g in pairs:
+                found += aten.native_batch_norm(x, None, None, None, None, True, 0.1, EPS)
+                found += aten.native_batch_norm_backward(g, x, None, None, None, *found[-2:], True, EPS, MASK)
+            found += aten.native_layer_norm(x, [65], None, None, EPS)
+            found += aten.native_layer_norm_backward(g, x, [65], *found[-2:], None, None, MASK)
+            found += aten.native_group_norm(x, None, None, 7, 10, 65, 2, EPS)
+            found += aten.native_group_norm_backward(g, x, *found[-2:], None, 7, 10, 65, 2, MASK)
+        return found
+
+    try:
+        ascending = everything()
+        for order in (1, 2, 3):
+            gpu.emulator_order(order)
+            for a, b in zip(ascending, everything(), strict=True):
+                assert torch.equal(a, b)
+    finally:
+        load("emulated").emulator_order(0)
 
 
 MODULES = {

@@ -81,6 +81,25 @@ def test_threads_do_not_change_a_bit(name: str, threads: int) -> None:
     assert_same_bits(ours(torch.from_numpy(x), 0, False), np.ascontiguousarray(specified(np.ascontiguousarray(x.T)).T))
 
 
+@pytest.mark.parametrize("name", FORWARD)
+def test_the_order_of_a_gpus_threads_does_not_change_a_bit(name: str) -> None:
+    ours, specified = FORWARD[name]
+    gradient, specified_gradient = BACKWARD[name]
+    gpu = native.use("emulated")
+    try:
+        for n in (10, 50, 200, 900, 1500, 9000):
+            x, g = scores(5, n, seed=n), scores(5, n, seed=n + 1)
+            y = specified(x)
+            dx = specified_gradient(g, y)
+            for order in (1, 2, 3):
+                gpu.emulator_order(order)
+                assert_same_bits(ours(torch.from_numpy(x), 1, False), y)
+                assert_same_bits(ours(torch.from_numpy(x).t(), 0, False).t(), y)
+                assert_same_bits(gradient(torch.from_numpy(g), torch.from_numpy(y), -1, torch.float32), dx)
+    finally:
+        gpu.emulator_order(0)
+
+
 @pytest.mark.parametrize("dim", [0, 1, 2, -1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_and_gradients_are_near_float64(dim: int, dtype: torch.dtype) -> None:
