@@ -41,3 +41,7 @@ DK_INLINE void memcpy(void *to, const void *from, size_t n) { ::memcpy(to, from,
 #endif
 
 #include "lane.h"
+
+#if !DK_HOST
+using namespace dk;  // kernels are asked for by g++'s spelling of their names, which leaves out dk:: before types
+#endif

@@ -189,10 +189,6 @@ strided_pass(T *out, const T *x, const T *y, const T *z, Scalars<T> s, const Wal
 
 }  // namespace dk
 
-#if !DK_HOST
-using namespace dk;  // g++ spells the functions in the kernels' names without their outermost namespace
-#endif
-
 #if DK_HOST
 #include "launch.h"
 

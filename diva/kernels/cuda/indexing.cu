@@ -349,6 +349,4 @@ int32_t dk_scatter_reduce_f64(double *out, const int64_t *index, const double *s
 }
 
 }
-#else
-using namespace dk;  // kernels are asked for by g++'s spelling of their names, which leaves out dk:: before types
 #endif

@@ -192,6 +192,4 @@ int32_t dk_fold_windows_f64(double *out, const double *x, int64_t planes, int64_
     return dk::fold_windows(out, x, planes, height, width, kernel, dilation, padding, stride, windows);
 }
 }
-#else
-using namespace dk;  // kernels are asked for by g++'s spelling of their names, which leaves out dk:: before types
 #endif

@@ -154,6 +154,4 @@ int32_t dk_fold_index(int64_t *linear, const int64_t *index, int64_t n, int64_t 
         dk::launch<dk::fold_indices>(dk::blocks_for(n, dk::put_threads), dk::put_threads, linear, index, n, size, dk::fault_word()));
 }
 }
-#else
-using namespace dk;  // kernels are asked for by g++'s spelling of their names, which leaves out dk:: before types
 #endif

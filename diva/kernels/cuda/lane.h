@@ -13,23 +13,29 @@ template <> struct bits_type<int32_t> { using type = int32_t; };
 template <> struct bits_type<int64_t> { using type = int64_t; };
 template <class T> using bits_t = typename bits_type<T>::type;
 
+// Integers wrap around: in unsigned arithmetic, where that is no error.
+template <class T> struct wrapping { using type = T; };
+template <> struct wrapping<int32_t> { using type = uint32_t; };
+template <> struct wrapping<int64_t> { using type = uint64_t; };
+
 template <class T> struct lane {
     using scalar = T;
+    using W = typename wrapping<T>::type;
     T v;
     DK_INLINE lane() : v(0) {}
     DK_INLINE lane(T x) : v(x) {}
     DK_INLINE T operator[](int) const { return v; }
     DK_INLINE explicit operator bool() const { return v != T(0); }
-    DK_INLINE lane operator-() const { return lane(-v); }
+    DK_INLINE lane operator-() const { return lane(T(-W(v))); }
     DK_INLINE lane operator~() const { return lane(~v); }
-    DK_INLINE friend lane operator+(lane a, lane b) { return lane(a.v + b.v); }
-    DK_INLINE friend lane operator-(lane a, lane b) { return lane(a.v - b.v); }
-    DK_INLINE friend lane operator*(lane a, lane b) { return lane(a.v * b.v); }
+    DK_INLINE friend lane operator+(lane a, lane b) { return lane(T(W(a.v) + W(b.v))); }
+    DK_INLINE friend lane operator-(lane a, lane b) { return lane(T(W(a.v) - W(b.v))); }
+    DK_INLINE friend lane operator*(lane a, lane b) { return lane(T(W(a.v) * W(b.v))); }
     DK_INLINE friend lane operator/(lane a, lane b) { return lane(a.v / b.v); }
     DK_INLINE friend lane operator&(lane a, lane b) { return lane(a.v & b.v); }
     DK_INLINE friend lane operator|(lane a, lane b) { return lane(a.v | b.v); }
     DK_INLINE friend lane operator^(lane a, lane b) { return lane(a.v ^ b.v); }
-    DK_INLINE friend lane operator<<(lane a, int n) { return lane(T(a.v << n)); }
+    DK_INLINE friend lane operator<<(lane a, int n) { return lane(T(W(a.v) << n)); }
     DK_INLINE friend lane operator>>(lane a, int n) { return lane(T(a.v >> n)); }
     using mask_type = lane<bits_t<T>>;
     DK_INLINE friend mask_type operator<(lane a, lane b) { return mask_type(a.v < b.v ? -1 : 0); }

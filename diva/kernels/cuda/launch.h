@@ -32,7 +32,8 @@ void dk_cuda_connect(void *compile, void *allocate, void *release);
 
 /* 1 when a kernel that has run by now set the word of fault_word(), which this clears; else 0. Waits for nothing. */
 int32_t dk_cuda_fault(void);
-/* On this thread a nonce first_code + i, 0 <= i < count, means the number that word i of device_words (uint64) holds when
+
+/* From now on a nonce first_code + i, 0 <= i < count, means the number that word i of device_words (uint64) holds when
  * the kernel runs; count = 0 ends it. */
 void dk_cuda_nonces(uint64_t first_code, int64_t count, const void *device_words);
 

@@ -10,7 +10,7 @@ struct Codes {
     uint64_t first = 0, count = 0;
     const uint64_t *words = nullptr;
 };
-thread_local Codes codes;
+Codes codes;  // of the process: one graph is captured at a time, and a backward pass draws on a thread of its own
 
 }  // namespace
 

@@ -13,7 +13,7 @@ struct Nonce {
 
 #if DK_HOST
 
-// The word that stands for `nonce` on this thread, null where it is a number like any other (see dk_cuda_nonces).
+// The word that stands for `nonce`, null where it is a number like any other (see dk_cuda_nonces).
 const uint64_t *nonce_slot(uint64_t nonce);
 
 inline Nonce nonce_of(uint64_t nonce) { return {nonce, nonce_slot(nonce)}; }

@@ -230,6 +230,4 @@ int32_t dk_adagrad_f64(const int64_t *params, const int64_t *grads, const int64_
     return dk::adagrad<double>(params, grads, sums, sizes, count, step_sizes, eps, weight_decay, flags);
 }
 }
-#else
-using namespace dk;  // kernels are asked for by g++'s spelling of their names, which leaves out dk:: before types
 #endif

@@ -287,6 +287,4 @@ int32_t dk_kth_f64(double *values, int64_t *indices, const double *x, int64_t ro
     return dk::kth_rows(dk::RowsOf<double>{values, indices, x, rows, n, k, 0, nan});
 }
 }
-#else
-using namespace dk;  // kernels are asked for by g++'s spelling of their names, which leaves out dk:: before types
 #endif
