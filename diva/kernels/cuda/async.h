@@ -11,13 +11,13 @@
 
 namespace dk {
 
-template <int bytes> struct Block;
-template <> struct Block<4> { using type = float; };
-template <> struct Block<8> { using type = double; };
-template <> struct Block<16> { using type = float4; };
+template <int bytes> struct BytesAs;
+template <> struct BytesAs<4> { using type = float; };
+template <> struct BytesAs<8> { using type = double; };
+template <> struct BytesAs<16> { using type = float4; };
 
 template <int bytes> DK_INLINE void copy_now(void *to, const void *from, bool use) {
-    using B = typename Block<bytes>::type;
+    using B = typename BytesAs<bytes>::type;
     if (use) *static_cast<B *>(to) = *static_cast<const B *>(from);
     else *static_cast<B *>(to) = B{};
 }
