@@ -107,6 +107,44 @@ def test_multinomial_gives_the_reference_s_draws(replacement: bool) -> None:
     assert not np.isin(expected, np.arange(0, 30, 3)).any()
 
 
+def test_long_permutations_and_races_are_sorted_on_the_gpu_in_any_order_of_threads() -> None:
+    emulated = library.load("emulated")
+    weights = np.random.default_rng(1).random((2, 2100))
+    native.use()
+    expected = torch.empty(2300, dtype=torch.int64), torch.empty(2, 9, dtype=torch.int64)
+    native.permutation(expected[0].data_ptr(), 2300, NONCE)
+    native.multinomial(expected[1].data_ptr(), weights.ctypes.data, 2, 2100, 9, NONCE, False)
+    order_found, drawn = torch.empty_like(expected[0]), torch.empty_like(expected[1])
+    try:
+        emulated.emulator_order(3)
+        assert emulated.permutation(order_found.data_ptr(), 2300, NONCE) == 0
+        assert emulated.multinomial(drawn.data_ptr(), weights.ctypes.data, 2, 2100, 9, NONCE, False) == 0
+        assert torch.equal(order_found, expected[0]) and torch.equal(drawn, expected[1])
+    finally:
+        emulated.emulator_order(0)
+
+
+def test_the_gpu_reads_a_nonce_where_a_number_stands_for_it_and_finds_bad_arguments() -> None:
+    emulated = library.load("emulated")
+    nonces, code = torch.tensor([1, NONCE, 2]), 2**62
+    expected, found = torch.empty(70), torch.empty(70)
+    emulated.uniform_f32(expected.data_ptr(), 70, NONCE, 0.0, 1.0)
+    emulated.cuda_nonces(code, 3, nonces.data_ptr())
+    try:
+        emulated.uniform_f32(found.data_ptr(), 70, code + 1, 0.0, 1.0)
+        assert torch.equal(found, expected)
+        emulated.uniform_f32(found.data_ptr(), 70, NONCE, 0.0, 1.0)
+        assert torch.equal(found, expected)
+    finally:
+        emulated.cuda_nonces(0, 0, None)
+    bad = torch.tensor([0.5, math.nan, 1.5], dtype=torch.float64)
+    drawn = torch.empty(3, dtype=torch.int64)
+    assert emulated.multinomial(drawn.data_ptr(), bad.data_ptr(), 1, 3, 1, NONCE, True) == 2
+    assert emulated.bernoulli_each_f64(drawn.data_ptr(), 3, NONCE, bad.data_ptr()) == 2
+    assert emulated.normal_each_f64(found.data_ptr(), 3, NONCE, bad.data_ptr(), (-bad).data_ptr()) == 2
+    assert emulated.multinomial(drawn.data_ptr(), bad.abs().nan_to_num().data_ptr(), 1, 3, 1, NONCE, True) == 0
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("name", ["exponential", "cauchy", "log_normal"])
 def test_distributions_are_the_named_ones(name: str, dtype: torch.dtype) -> None:

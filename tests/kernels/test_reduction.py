@@ -142,6 +142,34 @@ def test_threads_do_not_change_a_bit(threads: int) -> None:
     assert_same_bits(reduction.cumsum(torch.from_numpy(array), 0), reference.running_sum(array, 0))
 
 
+def test_the_order_of_the_gpu_s_threads_changes_no_bit() -> None:
+    """Every form of the GPU's kernels: short rows, rows, long ones, thin and tall columns, two reduced dimensions and three."""
+    emulated = library.load("emulated")
+    native.use("emulated")
+    rows, long = torch.from_numpy(numbers(5, 12000)), torch.from_numpy(numbers(1, 90000))
+    columns = torch.from_numpy(numbers(9000, 40))
+    images = torch.from_numpy(numbers(6, 5, 9, 14))
+    calls: list[Callable[[], torch.Tensor]] = [
+        lambda: reduction.sum_dim(rows[:, :20], [1]), lambda: reduction.var(rows[:, :700], [1]),
+        lambda: reduction.var(rows, [1]), lambda: reduction.sum_dim(long, None), lambda: reduction.prod(long / 1e4 + 1),
+        lambda: reduction.sum_dim(columns[:50], [0]), lambda: reduction.var(columns, [0]),
+        lambda: reduction.sum_dim(columns[:, :3], [0]), lambda: reduction.sum_dim(images, [0, 2, 3]),
+        lambda: reduction.vector_norm(images[:, :, ::2, ::2], 1.0, [0, 2, 3]), lambda: reduction.nansum(images, [0, 2]),
+        lambda: reduction.cumsum(rows, 1), lambda: reduction.cumsum(long, 1), lambda: reduction.cumprod(columns, 0),
+    ]  # fmt: skip
+    expected = [call() for call in calls]
+    try:
+        for order in (1, 2, 3):
+            emulated.emulator_order(order)
+            for number, call in enumerate(calls):
+                assert call().numpy().tobytes() == expected[number].numpy().tobytes(), (order, number)
+    finally:
+        emulated.emulator_order(0)
+    native.use()
+    for number, call in enumerate(calls):
+        assert call().numpy().tobytes() == expected[number].numpy().tobytes(), number
+
+
 def test_more_than_a_block_of_blocks_is_reduced_in_three_levels() -> None:
     array = np.ones(4096 * 4096 + 4097, np.float32)
     array[::5000] = 0.3

@@ -7,12 +7,26 @@
 #include "reduction_shape.h"
 
 namespace dk {
+namespace rare {
+enum Which { MAGNITUDES, NUMBERS, NONZEROS };
+
+// The kinds that are rare share their kernels: which of them it is stands in the place of the center.
+template <class T> struct Terms {
+    static DK_INLINE vec<T> step(vec<T> acc, vec<T> x, vec<T> which) {
+        if (which.v == T(MAGNITUDES)) return terms::Magnitudes<T>::step(acc, x, x);
+        return which.v == T(NUMBERS) ? terms::Numbers<T>::step(acc, x, x) : terms::Nonzeros<T>::step(acc, x, x);
+    }
+};
+}  // namespace rare
+
 namespace reduction {
 
-// What becomes of the sum: divided by a number, then its root.
+// What becomes of the sum: divided by a number, then its root. `middle`: the center where not each output has its own (0 for
+// the squares of the numbers themselves: x - 0 is x).
 struct Finish {
-    double by;
-    bool divide, root;
+    double by = 1, middle = 0;
+    bool divide = false, root = false;
+    DK_INLINE Finish later() const { return {1, middle, false, false}; }  // the sums of parts stay as they are
     template <class T> DK_INLINE T operator()(T sum) const {
         if (divide) sum = sum / T(by);
         return root ? sqrt(sum) : sum;
@@ -30,7 +44,7 @@ __global__ void __launch_bounds__(256) short_rows(T *out, const T *x, const T *c
     if (o < s.outputs && k < s.n) {
         int64_t ignored;
         const T *here = x + s.matrix(o, ignored);
-        a = K::step(a, here[s.term(k)], center ? center[o] : T(0)).v;
+        a = K::step(a, here[s.term(k)], center ? center[o] : T(finish.middle)).v;
     }
     for (int w = width / 2; w; w /= 2) a = a + __shfl_down_sync(whole_warp, a, w, width);
     if (k == 0 && o < s.outputs) out[o] = finish(a + T(0));
@@ -62,7 +76,7 @@ __global__ void __launch_bounds__(256) rows(T *out, const T *x, const T *center,
     const int64_t o = blocks == 1 ? item : item / blocks, begin = (item - o * blocks) * reduce_block_length;
     const int64_t end = begin + reduce_block_length < s.n ? begin + reduce_block_length : s.n;
     int64_t ignored;
-    const T *here = x + s.matrix(o, ignored), m = center ? center[o] : T(0);
+    const T *here = x + s.matrix(o, ignored), m = center ? center[o] : T(finish.middle);
     with_places(s, [&](auto place) {
         const T sum = reduce_terms(here, begin, end, place, [=](T acc, T v) { return K::step(acc, v, m).v; });
         if (threadIdx.x % 32 == 0) out[item] = finish(sum);
@@ -75,7 +89,7 @@ template <class T, class K>
 __global__ void __launch_bounds__(32 * long_row_warps) long_rows(T *out, const T *x, const T *center, Shape s, Finish finish) {
     const int64_t o = blockIdx.x;
     int64_t ignored;
-    const T *here = x + s.matrix(o, ignored), m = center ? center[o] : T(0);
+    const T *here = x + s.matrix(o, ignored), m = center ? center[o] : T(finish.middle);
     with_places(s, [&](auto place) {
         const T sum = block_reduce_by<T, long_row_warps>(s.n, [&](int64_t begin, int64_t end) {
             return reduce_terms(here, begin, end, place, [=](T acc, T v) { return K::step(acc, v, m).v; });
@@ -116,7 +130,7 @@ __global__ void __launch_bounds__(256) thin_columns(T *out, const T *x, const T 
     int64_t to;
     const T *here = x + s.matrix(matrix, to) + c * s.column_stride;
     to += c * s.column_place;
-    const T m = center ? center[to] : T(0);
+    const T m = center ? center[to] : T(finish.middle);
     int left = int(s.n);
     T a[N];
     DK_UNROLL_ALL
@@ -149,7 +163,7 @@ __global__ void __launch_bounds__(512) columns(T *out, const T *x, const T *cent
     to += c * s.column_place;
     T a[L] = {};
     if (c < s.width) {
-        const T m = center ? center[to] : T(0);
+        const T m = center ? center[to] : T(finish.middle);
         with_places(s, [&](auto place) {
             int64_t r = b * reduce_block_length + y;
             if constexpr (!decltype(place)::plain) {
@@ -241,7 +255,7 @@ template <class T, class K> int32_t reduce_rows(const Shape &s, T *out, const T 
         return launch<long_rows<T, K>>(unsigned(s.outputs), 32 * long_row_warps, out, x, center, s, finish);
     Scratch results(size_t(items) * sizeof(T));
     if (!results) return DK_NO_MEMORY;
-    int32_t status = launch<rows<T, K>>(blocks_for(items, warps), 32 * warps, results.as<T>(), x, center, s, blocks, Finish{});
+    int32_t status = launch<rows<T, K>>(blocks_for(items, warps), 32 * warps, results.as<T>(), x, center, s, blocks, finish.later());
     if (status) return status;
     return reduce_rows<T, terms::Sum<T>>(rows_of_results(s.outputs, blocks), out, results.as<T>(), nullptr, finish);
 }
@@ -262,7 +276,7 @@ template <class T, class K> int32_t reduce_columns(const Shape &s, T *out, const
     if (blocks == 1) return go(out, finish);
     Scratch results(size_t(blocks * s.outputs) * sizeof(T));
     if (!results) return DK_NO_MEMORY;
-    if (int32_t status = go(results.as<T>(), Finish{})) return status;
+    if (int32_t status = go(results.as<T>(), finish.later())) return status;
     return reduce_columns<T, terms::Sum<T>>(shape_of_results(s, blocks), out, results.as<T>(), nullptr, finish);
 }
 
@@ -286,16 +300,19 @@ template <class T> int32_t multiply(const Layout &layout, T *out, const T *x) {
 
 template <class T> int32_t reduce_kind(int32_t kind, const Layout &layout, T *out, const T *x, const T *center, Finish after = {}) {
     if (layout.outputs == 0) return DK_OK;
-    const Finish mean{double(layout.n), true, false}, root{1, false, true};
+    Finish finish = after;
+    if (kind == 1) finish.divide = true, finish.by = double(layout.n);
+    if (kind == 3) finish.root = true;
+    finish.middle = kind == 5 ? rare::NUMBERS : kind == 7 ? rare::NONZEROS : 0;
     switch (kind) {
-        case 0: return reduce<T, terms::Sum<T>>(layout, out, x, nullptr, {});
-        case 1: return reduce<T, terms::Sum<T>>(layout, out, x, nullptr, mean);
-        case 2: return reduce<T, terms::Squares<T>>(layout, out, x, nullptr, {});
-        case 3: return reduce<T, terms::Squares<T>>(layout, out, x, nullptr, root);
-        case 4: return reduce<T, terms::Magnitudes<T>>(layout, out, x, nullptr, {});
-        case 5: return reduce<T, terms::Numbers<T>>(layout, out, x, nullptr, {});
-        case 6: return center ? reduce<T, terms::Deviations<T>>(layout, out, x, center, after) : DK_BAD_ARGUMENT;
-        case 7: return reduce<T, terms::Nonzeros<T>>(layout, out, x, nullptr, {});
+        case 0:
+        case 1: return reduce<T, terms::Sum<T>>(layout, out, x, nullptr, finish);
+        case 2:
+        case 3: return reduce<T, terms::Deviations<T>>(layout, out, x, nullptr, finish);
+        case 4:
+        case 5:
+        case 7: return reduce<T, rare::Terms<T>>(layout, out, x, nullptr, finish);
+        case 6: return center ? reduce<T, terms::Deviations<T>>(layout, out, x, center, finish) : DK_BAD_ARGUMENT;
         case 8: return multiply(layout, out, x);
     }
     return DK_BAD_ARGUMENT;
@@ -320,7 +337,8 @@ int32_t variance(int32_t root, T *var, T *mean, const T *x, double divisor, int6
     if (reduced < 0 || kept < 0 || reduced + kept > Layout::most) return DK_BAD_ARGUMENT;
     const Layout layout(reduced, kept, sizes, strides);
     if (layout.outputs == 0) return DK_OK;
-    const Finish finish{divisor, true, root != 0};
+    Finish finish;
+    finish.divide = true, finish.by = divisor, finish.root = root != 0;
     if (layout.n <= reduce_block_length && column_of(layout) < 0) {
         const unsigned warps = warps_for(layout.outputs);
         return launch<variance_rows<T>>(blocks_for(layout.outputs, warps), 32 * warps, var, mean, x, shape_of(layout, -1), finish);

@@ -196,7 +196,8 @@ template <class T, class Op> int32_t cumulate(T *out, const T *x, int64_t outer,
 extern "C" {
 
 int32_t dk_cumulate_f32(int32_t product, float *out, const float *x, int64_t outer, int64_t n, int64_t inner) {
-    return product ? cumulate<float, joins::Multiply<float>>(out, x, outer, n, inner) : cumulate<float, joins::Add<float>>(out, x, outer, n, inner);
+    return product ? cumulate<float, joins::Multiply<float>>(out, x, outer, n, inner)
+                   : cumulate<float, joins::Add<float>>(out, x, outer, n, inner);
 }
 int32_t dk_cumulate_f64(int32_t product, double *out, const double *x, int64_t outer, int64_t n, int64_t inner) {
     return product ? cumulate<double, joins::Multiply<double>>(out, x, outer, n, inner)

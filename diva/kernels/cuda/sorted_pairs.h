@@ -32,24 +32,24 @@ DK_INLINE void sort_in_block(uint64_t *key, uint32_t *index, int size) {
     __syncthreads();
 }
 
-// Sum of v over the threads before this one, of a block of 256; `total` over all.
-DK_INLINE uint32_t sum_before(uint32_t v, uint32_t &total) {
-    __shared__ uint32_t sums[warps];
-    const int t = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
-    uint32_t x = v;
+// Sum of v over the lanes of the warp up to this one.
+DK_INLINE uint32_t sum_to_lane(uint32_t v) {
     for (int w = 1; w < 32; w *= 2) {
-        const uint32_t other = __shfl_up_sync(whole, x, w);
-        if (t >= w) x += other;
+        const uint32_t other = __shfl_up_sync(whole, v, w);
+        if (int(threadIdx.x) % 32 >= w) v += other;
     }
-    if (t == 31) sums[warp] = x;
+    return v;
+}
+
+// Sum of v over the threads before this one, of a block of 256.
+DK_INLINE uint32_t sum_before(uint32_t v) {
+    __shared__ uint32_t sums[warps];
+    const int warp = int(threadIdx.x) / 32;
+    const uint32_t x = sum_to_lane(v);
+    if (threadIdx.x % 32 == 31) sums[warp] = x;
     __syncthreads();
     uint32_t before = 0;
-    total = 0;
-    for (int w = 0; w < warps; ++w) {
-        if (w < warp) before += sums[w];
-        total += sums[w];
-    }
-    __syncthreads();  // `sums` may be used again
+    for (int w = 0; w < warp; ++w) before += sums[w];
     return before + x - v;
 }
 
@@ -77,17 +77,16 @@ count_digits(uint32_t *counts, const uint64_t *key, const uint32_t *index, int64
     counts[t * tiles + blockIdx.x] = count[t];
 }
 
-// A block for each digit: counts become sums over the tiles before, totals[digit] over all.
+// A warp for each digit: counts become sums over the tiles before, totals[digit] over all.
 __global__ void __launch_bounds__(threads) add_counts(uint32_t *counts, uint32_t *totals, int64_t tiles) {
-    uint32_t *mine = counts + blockIdx.x * tiles, running = 0;
-    for (int64_t first = 0; first < tiles; first += threads) {
-        const int64_t i = first + threadIdx.x;
-        uint32_t total;
-        const uint32_t before = sum_before(i < tiles ? mine[i] : 0, total);
-        if (i < tiles) mine[i] = running + before;
-        running += total;
+    const int t = int(threadIdx.x) % 32, digit = int(blockIdx.x) * warps + int(threadIdx.x) / 32;
+    uint32_t *mine = counts + digit * tiles, running = 0;
+    for (int64_t first = 0; first < tiles; first += 32) {
+        const uint32_t count = first + t < tiles ? mine[first + t] : 0, sum = sum_to_lane(count);
+        if (first + t < tiles) mine[first + t] = running + sum - count;
+        running += __shfl_sync(whole, sum, 31);
     }
-    if (threadIdx.x == 0) totals[blockIdx.x] = running;
+    if (t == 0) totals[digit] = running;
 }
 
 // Each pair to its place. Warp w has the pairs 256 w .. 256 w + 255 of the tile, 32 at a time. The last pass gives
@@ -98,8 +97,7 @@ place_pairs(uint64_t *key_out, uint32_t *index_out, int64_t *sorted, const uint6
     __shared__ uint32_t seen[warps][digits];
     const int t = int(threadIdx.x), lane = t % 32, warp = t / 32;
     for (int w = 0; w < warps; ++w) seen[w][t] = 0;
-    uint32_t ignored, place = sum_before(totals[t], ignored);
-    place += counts[t * tiles + blockIdx.x];
+    uint32_t place = sum_before(totals[t]) + counts[t * tiles + blockIdx.x];
     __syncthreads();
     const int64_t first = int64_t(blockIdx.x) * tile + warp * (tile / warps) + lane;
     uint64_t keys[per_thread];
@@ -171,7 +169,7 @@ class Pairs {
             const int64_t from = pass % 2 * most_, to = most_ - from;
             const dim3 grid = dim3(unsigned(tiles));
             int32_t status = launch<count_digits>(grid, threads, counts, key + from, index + from, n, tiles, digit);
-            if (!status) status = launch<add_counts>(digits, threads, counts, totals, tiles);
+            if (!status) status = launch<add_counts>(digits / warps, threads, counts, totals, tiles);
             if (!status)
                 status = launch<place_pairs>(grid, threads, key + to, index + to, pass + 1 == passes ? sorted : nullptr,
                                              key + from, index + from, counts, totals, n, tiles, digit);
