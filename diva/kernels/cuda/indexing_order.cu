@@ -72,7 +72,7 @@ template <class T, bool weighted> __global__ void __launch_bounds__(bag_threads,
     } while (c < b.width);
 }
 
-template <class T> __global__ void __launch_bounds__(bag_threads) bag_maxima(const Bags<T> b) {
+template <class T> __global__ void __launch_bounds__(bag_threads, 4) bag_maxima(const Bags<T> b) {
     const Bag bag = bag_of_this_thread(b);
     if (bag.number < 0) return;
     int64_t c = (int64_t(blockIdx.y) << b.group) + bag.lane;

@@ -87,7 +87,7 @@ template <class T> struct Adagrad {
 template <class T, class Rule> using TensorsOf = Tensors<T, Rule::arrays, Rule::scalars>;
 
 template <class T, class Rule>
-__global__ void __launch_bounds__(step_threads) step_tensors(const TensorsOf<T, Rule> tensors, const Rule rule) {
+__global__ void __launch_bounds__(step_threads, 3) step_tensors(const TensorsOf<T, Rule> tensors, const Rule rule) {
     constexpr int n_arrays = Rule::arrays, w = pack_size<T>, packs = piece_size<T> / w;
     const int piece = int(blockIdx.x);
     int t = 0;
