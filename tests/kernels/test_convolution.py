@@ -231,6 +231,7 @@ ON_A_GPU = {
     "long kernel": Case(1, 3, 4, (50,), (40,), padding=20),
     "long bias": Case(1, 1, 1, (370, 370), (1, 1)),
     "volume": Case(1, 12, 20, (5, 6, 7), (3, 3, 3), padding=1),
+    "channels-last bias": Case(1, 1, 8, (36, 37), (1, 1)),
 }
 
 
@@ -246,9 +247,13 @@ def test_gpu_kernels_give_the_bits_of_the_processor(name: str) -> None:
             same(ours(case, x, w, b), expected)
     finally:
         emulated.emulator_order(0)
-    if name in ("one chunk", "phases", "groups"):
+    if name in ("one chunk", "phases", "groups", "channels-last bias"):
         last = torch.channels_last
-        same(ours(case, x.to(memory_format=last), w.to(memory_format=last), b), expected)
+        x_last, w_last = x.to(memory_format=last), w.to(memory_format=last)
+        same(ours(case, x_last, w_last, b), expected)
+        g = gradient_like(expected[0]).to(memory_format=last)
+        got = convolution_backward(g, x_last, w_last, None, *case.arguments(), [True, True, True])
+        same((expected[0], *(t for t in got if t is not None)), expected)
         x.view(-1)[::101], w.view(-1)[::37] = float("inf"), -1e-42
         got = ours(case, x[:1], w, b)
         native.use()

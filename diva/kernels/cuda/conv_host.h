@@ -22,10 +22,11 @@ struct Geometry {
 
 // What a route is chosen by; no bit depends on it. The emulator has small numbers, so that small tests reach every kernel.
 #if defined(DK_EMULATED)
-constexpr double worth_tiles = 1e5, few_tiles = 3;
+constexpr double worth_tiles = 1e5, worth_planes = 1e4, few_tiles = 3;
 constexpr int64_t most_scratch = 64 << 10, most_direct_blocks = 4;
 #else
 constexpr double worth_tiles = 16e6;  // multiplications; below, a launch takes longer than they do
+constexpr double worth_planes = 1e6;  // numbers; below, the cache holds what is read in pieces
 constexpr double few_tiles = 100;     // of 64 by 128: they would not fill a large GPU, which has 132 or 148 multiprocessors
 constexpr int64_t most_scratch = int64_t(256) << 20;  // bytes of chains at a time
 constexpr int64_t most_direct_blocks = 4096;

@@ -1,4 +1,5 @@
 // The gradient of a convolution's bias: one REDUCE per channel over images and positions.
+#include "conv_planes.h"
 #include "conv_shape.h"
 #include "reduce.h"
 
@@ -65,7 +66,6 @@ template <class T> __global__ void __launch_bounds__(32) bias_totals(T *db, cons
 }  // namespace dk
 
 #if DK_HOST
-#include "conv_host.h"
 
 namespace dk {
 namespace {
@@ -73,10 +73,15 @@ namespace {
 template <class T> int32_t bias(const T *g, T *db, const int64_t *geometry, bool output) {
     const Geometry all(geometry);
     const int64_t channels = output ? all.out_channels : all.in_channels;
-    const int64_t *stride = output ? all.y : all.x, *size = output ? all.out : all.in;
+    const int64_t *size = output ? all.out : all.in;
+    int64_t stride[5];
+    for (int a = 0; a < 5; ++a) stride[a] = (output ? all.y : all.x)[a];
     BiasShape p{};
     p.pixels = size[0] * size[1] * size[2], p.n = all.batch * p.pixels, p.blocks = up(p.n, reduce_block_length);
     if (p.pixels > most_positions - reduce_block_length) return DK_BAD_ARGUMENT;
+    const Planes<T> planes(g, stride, all.batch, channels, size, double(p.n) * double(channels) >= worth_planes);
+    if (planes.status) return planes.status;
+    g = planes.data();
     p.image = stride[0], p.channel = stride[1];
     for (int a = 0; a < 3; ++a) p.plane[a] = stride[2 + a], p.size[a] = size[a];
     p.dense = stride[4] == 1 && (stride[3] == size[2] || size[1] == 1) && (stride[2] == size[1] * size[2] || size[0] == 1);
