@@ -70,7 +70,8 @@ template <class T> __global__ void __launch_bounds__(128) likelihood_blocks(T *r
     warp_sums<1>(sums, place_of_thread<Line, 1>(line, block * whole_block), left < whole_block ? int(left) : whole_block, a);
     if (threadIdx.x % 32 == 0) results[block] = sums[0], results[blocks + block] = sums[1];
 }
-template <class T> __global__ void __launch_bounds__(32) likelihood_finish(T *out, T *total, const T *results, int64_t blocks, int32_t mean) {
+template <class T>
+__global__ void __launch_bounds__(32) likelihood_finish(T *out, T *total, const T *results, int64_t blocks, int32_t mean) {
     const T sums[2] = {warp_total(results, blocks), warp_total(results + blocks, blocks)};
     if (threadIdx.x == 0) keep_likelihood(out, total, sums, mean);
 }

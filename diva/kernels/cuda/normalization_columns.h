@@ -179,6 +179,16 @@ __global__ void __launch_bounds__(column_threads) gradient_column_blocks(T *acro
     if (along) along[here.block * a.segments + here.column] = sums[1];
 }
 
+// Both sums of a few rows, a thread for each column.
+template <class T, bool of_rows>
+__global__ void __launch_bounds__(128) gradient_short_columns(Gradient<T> a, int64_t rows) {
+    const int64_t column = int64_t(blockIdx.x) * 128 + int(threadIdx.x);
+    if (column >= a.segments) return;
+    T sums[2];
+    thread_sums(sums, 0, int(rows), ColumnAscent<T, of_rows>(a, column, true));
+    keep_sums(a, column, sums);
+}
+
 // The gradients from the blocks' sums.
 template <class T>
 __global__ void __launch_bounds__(column_threads) fold_column_blocks(const T *across, const T *along, Gradient<T> a, int64_t blocks) {

@@ -35,6 +35,8 @@ int32_t layer_norm_backward(const T *g, const T *x, const T *weight, const T *me
     const int64_t tiles = (width + tile_columns - 1) / tile_columns;
     a.segments = width, a.dweight = dweight, a.dbias = dbias;
     const dim3 grid(unsigned(tiles * blocks));
+    if (rows <= reduce_lanes && width >= 4096)  // a lane has a row at most
+        return launch<gradient_short_columns<T, true>>(blocks_for(width, 128), 128, a, rows);
     if (blocks == 1) return launch<gradient_column_blocks<T, true>>(grid, column_threads, dbias, dweight, a, rows);
     Scratch memory(size_t(2 * width * blocks) * sizeof(T));
     if (!memory) return DK_NO_MEMORY;

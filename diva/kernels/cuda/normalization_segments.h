@@ -57,7 +57,9 @@ template <class T, int kind> struct Parameter {
 template <class T> struct Squares {
     const T *x;
     T mean;
-    template <int V, class Place> DK_INLINE several<T, V> get(const Place &place) const { return load_several<V>(x + place.at); }
+    template <int V, class Place> DK_INLINE several<T, V> get(const Place &place) const {
+        return load_several<V>(x + place.at);
+    }
     template <int V> DK_INLINE void add(T (&acc)[1][V], const several<T, V> &a) const {
         DK_UNROLL
         for (int k = 0; k < V; ++k) acc[0][k] = fma(a.v[k] - mean, a.v[k] - mean, acc[0][k]);
@@ -236,7 +238,8 @@ template <class T, int kind> struct Ascent {
 template <class T> struct Ascent<T, IMAGE> {
     const T *g, *x, *mean, *inv;
     int64_t groups;
-    DK_INLINE Ascent(const Gradient<T> &a, int64_t segment) : g(a.g + segment * a.shape.pitch), x(a.x + segment * a.shape.pitch), groups(a.groups) {
+    DK_INLINE Ascent(const Gradient<T> &a, int64_t segment)
+        : g(a.g + segment * a.shape.pitch), x(a.x + segment * a.shape.pitch), groups(a.groups) {
         const int64_t group = segment / (a.segments / groups);
         mean = a.mean + group, inv = a.second + group;
     }

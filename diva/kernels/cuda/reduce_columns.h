@@ -62,7 +62,15 @@ DK_INLINE void column_sums(T (&acc)[S], int64_t begin, int n, bool inside, const
         }
         add();
     }
-    for (; inside && r < n; r += reduce_lanes) step.add(acc, step.get(begin + r));
+    for (; inside && r < n; r += 4 * reduce_lanes) {  // the rows that are left
+        decltype(step.get(begin)) some[4] = {};
+        DK_UNROLL
+        for (int k = 0; k < 4; ++k)
+            if (r + k * reduce_lanes < n) some[k] = step.get(begin + r + k * reduce_lanes);
+        DK_UNROLL
+        for (int k = 0; k < 4; ++k)
+            if (r + k * reduce_lanes < n) step.add(acc, some[k]);
+    }
     fold_columns(acc, shared);
 }
 
@@ -89,6 +97,35 @@ template <class T> DK_INLINE T column_total(const T *x, int64_t n, int64_t strid
     }
     fold_columns(outer, shared);
     return outer[0];
+}
+
+// S sums of n <= 4096 terms by one thread: for many columns, or short ones. The lanes are taken in the order in which the tree
+// joins them, so that few sums are open.
+template <int S, class T, class Step> DK_INLINE void thread_sums(T (&acc)[S], int64_t begin, int n, const Step &step) {
+    int bits = 6;
+    while (bits && 1 << (bits - 1) >= n) --bits;  // lanes from 1 << bits on are +0
+    T open[6][S] = {};
+    for (int k = 0; k < 1 << bits; ++k) {
+        const int mirrored = (k & 1) << 5 | (k & 2) << 3 | (k & 4) << 1 | (k & 8) >> 1 | (k & 16) >> 3 | (k & 32) >> 5;
+        DK_UNROLL
+        for (int s = 0; s < S; ++s) acc[s] = 0;
+        for (int i = mirrored >> (6 - bits); i < n; i += reduce_lanes) step.add(acc, step.get(begin + i));
+        DK_UNROLL
+        for (int s = 0; s < S; ++s)
+            if (bits < 6) acc[s] = acc[s] + T(0);
+        DK_UNROLL
+        for (int level = 0; level < 6; ++level) {
+            const bool full = k >> level & 1;
+            DK_UNROLL
+            for (int s = 0; s < S; ++s) {
+                if (full)
+                    acc[s] = open[level][s] + acc[s];
+                else
+                    open[level][s] = acc[s];
+            }
+            if (!full) break;
+        }
+    }
 }
 
 // This thread's column of the thread block's tile, and the block of rows: tiles are the faster.

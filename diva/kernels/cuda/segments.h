@@ -106,12 +106,13 @@ template <class Place, int V> DK_INLINE Place place_of_thread(const Segments &s,
 // made of, step.add(acc, terms) adds them to acc[sum][V]: reading goes ahead, for a chain of additions waits for each.
 template <int V, int S, class T, class Place, class Step>
 DK_INLINE void warp_sums(T (&out)[S], Place place, int count, const Step &step) {
-    constexpr int visits = 2 / V, batch = (S == 1 ? 8 : 4) * visits * 4 / int(sizeof(T));  // loads that make a row of 64 terms; that are in flight
+    constexpr int visits = 2 / V;                                             // loads that make a row of 64 terms
+    constexpr int batch = (S == 1 ? 8 : 4) * visits * 4 / int(sizeof(T));  // that are in flight
+    using Terms = decltype(step.template get<V>(place));
     T acc[visits][S][V] = {};
     const int first = int(threadIdx.x) % 32 * V;
     int i = 0;
     if (count >= batch * 32 * V) {
-        using Terms = decltype(step.template get<V>(place));
         Terms here[batch], next[batch];
         auto read = [&](Terms (&to)[batch]) {
             DK_UNROLL
@@ -129,12 +130,17 @@ DK_INLINE void warp_sums(T (&out)[S], Place place, int count, const Step &step) 
         }
         add();
     }
-    for (i += first; i < count; i += reduce_lanes) {
-        step.add(acc[0], step.template get<V>(place)), place.next();
-        if constexpr (V == 1) {
-            if (i + 32 < count) step.add(acc[visits - 1], step.template get<V>(place));
+    constexpr int some = 4 * visits;  // of the rows that are left
+    for (i += first; i < count + first; i += some * 32 * V) {
+        Terms terms[some] = {};
+        DK_UNROLL
+        for (int r = 0; r < some; ++r) {
+            if (i + r * 32 * V < count) terms[r] = step.template get<V>(place);
             place.next();
         }
+        DK_UNROLL
+        for (int r = 0; r < some; ++r)
+            if (i + r * 32 * V < count) step.add(acc[r % visits], terms[r]);
     }
     DK_UNROLL
     for (int s = 0; s < S; ++s) out[s] = fold_lanes<V>(acc[0][s][0], acc[visits - 1][s][V - 1]);
@@ -142,7 +148,9 @@ DK_INLINE void warp_sums(T (&out)[S], Place place, int count, const Step &step) 
 
 template <class T> struct Plain {
     const T *x;
-    template <int V, class Place> DK_INLINE several<T, V> get(const Place &place) const { return load_several<V>(x + place.at); }
+    template <int V, class Place> DK_INLINE several<T, V> get(const Place &place) const {
+        return load_several<V>(x + place.at);
+    }
     template <int V> DK_INLINE void add(T (&acc)[1][V], const several<T, V> &a) const {
         DK_UNROLL
         for (int k = 0; k < V; ++k) acc[0][k] = acc[0][k] + a.v[k];

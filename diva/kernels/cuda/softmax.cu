@@ -7,6 +7,7 @@
 
 #include "../native/functions.h"
 #include "../native/functions_rounded.h"
+#include "reduce_columns.h"
 #include "segments.h"
 
 namespace dk {
@@ -43,7 +44,8 @@ template <class T> struct Exponentials {
     const T *x;
     T m;
     int64_t stride;
-    DK_INLINE T term(T acc, int64_t i) const { return acc + exponential(x[i * stride] - m); }
+    DK_INLINE T get(int64_t i) const { return x[i * stride]; }
+    DK_INLINE void add(T (&acc)[1], T a) const { acc[0] = acc[0] + exponential(a - m); }
     template <int V, class Place> DK_INLINE T get(const Place &place) const { return x[place.at]; }
     template <int V> DK_INLINE void add(T (&acc)[1][V], T a) const { acc[0][0] = acc[0][0] + exponential(a - m); }
 };
@@ -53,7 +55,8 @@ template <class T, bool log> struct Ascents {
     struct Terms {
         T g, y;
     };
-    DK_INLINE T term(T acc, int64_t i) const { return ascended<log>(acc, g[i * stride], log ? T(0) : y[i * stride]); }
+    DK_INLINE Terms get(int64_t i) const { return {g[i * stride], log ? T(0) : y[i * stride]}; }
+    DK_INLINE void add(T (&acc)[1], const Terms &a) const { acc[0] = ascended<log>(acc[0], a.g, a.y); }
     template <int V, class Place> DK_INLINE Terms get(const Place &place) const { return {g[place.at], log ? T(0) : y[place.at]}; }
     template <int V> DK_INLINE void add(T (&acc)[1][V], const Terms &a) const { acc[0][0] = ascended<log>(acc[0][0], a.g, a.y); }
 };
@@ -226,35 +229,18 @@ __global__ void __launch_bounds__(32 * long_warps) softmax_backward_long(T *dx, 
 
 constexpr int column_block = 128;
 
-// A block of n <= 4096 terms by one thread: lanes in the order in which the tree joins them, so that few sums are open.
-template <class T, class Step> DK_INLINE T thread_block_total(int64_t begin, int n, const Step &step) {
-    int bits = 6;
-    while (bits && 1 << (bits - 1) >= n) --bits;  // lanes from 1 << bits on are +0
-    T open[6] = {0, 0, 0, 0, 0, 0}, sum = 0;
-    for (int k = 0; k < 1 << bits; ++k) {
-        const int mirrored = (k & 1) << 5 | (k & 2) << 3 | (k & 4) << 1 | (k & 8) >> 1 | (k & 16) >> 3 | (k & 32) >> 5;
-        sum = 0;
-        for (int i = mirrored >> (6 - bits); i < n; i += reduce_lanes) sum = step.term(sum, begin + i);
-        if (bits < 6) sum = sum + T(0);
-        DK_UNROLL
-        for (int level = 0; level < 6; ++level) {
-            if (!(k >> level & 1)) {
-                open[level] = sum;
-                break;
-            }
-            sum = open[level] + sum;
-        }
-    }
-    return sum;
-}
 // REDUCE of n <= 4096^2 terms by one thread.
 template <class T, class Step> DK_INLINE T thread_total(int64_t n, const Step &step) {
-    if (n <= whole_block) return thread_block_total<T>(0, int(n), step);
-    T outer[reduce_lanes];
+    T sum[1] = {0}, outer[reduce_lanes];
+    if (n <= whole_block) {
+        thread_sums(sum, 0, int(n), step);
+        return sum[0];
+    }
     for (int j = 0; j < reduce_lanes; ++j) outer[j] = 0;
     for (int64_t begin = 0, b = 0; begin < n; begin += whole_block, ++b) {
-        const int64_t left = n - begin;
-        outer[b % reduce_lanes] = outer[b % reduce_lanes] + thread_block_total<T>(begin, left < whole_block ? int(left) : whole_block, step);
+        const int count = n - begin < whole_block ? int(n - begin) : whole_block;
+        thread_sums(sum, begin, count, step);
+        outer[b % reduce_lanes] = outer[b % reduce_lanes] + sum[0];
     }
     for (int w = reduce_lanes / 2; w; w /= 2)
         for (int j = 0; j < w; ++j) outer[j] = outer[j] + outer[j + w];
