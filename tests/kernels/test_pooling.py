@@ -282,6 +282,16 @@ def test_an_empty_batch_passes() -> None:
         assert aten._adaptive_avg_pool2d(made(0, 3, 4, 4), [3, 1]).shape == (0, 3, 3, 1)
 
 
+@pytest.mark.parametrize("bad", [-2, 66 * 65, 2**40])
+def test_an_index_outside_is_found_on_a_gpu_too(bad: int) -> None:
+    x, g = made(1, 1, 66, 65), made(1, 1, 33, 32)
+    indices = torch.full(g.shape, -1)
+    indices.view(-1)[700] = bad
+    native.use("emulated")
+    with exact(), pytest.raises(RuntimeError):
+        aten.max_pool2d_with_indices_backward(g, x, [2], [2], [0], [1], False, indices)
+
+
 @pytest.mark.parametrize(
     "call",
     [
