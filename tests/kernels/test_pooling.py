@@ -104,13 +104,12 @@ def check_max(pool: Pool, x: Tensor) -> None:
     g = made(*x.shape[:2], *values.shape[1:], seed=1, dtype=x.dtype)
     dx = reference.max_pool_backward(planes(g), indices, tuple(x.shape[2:]))
     rest = (list(pool.kernel), list(pool.stride), list(pool.padding), list(pool.dilation), pool.ceil_mode)
-    for t in layouts(x):
-        with exact():
+    with exact():
+        for t in layouts(x):
             y, i = forward(t, *rest)
-            back = backward(g, t, *rest, i)
-        same_bits(y, values)
-        same_bits(i, indices)
-        same_bits(back, dx)
+            same_bits(y, values)
+            same_bits(i, indices)
+            same_bits(backward(g, t, *rest, i), dx)
 
 
 @pytest.mark.parametrize("pool", POOLS + DILATED, ids=str)
@@ -137,12 +136,10 @@ def test_average_pool_has_the_bits_of_the_reference_in_every_layout(
     g.view(-1)[::5] = -0.0
     dx = reference.average_pool_backward(planes(g), along, tuple(x.shape[2:]), divisor)
     rest = (list(pool.kernel), list(pool.stride), list(pool.padding), pool.ceil_mode, include_pad, divisor)
-    for t in layouts(x):
-        with exact():
-            found = getattr(aten, f"avg_pool{pool.name}")(t, *rest)
-            back = getattr(aten, f"avg_pool{pool.name}_backward")(g, t, *rest)
-        same_bits(found, y)
-        same_bits(back, dx)
+    with exact():
+        for t in layouts(x):
+            same_bits(getattr(aten, f"avg_pool{pool.name}")(t, *rest), y)
+            same_bits(getattr(aten, f"avg_pool{pool.name}_backward")(g, t, *rest), dx)
 
 
 @pytest.mark.parametrize(("shape", "outputs"), ADAPTIVE, ids=str)
@@ -157,14 +154,16 @@ def test_adaptive_pools_have_the_bits_of_the_reference_in_every_layout(
         reference.average_pool_backward(planes(g), along, shape[2:]),
         reference.max_pool_backward(planes(g), indices, shape[2:]),
     )
-    for t in layouts(x):
-        with exact():
+    with exact():
+        for t in layouts(x):
             average = getattr(aten, f"_adaptive_avg_pool{d}")(t, list(outputs))
             largest, i = getattr(aten, f"adaptive_max_pool{d}")(t, list(outputs))
             back = getattr(aten, f"_adaptive_avg_pool{d}_backward")(g, t)
             largest_back = getattr(aten, f"adaptive_max_pool{d}_backward")(g, t, i)
-        for found, e in zip((average, largest, i, back, largest_back), (y, values, indices, *expected), strict=True):
-            same_bits(found, e)
+            for found, e in zip(
+                (average, largest, i, back, largest_back), (y, values, indices, *expected), strict=True
+            ):
+                same_bits(found, e)
 
 
 @settings(deadline=None, max_examples=40)
@@ -281,6 +280,16 @@ def test_an_empty_batch_passes() -> None:
     with exact():
         assert aten.max_pool2d_with_indices(made(0, 3, 4, 4), [2])[0].shape == (0, 3, 2, 2)
         assert aten._adaptive_avg_pool2d(made(0, 3, 4, 4), [3, 1]).shape == (0, 3, 3, 1)
+
+
+@pytest.mark.parametrize("bad", [-2, 66 * 65, 2**40])
+def test_an_index_outside_is_found_on_a_gpu_too(bad: int) -> None:
+    x, g = made(1, 1, 66, 65), made(1, 1, 33, 32)
+    indices = torch.full(g.shape, -1)
+    indices.view(-1)[700] = bad
+    native.use("emulated")
+    with exact(), pytest.raises(RuntimeError):
+        aten.max_pool2d_with_indices_backward(g, x, [2], [2], [0], [1], False, indices)
 
 
 @pytest.mark.parametrize(

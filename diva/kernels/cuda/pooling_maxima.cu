@@ -45,7 +45,7 @@ struct PoolShare {
 };
 
 // Least and largest index of each batch of each unit: which batches a tile need look at.
-__global__ void __launch_bounds__(batch) index_ranges(int2 *ranges, const int64_t *indices, PoolColumns s) {
+__global__ void __launch_bounds__(batch) index_ranges(int2 *ranges, const int64_t *indices, PoolColumns s, int32_t *fault) {
     __shared__ int least, most;
     const uint32_t unit = blockIdx.x / uint32_t(s.batches), b = blockIdx.x % uint32_t(s.batches);
     const PoolShare mine(s, unit);
@@ -55,7 +55,10 @@ __global__ void __launch_bounds__(batch) index_ranges(int2 *ranges, const int64_
     const int64_t o = int64_t(b) * s.rows + mine.row;
     if (mine.has(s, o)) {
         const int64_t i = indices[mine.output + o * mine.output_row];
-        if (i >= 0) low = high = i < nobody ? int(i) : nobody;
+        if (i >= 0 && i < s.space)
+            low = high = i < nobody ? int(i) : nobody;
+        else if (i != -1 && fault)
+            *fault = 1;  // here, since no tile may look at it
     }
     for (int w = 16; w; w /= 2) {
         const int other_low = __shfl_xor_sync(0xffffffffu, low, w), other_high = __shfl_xor_sync(0xffffffffu, high, w);
@@ -182,7 +185,8 @@ int32_t max_pool_gradient(const T *g, const int64_t *indices, T *dx, int64_t n, 
     Scratch scratch(size_t(units * s.batches) * sizeof(int2));
     if (!scratch) return DK_NO_MEMORY;
     int2 *ranges = scratch.as<int2>();
-    const int32_t failed = launch<index_ranges>(blocks_for(units * s.batches, 1), batch, ranges, indices, s);
+    const dim3 blocks = blocks_for(units * s.batches, 1);
+    const int32_t failed = launch<index_ranges>(blocks, batch, ranges, indices, s, fault_word());
     return status_after(failed ? failed : go(ranges));
 }
 
