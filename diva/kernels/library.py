@@ -41,8 +41,6 @@ class Library:
         handle = ctypes.CDLL(str(path))
         for name, result, arguments in prototypes(*headers):
             function = getattr(handle, f"dk_{name}", None)
-            if function is None and headers:
-                continue  # the GPU's kernels while they are being written
             if function is None:
                 raise KernelError(f"{path}: has no function dk_{name}; it was built from other sources. {_BUILD}")
             function.restype, function.argtypes = result, arguments
@@ -164,6 +162,10 @@ def load(instruction_set: str) -> Library:
     library = Library(path, *([CUDA_SOURCES / "launch.h"] if on_gpu else []))
     if library.source_digest().decode() != source_digest(on_gpu):
         raise KernelError(f"{path}: was built from other sources than those in {SOURCES}. {_BUILD}")
+    if not library.supported() and instruction_set == "cuda":
+        raise KernelError(
+            "the NVIDIA driver's library libcuda.so.1 could not be loaded, or is too old; use --device cpu or --backend torch"
+        )
     if not library.supported():
         raise UsageError(f"DIVA_KERNELS_ISA={instruction_set}: this processor has no {instruction_set}")
     return library

@@ -264,7 +264,6 @@ extern "C" void dk_cuda_connect(void *compile, void *allocate, void *release) {
     dk::allocate_memory = reinterpret_cast<dk::Allocate>(allocate);
     dk::release_memory = reinterpret_cast<dk::Release>(release);
 }
-extern "C" void dk_emulator_order(int64_t) {}
 
 #endif
 

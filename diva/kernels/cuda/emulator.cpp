@@ -1,5 +1,5 @@
 // The emulator's scheduler: one fiber for each thread of a block, switched by setjmp and longjmp.
-#if defined(DK_EMULATED)
+// (The library for GPUs has it too, and never calls it: the kernels' C++ form, of which it takes the names, refers to it.)
 #undef _FORTIFY_SOURCE  // longjmp to another stack is what this is made of
 #include "emulator.h"
 
@@ -183,5 +183,3 @@ void run(dim3 grid, dim3 block, void (*body_)(void *), void *context_, const cha
 }  // namespace dk
 
 extern "C" void dk_emulator_order(int64_t order) { dk::emulator::order = uint64_t(order); }
-
-#endif
