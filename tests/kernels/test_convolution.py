@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from diva.kernels.exact import exact
 from diva.kernels.library import available, native
@@ -421,3 +422,12 @@ def test_bad_shapes_raise(x_shape: tuple[int, ...], w_shape: tuple[int, ...], st
         convolution(
             torch.zeros(x_shape), torch.zeros(w_shape), None, [stride] * 2, [0] * 2, [1] * 2, False, [0] * 2, groups
         )
+
+
+def test_a_transposed_1x1_kernel_with_output_padding_has_rows_of_two_lengths():
+    x, w = torch.randn(1, 3, 4, 6), torch.randn(3, 4, 1, 1)
+    wanted = F.conv_transpose2d(x, w, dilation=3, output_padding=2)
+    for name in available():
+        native.use(name)
+        with exact():
+            torch.testing.assert_close(F.conv_transpose2d(x, w, dilation=3, output_padding=2), wanted)

@@ -118,9 +118,9 @@ def test_a_target_that_is_no_class_is_refused_by_the_gpus_kernels() -> None:
     gpu = native.use("emulated")
     x, targets, weight = torch.zeros(3, 3), torch.tensor([0, 5, 1]), torch.ones(3)
     for reduction in range(3):
-        with pytest.raises(Exception, match="nll_loss"):
+        with pytest.raises(Exception, match=r"nll_loss|out of bounds"):
             loss.nll(x, targets, weight, reduction, -100)
-        with pytest.raises(Exception, match="nll_loss"):
+        with pytest.raises(Exception, match=r"nll_loss|out of bounds"):
             loss.nll_backward(torch.ones(3 if reduction == 0 else ()), x, targets, weight, reduction, -100, weight[0])
     loss.nll(x, targets.clamp(max=2), weight, 1, -100)  # the next call knows nothing of it
     assert gpu.instruction_set() == b"emulated"

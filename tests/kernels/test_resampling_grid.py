@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -126,3 +128,16 @@ def test_bad_shapes_are_refused_and_empty_ones_pass() -> None:
         with pytest.raises(RuntimeError):
             sample(x, grid, 0, 0, False)
     assert sample(torch.zeros(0, 2, 3, 3), torch.zeros(0, 4, 5, 2), 0, 0, False).shape == (0, 2, 4, 5)
+
+
+def test_an_empty_grid_has_gradients() -> None:
+    code = (
+        "import torch; from diva.kernels.exact import exact\n"
+        "x, g = torch.ones(1, 1, 3, 3, requires_grad=True), torch.zeros(1, 0, 2, 2, requires_grad=True)\n"
+        "with exact(): torch.nn.functional.grid_sample(x, g, align_corners=False).sum().backward()\n"
+        "print(x.grad.abs().sum().item(), tuple(g.grad.shape))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )  # a process without scratch memory yet
+    assert done.stdout.split() == ["0.0", "(1,", "0,", "2,", "2)"], done.stderr

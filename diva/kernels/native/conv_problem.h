@@ -24,9 +24,9 @@ struct Geometry {
     explicit Geometry(const int64_t *numbers) {
         std::memcpy(n, numbers, sizeof n);
         batch = n[0], groups = n[1], in_channels = n[2], out_channels = n[3];
-        // A 1x1 kernel sees an image as one row, if its rows follow each other.
+        // A 1x1 kernel sees an image as one row, if its rows follow each other and no output has none (output padding).
         bool point = kernel[1] == 1 && kernel[2] == 1 && x[3] == in[2] * x[4] && y[3] == out[2] * y[4];
-        for (int a = 1; a < 3; ++a) point = point && stride[a] == 1 && padding[a] == 0;
+        for (int a = 1; a < 3; ++a) point = point && stride[a] == 1 && padding[a] == 0 && in[a] == out[a];
         if (point) in[2] *= in[1], out[2] *= out[1], in[1] = out[1] = 1;
     }
     Geometry(const Geometry &) = delete;

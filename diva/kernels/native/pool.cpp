@@ -169,9 +169,9 @@ void parallel_pieces(int64_t n, int64_t grain, Body body, void *context) {
 }
 
 void *scratch(int slot, size_t bytes) {
-    if (bytes > arena.size[slot]) {
+    if (bytes > arena.size[slot] || !arena.memory[slot]) {
         std::free(arena.memory[slot]);
-        size_t rounded = (bytes + 4095) / 4096 * 4096;
+        size_t rounded = (bytes / 4096 + 1) * 4096;
         arena.memory[slot] = std::aligned_alloc(64, rounded);
         arena.size[slot] = arena.memory[slot] ? rounded : 0;
     }
