@@ -22,7 +22,7 @@ _INSTALL = "pip install 'diva[cuda]' brings it"
 _FORBIDDEN = {
     "flushes denormals": re.compile(r"\.ftz\b"),
     "approximates": re.compile(r"\.approx\b|\bdiv\.full\b"),
-    "may be contracted": re.compile(r"\b(?:add|sub|mul)(?:\.sat)?\.f(?:32|64)\b|\bmad\.(?:rn\.)?f(?:32|64)\b"),
+    "may be contracted": re.compile(r"^\s*(?:@!?%\w+\s+)?(?:(?:add|sub|mul)(?:\.sat)?|mad(?:\.rn)?)\.f(?:32|64)\b"),
     "adds floating-point numbers in no order": re.compile(r"\b(?:atom|red)\b[\w.:]*\.(?:f16|f32|f64|bf16)"),
 }
 

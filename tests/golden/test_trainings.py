@@ -18,7 +18,7 @@ SETTINGS = [
     for threads in ((1, 3) if name == library.available()[0] else (2,))
     for training in TRAININGS
     if name != "scalar" or training in ("unet", "transformer")  # the others take it half a minute
-]
+] + [("emulated", 1, training) for training in TRAININGS if training != "resnet"]  # a GPU's kernels; that takes minutes
 
 
 @pytest.fixture(autouse=True)

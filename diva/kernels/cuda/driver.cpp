@@ -15,10 +15,11 @@ Kernel *&first_kernel() {
     static Kernel *first = nullptr;
     return first;
 }
-int64_t launches = 0;
 thread_local std::string message;
 
 }  // namespace
+
+int64_t launches = 0;
 
 Kernel::Kernel(const char *file_, const char *spelled_) : file(file_), spelled(spelled_), next(first_kernel()), function{} {
     first_kernel() = this;

@@ -160,6 +160,7 @@ uint32_t ballot(bool yes) {
 
 void run(dim3 grid, dim3 block, void (*body_)(void *), void *context_, const char *kernel_) {
     std::lock_guard<std::mutex> held(one_at_a_time);
+    ++launches;
     kernel = kernel_, body = body_, context = context_, gridDim = grid, blockDim = block;
     count = int(block.x * block.y * block.z);
     if (count < 1 || count > most || count % 32) fail("blocks have 32, 64, .. 1024 threads");

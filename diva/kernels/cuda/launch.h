@@ -55,6 +55,8 @@ struct Kernel {
     Kernel(const char *file, const char *spelled);
 };
 
+extern int64_t launches;
+
 // 0 or CUDA_FAILED.
 int32_t launch_on_gpu(Kernel &kernel, dim3 grid, dim3 block, void **arguments);
 
