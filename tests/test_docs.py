@@ -30,7 +30,6 @@ import click
 import pytest
 import yaml
 
-from diva import resources
 from diva.cli import cli
 from diva.experiment.find import find_task, load_found, template_names
 from diva.params import knobs_of
@@ -152,9 +151,7 @@ def serve_and_stop(block: Block, folder: Path, place: Path) -> None:
     command = ["bash", "-c", ". .venv/bin/activate\n" + commands_in(block)]
     env, nothing = environment_of_a_user(place), subprocess.DEVNULL
     with said.open("wb") as f:
-        process = subprocess.Popen(
-            command, cwd=folder, env=env, stdout=f, stderr=f, stdin=nothing, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=f, stderr=f, stdin=nothing, process_group=0)
     try:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and process.poll() is None:
@@ -449,4 +446,3 @@ def test_a_wrong_line_of_output_is_found():
     assert first_missing(["...", "four"], printed, exactly=False) == "four"
     assert first_missing(["one 1.5"], printed, exactly=False) is not None
     assert first_missing(["one 2.5", "..."], printed, exactly=True) == "one 2.5"
-    assert resources("templates").is_dir()
