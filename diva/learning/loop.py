@@ -134,7 +134,7 @@ def _graphed_steps(
         loss.backward()
         return loss, dict(outputs)
 
-    steps = graphs(learner.model, learner.optimizer, step, reseeder())
+    steps = graphs(learner.model, learner.optimizer, step, reseeder(), owners=(learner.task, learner.data))
     for key, batch in zip(learner.seeds.keys(len(batches), "step", epoch), batches.epoch(epoch), strict=True):
         yield steps.run(key, batch)
 
