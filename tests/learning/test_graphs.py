@@ -49,7 +49,7 @@ class Recorder:
                 for name, value in repeated.items():
                     outputs[name].copy_(value)
                 for place, p in zip(gradients, self.model.parameters(), strict=True):
-                    assert place is not None
+                    assert place is not None and p.grad is not None
                     place.copy_(p.grad)
 
         return (loss, outputs), replay
@@ -84,7 +84,9 @@ BATCHES.append((BATCHES[0][0][:2], BATCHES[0][1][:2]))  # the last, shorter one
 
 def train(step: Any, graphs: bool, fail: Exception | None = None, owners: Any = (), epochs: int = 1) -> Any:
     """(digest of weights and buffers, losses, what was said, replays) of a training with momentum."""
-    network, said, losses, replays = model(), [], [], 0
+    network, replays = model(), 0
+    said: list[str] = []
+    losses: list[float] = []
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     reseed = reseeder()
     for epoch in range(epochs):
