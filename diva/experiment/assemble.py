@@ -74,8 +74,10 @@ def assemble(
     optimizer = task.build_optimizer(model)
     learner = Learner(task, data, model, optimizer, task.build_schedule(optimizer), seeds, batches, device)
     learner.exchange = Alone(Shards(options.shards))
-    if options.cuda_graph == "auto" and device.type == "cuda" and options.backend == "exact":
+    if options.cuda_graph == "auto" and device.type == "cuda" and options.backend == "exact" and options.shards == 1:
         learner.graphs = partial(StepGraphs, say=say)
+    elif options.cuda_graph == "auto":
+        say("cuda graph: off, since it takes --device cuda, --backend exact and --shards 1")
     return learner, report
 
 

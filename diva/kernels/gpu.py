@@ -56,6 +56,10 @@ class Gpu:
         """The library, told x's device and the stream that PyTorch uses there now."""
         found = self._library or self._open()
         index = x.get_device()
+        if index >= MOST_DEVICES:
+            raise KernelError(
+                f"exact kernels know {MOST_DEVICES} GPUs, not {x.device}; name others in CUDA_VISIBLE_DEVICES"
+            )
         stream = torch._C._cuda_getCurrentRawStream(index)  # as torch.cuda.current_stream, without making an object
         if getattr(self._thread, "place", None) != (index, stream):
             found.cuda_use(index, stream)

@@ -20,6 +20,7 @@ SOURCES = Path(__file__).parent / "native"
 CUDA_SOURCES = Path(__file__).parent / "cuda"
 INSTRUCTION_SETS = ("avx512", "avx2", "neon", "scalar")  # the first that is built and that the processor has is used
 GPU_LIBRARIES = ("cuda", "emulated")  # the GPU's kernels: on a GPU, and in an emulator on the CPU, for tests
+_ALLOWED = f"allowed are {', '.join(INSTRUCTION_SETS)} and emulated"
 SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
 _TYPES: dict[str, Any] = {
@@ -153,7 +154,7 @@ def load(instruction_set: str) -> Library:
     """The library of one instruction set; KernelError when it is not built, or was built from other sources."""
     on_gpu = instruction_set in GPU_LIBRARIES
     if instruction_set not in INSTRUCTION_SETS and not on_gpu:
-        raise UsageError(f"DIVA_KERNELS_ISA={instruction_set}: allowed are {', '.join(INSTRUCTION_SETS)} and emulated")
+        raise UsageError(f"DIVA_KERNELS_ISA={instruction_set}: {_ALLOWED}")
     path = _find(instruction_set)
     if path is None:
         raise KernelError(
@@ -174,6 +175,8 @@ def load(instruction_set: str) -> Library:
 def choose() -> str:
     """The instruction set to use: what DIVA_KERNELS_ISA says, or the widest that is built and that this processor has."""
     asked = os.environ.get("DIVA_KERNELS_ISA")
+    if asked == "cuda":  # its functions take memory of a GPU
+        raise UsageError(f"DIVA_KERNELS_ISA=cuda: {_ALLOWED}; a GPU is chosen with --device cuda")
     if asked:
         return asked
     for name in INSTRUCTION_SETS:
@@ -202,7 +205,10 @@ def source_digest(on_gpu: bool = False) -> str:
 
 
 def _supported(path: Path) -> bool:
-    return bool(ctypes.CDLL(str(path)).dk_supported())
+    try:
+        return bool(ctypes.CDLL(str(path)).dk_supported())
+    except OSError:  # built on a newer system, or cut short
+        return False
 
 
 def _find(instruction_set: str) -> Path | None:
@@ -226,7 +232,10 @@ def cache_folder() -> Path:
 
 @cache
 def _digest_of(path: Path) -> str:
-    function = ctypes.CDLL(str(path)).dk_source_digest
+    try:
+        function = ctypes.CDLL(str(path)).dk_source_digest
+    except OSError:
+        return ""  # no library that can be used here
     function.restype = ctypes.c_char_p
     return str(function().decode())
 
@@ -243,15 +252,20 @@ def compile_here(*names: str) -> None:
         _digest_of(path) == source_digest(name in GPU_LIBRARIES) for name in wanted if (path := _find(name)) is not None
     ):
         return
-    print("diva: compiling the kernels from these sources, once; it takes a minute or two", file=sys.stderr)
+    took = "some seconds" if names else "a minute or two"
+    print(f"diva: compiling the kernels from these sources, once; it takes {took}", file=sys.stderr)
     cmake = shutil.which("cmake")
     if cmake is None:
         raise KernelError(
             f"{SOURCES}: no library was built from these sources, and to build one takes CMake: pip install cmake"
         )
-    cache_folder().mkdir(parents=True, exist_ok=True)
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KernelError(f"{cache_folder()}: {error.strerror}; compiled kernels are kept there. {_BUILD}") from error
+    only = [f"--target=diva_kernels_{name}" for name in names]
     with tempfile.TemporaryDirectory() as build:
-        for command in ([cmake, "-S", str(SOURCES), "-B", build], [cmake, "--build", build, "--parallel"]):
+        for command in ([cmake, "-S", str(SOURCES), "-B", build], [cmake, "--build", build, "--parallel", *only]):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise KernelError(f"{SOURCES}: could not be compiled: {(done.stderr or done.stdout).strip()[-600:]}")

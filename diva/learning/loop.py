@@ -134,9 +134,11 @@ def _graphed_steps(
         loss.backward()
         return loss, dict(outputs)
 
-    steps = graphs(learner.model, learner.optimizer, step, reseeder())
+    steps = graphs(learner.model, learner.optimizer, step, reseeder(), owners=(learner.task, learner.data))
     for key, batch in zip(learner.seeds.keys(len(batches), "step", epoch), batches.epoch(epoch), strict=True):
         yield steps.run(key, batch)
+        if steps.refused:
+            learner.graphs = None  # the next epoch need not try, nor say it, again
 
 
 def end_epoch(learner: Learner, epoch: int) -> Change:
