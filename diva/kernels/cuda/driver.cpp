@@ -264,7 +264,8 @@ int32_t status_after(int32_t launched) {
     if (launched) return launched;
     int32_t *word = fault_word();
     if (!word) return failed("the word for faults", "the driver gave no memory that the GPU can write and the host can read");
-    return __atomic_load_n(word, __ATOMIC_RELAXED) && __atomic_exchange_n(word, 0, __ATOMIC_RELAXED) ? EARLIER_FAULT : DK_OK;
+    const bool found = __atomic_load_n(word, __ATOMIC_RELAXED) && __atomic_exchange_n(word, 0, __ATOMIC_RELAXED);
+    return found ? int32_t(EARLIER_FAULT) : int32_t(DK_OK);
 }
 
 Scratch::Scratch(size_t bytes)
