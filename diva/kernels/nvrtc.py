@@ -23,6 +23,8 @@ _FORBIDDEN = {
     "flushes denormals": re.compile(r"\.ftz\b"),
     "approximates": re.compile(r"\.approx\b|\bdiv\.full\b"),
     "may be contracted": re.compile(r"^\s*(?:@!?%\w+\s+)?(?:(?:add|sub|mul)(?:\.sat)?|mad(?:\.rn)?)\.f(?:32|64)\b"),
+    # For x < 0 ? x : 0 where NaN does not matter NVVM takes min, whose lesser zero is -0.
+    "decides between zeros": re.compile(r"\b(?:min|max)(?:\.[a-zA-Z]\w*)*\.f(?:32|64)"),
     "adds floating-point numbers in no order": re.compile(r"\b(?:atom|red)\b[\w.:]*\.(?:f16|f32|f64|bf16)"),
 }
 

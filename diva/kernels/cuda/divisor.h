@@ -16,7 +16,8 @@ template <> struct Divisor<int32_t> {
         while ((uint64_t(1) << shift) < by) ++shift;
         magic = uint32_t((((uint64_t(1) << shift) - by) << 32) / by + 1);
     }
-    DK_INLINE int32_t quotient(int32_t n) const { return int32_t((__umulhi(uint32_t(n), magic) + uint32_t(n)) >> shift); }
+    DK_INLINE uint32_t quotient(uint32_t n) const { return (__umulhi(n, magic) + n) >> shift; }
+    DK_INLINE int32_t quotient(int32_t n) const { return int32_t(quotient(uint32_t(n))); }
     // n becomes the quotient; the remainder.
     DK_INLINE int32_t split(int32_t &n) const {
         const int32_t q = quotient(n), r = n - q * int32_t(by);

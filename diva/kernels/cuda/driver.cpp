@@ -98,6 +98,7 @@ struct Driver {
     Status (*error_string)(Status, const char **);
     Status (*init)(unsigned);
     Status (*stream_wait)(Handle);
+    Status (*exchange_capture_mode)(int *);
     bool loaded = false;
 };
 
@@ -121,7 +122,7 @@ Driver load_driver() {
     find(d.module_function, "cuModuleGetFunction"), find(d.launch, "cuLaunchKernel");
     find(d.host_alloc, "cuMemHostAlloc"), find(d.host_pointer, "cuMemHostGetDevicePointer_v2");
     find(d.error_string, "cuGetErrorString"), find(d.init, "cuInit");
-    find(d.stream_wait, "cuStreamSynchronize");
+    find(d.stream_wait, "cuStreamSynchronize"), find(d.exchange_capture_mode, "cuThreadExchangeStreamCaptureMode");
     d.loaded = all && d.init(0) == 0;
     return d;
 }
@@ -160,6 +161,10 @@ class OnDevice {
             status = failed("CUDA", "the driver's library libcuda.so.1 could not be loaded, or is too old");
             return;
         }
+        if (device < 0 || device >= most_devices) {
+            status = failed("CUDA", "the kernels know the first 16 GPUs of a machine");
+            return;
+        }
         Handle mine = __atomic_load_n(&contexts[device], __ATOMIC_ACQUIRE);
         if (!mine) {
             std::lock_guard<std::mutex> held(loading);
@@ -190,6 +195,19 @@ class OnDevice {
     bool pushed_ = false;
 };
 
+// While this lives, a CUDA graph that is being captured does not mind that modules are loaded and memory is taken: they are no
+// part of it. Kernels of other alignments than those of the first step are loaded then.
+class BesidesCapture {
+  public:
+    BesidesCapture() { driver().exchange_capture_mode(&mode_); }
+    ~BesidesCapture() { driver().exchange_capture_mode(&mode_); }
+    BesidesCapture(const BesidesCapture &) = delete;
+    BesidesCapture &operator=(const BesidesCapture &) = delete;
+
+  private:
+    int mode_ = 2;  // CU_STREAM_CAPTURE_MODE_RELAXED, then what it was
+};
+
 Handle function_of(Kernel &kernel, int32_t device) {
     if (Handle found = __atomic_load_n(&kernel.function[device], __ATOMIC_ACQUIRE)) return found;
     const void *image = nullptr;
@@ -201,6 +219,7 @@ Handle function_of(Kernel &kernel, int32_t device) {
     }
     std::lock_guard<std::mutex> held(loading);
     if (kernel.function[device]) return kernel.function[device];
+    BesidesCapture relaxed;
     Handle module = nullptr, found = nullptr;
     Status s = driver().module_load(&module, image);
     if (!s) s = driver().module_function(&found, module, symbol);
@@ -233,8 +252,10 @@ int32_t launch_on_gpu(Kernel &kernel, dim3 grid, dim3 block, void **arguments) {
 int32_t *fault_word() {
     static int32_t *word = [] {
         OnDevice here(current_device);
+        if (here.status) return static_cast<int32_t *>(nullptr);
+        BesidesCapture relaxed;
         void *memory = nullptr;
-        if (here.status || driver().host_alloc(&memory, 64, 1 | 2)) return static_cast<int32_t *>(nullptr);  // portable, mapped
+        if (driver().host_alloc(&memory, 64, 1 | 2)) return static_cast<int32_t *>(nullptr);  // portable, mapped
         std::memset(memory, 0, 64);
         return static_cast<int32_t *>(memory);  // the same address on the GPU, where addresses are unified (all from sm_75 on)
     }();
@@ -243,11 +264,9 @@ int32_t *fault_word() {
 int32_t status_after(int32_t launched) {
     if (launched) return launched;
     int32_t *word = fault_word();
-    if (word && __atomic_load_n(word, __ATOMIC_RELAXED)) {
-        __atomic_store_n(word, 0, __ATOMIC_RELAXED);
-        return EARLIER_FAULT;
-    }
-    return DK_OK;
+    if (!word) return failed("the word for faults", "the driver gave no memory that the GPU can write and the host can read");
+    const bool found = __atomic_load_n(word, __ATOMIC_RELAXED) && __atomic_exchange_n(word, 0, __ATOMIC_RELAXED);
+    return found ? int32_t(EARLIER_FAULT) : int32_t(DK_OK);
 }
 
 Scratch::Scratch(size_t bytes)
@@ -258,7 +277,7 @@ Scratch::~Scratch() {
 
 }  // namespace dk
 
-extern "C" int32_t dk_cuda_fault(void) { return dk::status_after(0) != 0; }
+extern "C" int32_t dk_cuda_fault(void) { return dk::status_after(0) == dk::EARLIER_FAULT; }
 extern "C" void dk_cuda_use(int32_t device, void *stream) { dk::current_device = device, dk::current_stream = stream; }
 extern "C" void dk_cuda_connect(void *compile, void *allocate, void *release) {
     dk::compile_kernel = reinterpret_cast<dk::Compile>(compile);

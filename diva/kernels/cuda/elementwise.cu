@@ -35,12 +35,6 @@ int32_t dense(int32_t f, int64_t n, T *out, const T *x, const T *y, const T *z, 
     return dense(entry, n, out, in, {T(p), T(q), T(r)});
 }
 
-Divisor divisor(int64_t by) {
-    uint32_t shift = 0;
-    while ((int64_t(1) << shift) < by) shift++;
-    return {uint32_t(by), uint32_t((uint64_t((int64_t(1) << shift) - by) << 32) / uint64_t(by) + 1), shift};
-}
-
 // Whether the dimensions from `outer` on can be walked in 32 bits.
 bool is_small(const Plan &plan, int outer, int arity) {
     constexpr double limit = 2147483647;
@@ -78,7 +72,7 @@ int32_t walk_from(const PassEntry<T> &entry, Plan &plan, int outer, T *out, cons
         walk.ndim = plan.ndim - outer, walk.wide = is_wide(plan, outer, entry.arity, out, in), walk.n = 1;
         for (int k = 0; k < walk.ndim; k++) {
             walk.n *= uint32_t(plan.size[outer + k]);
-            walk.size[k] = divisor(plan.size[outer + k]);
+            walk.size[k] = Divisor<int32_t>(plan.size[outer + k]);
             for (int o = 0; o < entry.arity; o++) walk.stride[o][k] = int32_t(plan.stride[o][outer + k]);
         }
         return entry.strided(walk, out, in, s);

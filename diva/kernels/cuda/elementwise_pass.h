@@ -10,6 +10,8 @@
 
 #include "device.h"
 
+#include "divisor.h"
+
 #include "../native/elementwise_formula.h"
 
 #if DK_HOST
@@ -92,20 +94,13 @@ dense_pass(int64_t n, T *out, const T *x, const T *y, const T *z, Scalars<T> s, 
     }
 }
 
-// Division of i < 2^31 by a number d that is known before the launch (Granlund and Montgomery 1994): shift the least s with
-// 2^s >= d, magic = 2^32 (2^s - d) / d + 1.
-struct Divisor {
-    uint32_t by, magic, shift;
-};
-DK_INLINE uint32_t quotient(uint32_t i, const Divisor &d) { return (__umulhi(i, d.magic) + i) >> d.shift; }
-
 // Dimensions from the outermost to the innermost, and what one step in each is to the operands. wide: four neighbours of
 // the result lie in one row, and in each operand are neighbours and aligned to 16 bytes too, or one number.
 constexpr int walk_dims = 16;
 struct Walk {
     uint32_t n;
     int32_t ndim, wide;
-    Divisor size[walk_dims];
+    Divisor<int32_t> size[walk_dims];
     int32_t stride[3][walk_dims];
 };
 
@@ -119,10 +114,10 @@ DK_INLINE void locate(const Walk &walk, uint32_t (&i)[count], uint32_t (&at)[ari
     }
     DK_LOOP
     for (int d = walk.ndim - 1; d > 0; d--) {
-        const Divisor size = walk.size[d];
+        const Divisor<int32_t> size = walk.size[d];
         DK_EACH
         for (int k = 0; k < count; k++) {
-            const uint32_t q = quotient(i[k], size), index = i[k] - q * size.by;
+            const uint32_t q = size.quotient(i[k]), index = i[k] - q * size.by;
             DK_EACH
             for (int o = 0; o < arity; o++) at[o][k] += index * uint32_t(walk.stride[o][d]);
             i[k] = q;

@@ -3,14 +3,15 @@
 
 #include "device.h"
 
+#include "divisor.h"
+
 namespace dk {
 namespace reduction {
 
-// i / size without a division: for i < 2^31, (mulhi(i, magic) + i) >> shift.
 struct Dimension {
     int64_t size, stride, place;
-    uint32_t magic, shift;
-    DK_INLINE uint32_t quotient(uint32_t i) const { return (__umulhi(i, magic) + i) >> shift; }
+    Divisor<int32_t> by;  // where the size is below 2^31
+    DK_INLINE uint32_t quotient(uint32_t i) const { return by.quotient(i); }
 };
 
 // Reduced dimensions, then kept ones, as in Layout. The kept one in which neighbouring threads go ("column") is not among
@@ -93,11 +94,7 @@ namespace dk {
 namespace reduction {
 
 inline Dimension dimension(int64_t size, int64_t stride, int64_t place) {
-    Dimension d{size, stride, place, 0, 0};
-    if (size < 1 || size > INT32_MAX) return d;
-    while ((int64_t(1) << d.shift) < size) ++d.shift;
-    d.magic = uint32_t(((uint64_t(1) << 32) * ((uint64_t(1) << d.shift) - uint64_t(size))) / uint64_t(size) + 1);
-    return d;
+    return {size, stride, place, Divisor<int32_t>(size <= INT32_MAX ? size : 1)};
 }
 
 // The kept dimension whose elements lie nearest to each other, where that is nearer than a row's own; else -1.

@@ -54,7 +54,7 @@ template <class T> DK_INLINE int64_t source(const AxisShape &a, int64_t i, T &t)
         if (a.mode == linear && !(position > 0)) position = 0;
         const int64_t first = at_most(floor_clamped(position, a.in), a.in - 1);
         const double rest = position - double(first);
-        t = T(rest > 0 ? (rest < 1 ? rest : 1.0) : 0.0);
+        t = T(!(rest > 0) ? 0.0 : rest >= 1 ? 1.0 : rest);
         return first;
     }
     int64_t numerator = a.align ? (a.out > 1 ? i * (a.in - 1) : 0) : (2 * i + 1) * a.in - a.out;

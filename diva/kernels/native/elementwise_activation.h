@@ -11,13 +11,13 @@ namespace activation {
 
 template <class T> DK_INLINE vec<T> softplus(vec<T> x, vec<T> beta, vec<T> threshold) {
     vec<T> t = x * beta;
-    vec<T> positive = t > T(0) ? t : vec<T>{};
+    vec<T> positive = t <= T(0) ? vec<T>{} : t;
     vec<T> y = (positive + fixed_log1p_unit(exp_of_minus_size<T>(t))) / beta;
     return t > threshold ? x : t != t ? t : y;
 }
 
 template <class T> DK_INLINE vec<T> log_sigmoid(vec<T> x) {
-    vec<T> negative = x < T(0) ? x : vec<T>{};
+    vec<T> negative = x >= T(0) ? vec<T>{} : x;
     vec<T> y = negative - fixed_log1p_unit(exp_of_minus_size<T>(x));
     return x == x ? y : x;
 }
