@@ -93,10 +93,11 @@ struct Driver {
     Status (*module_function)(Handle *, Handle, const char *);
     Status (*launch)(Handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Handle, void **, void **);
     Status (*host_alloc)(void **, size_t, unsigned);
-    Status (*host_pointer)(uint64_t *, void *, unsigned);
     Status (*error_string)(Status, const char **);
     Status (*init)(unsigned);
     Status (*stream_wait)(Handle);
+    Status (*stream_capturing)(Handle, int *);
+    Status (*exchange_mode)(int *);
     bool loaded = false;
 };
 
@@ -118,9 +119,9 @@ Driver load_driver() {
     find(d.context_current, "cuCtxGetCurrent"), find(d.context_push, "cuCtxPushCurrent_v2");
     find(d.context_pop, "cuCtxPopCurrent_v2"), find(d.module_load, "cuModuleLoadData");
     find(d.module_function, "cuModuleGetFunction"), find(d.launch, "cuLaunchKernel");
-    find(d.host_alloc, "cuMemHostAlloc"), find(d.host_pointer, "cuMemHostGetDevicePointer_v2");
-    find(d.error_string, "cuGetErrorString"), find(d.init, "cuInit");
-    find(d.stream_wait, "cuStreamSynchronize");
+    find(d.host_alloc, "cuMemHostAlloc"), find(d.error_string, "cuGetErrorString"), find(d.init, "cuInit");
+    find(d.stream_wait, "cuStreamSynchronize"), find(d.stream_capturing, "cuStreamIsCapturing");
+    find(d.exchange_mode, "cuThreadExchangeStreamCaptureMode");
     d.loaded = all && d.init(0) == 0;
     return d;
 }
@@ -159,6 +160,10 @@ class OnDevice {
             status = failed("CUDA", "the driver's library libcuda.so.1 could not be loaded, or is too old");
             return;
         }
+        if (device < 0 || device >= most_devices) {
+            status = failed("choosing the GPU", "it is not among the first 16");
+            return;
+        }
         Handle mine = __atomic_load_n(&contexts[device], __ATOMIC_ACQUIRE);
         if (!mine) {
             std::lock_guard<std::mutex> held(loading);
@@ -189,6 +194,19 @@ class OnDevice {
     bool pushed_ = false;
 };
 
+// While this lives, this thread may allocate and load although some stream is being captured: the driver refuses that by
+// default, and ends the capture.
+class DuringCapture {
+  public:
+    DuringCapture() { driver().exchange_mode(&mode_); }
+    ~DuringCapture() { driver().exchange_mode(&mode_); }
+    DuringCapture(const DuringCapture &) = delete;
+    DuringCapture &operator=(const DuringCapture &) = delete;
+
+  private:
+    int mode_ = 2;  // relaxed; then what it was before
+};
+
 Handle function_of(Kernel &kernel, int32_t device) {
     if (Handle found = __atomic_load_n(&kernel.function[device], __ATOMIC_ACQUIRE)) return found;
     const void *image = nullptr;
@@ -200,6 +218,7 @@ Handle function_of(Kernel &kernel, int32_t device) {
     }
     std::lock_guard<std::mutex> held(loading);
     if (kernel.function[device]) return kernel.function[device];
+    const DuringCapture allowed;
     Handle module = nullptr, found = nullptr;
     Status s = driver().module_load(&module, image);
     if (!s) s = driver().module_function(&found, module, symbol);
@@ -224,29 +243,38 @@ int32_t launch_on_gpu(Kernel &kernel, dim3 grid, dim3 block, void **arguments) {
         const char *asked = std::getenv("CUDA_LAUNCH_BLOCKING");
         return asked && *asked && *asked != '0';
     }();
-    if (!s && blocking) s = driver().stream_wait(current_stream);
+    if (!s && blocking) {
+        int capturing = 0;  // what is captured does not run yet: waiting for it would end the capture
+        if (!driver().stream_capturing(current_stream, &capturing) && !capturing) s = driver().stream_wait(current_stream);
+    }
     return s ? failed(name_of(kernel).c_str(), s) : 0;
 }
 
-// One word in memory of the host that every GPU sees: reading it waits for nothing.
+// One word in memory of the host that every GPU sees: reading it waits for nothing. Null where none can be had.
 int32_t *fault_word() {
-    static int32_t *word = [] {
-        OnDevice here(current_device);
-        void *memory = nullptr;
-        if (here.status || driver().host_alloc(&memory, 64, 1 | 2)) return static_cast<int32_t *>(nullptr);  // portable, mapped
-        std::memset(memory, 0, 64);
-        return static_cast<int32_t *>(memory);  // the same address on the GPU, where addresses are unified (all from sm_75 on)
-    }();
+    static int32_t *word = nullptr;
+    if (int32_t *found = __atomic_load_n(&word, __ATOMIC_ACQUIRE)) return found;
+    OnDevice here(current_device);
+    if (here.status) return nullptr;
+    std::lock_guard<std::mutex> held(loading);
+    if (word) return word;
+    const DuringCapture allowed;
+    void *memory = nullptr;
+    if (Status s = driver().host_alloc(&memory, 64, 1 | 2)) {  // portable, mapped
+        failed("a word for the GPU's faults", s);
+        return nullptr;
+    }
+    std::memset(memory, 0, 64);  // the same address on the GPU, where addresses are unified (all from sm_75 on)
+    __atomic_store_n(&word, static_cast<int32_t *>(memory), __ATOMIC_RELEASE);
     return word;
 }
 int32_t status_after(int32_t launched) {
     if (launched) return launched;
     int32_t *word = fault_word();
-    if (word && __atomic_load_n(word, __ATOMIC_RELAXED)) {
-        __atomic_store_n(word, 0, __ATOMIC_RELAXED);
-        return EARLIER_FAULT;
-    }
-    return DK_OK;
+    if (!word) return CUDA_FAILED;
+    if (!__atomic_load_n(word, __ATOMIC_RELAXED)) return DK_OK;
+    __atomic_store_n(word, 0, __ATOMIC_RELAXED);
+    return EARLIER_FAULT;
 }
 
 Scratch::Scratch(size_t bytes)
@@ -257,7 +285,7 @@ Scratch::~Scratch() {
 
 }  // namespace dk
 
-extern "C" int32_t dk_cuda_fault(void) { return dk::status_after(0) != 0; }
+extern "C" int32_t dk_cuda_fault(void) { return dk::status_after(0) == dk::EARLIER_FAULT; }
 extern "C" void dk_cuda_use(int32_t device, void *stream) { dk::current_device = device, dk::current_stream = stream; }
 extern "C" void dk_cuda_connect(void *compile, void *allocate, void *release) {
     dk::compile_kernel = reinterpret_cast<dk::Compile>(compile);
