@@ -94,11 +94,11 @@ struct Driver {
     Status (*module_function)(Handle *, Handle, const char *);
     Status (*launch)(Handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Handle, void **, void **);
     Status (*host_alloc)(void **, size_t, unsigned);
-    Status (*host_pointer)(uint64_t *, void *, unsigned);
     Status (*error_string)(Status, const char **);
     Status (*init)(unsigned);
     Status (*stream_wait)(Handle);
-    Status (*exchange_capture_mode)(int *);
+    Status (*stream_capturing)(Handle, int *);
+    Status (*exchange_mode)(int *);
     bool loaded = false;
 };
 
@@ -120,9 +120,9 @@ Driver load_driver() {
     find(d.context_current, "cuCtxGetCurrent"), find(d.context_push, "cuCtxPushCurrent_v2");
     find(d.context_pop, "cuCtxPopCurrent_v2"), find(d.module_load, "cuModuleLoadData");
     find(d.module_function, "cuModuleGetFunction"), find(d.launch, "cuLaunchKernel");
-    find(d.host_alloc, "cuMemHostAlloc"), find(d.host_pointer, "cuMemHostGetDevicePointer_v2");
-    find(d.error_string, "cuGetErrorString"), find(d.init, "cuInit");
-    find(d.stream_wait, "cuStreamSynchronize"), find(d.exchange_capture_mode, "cuThreadExchangeStreamCaptureMode");
+    find(d.host_alloc, "cuMemHostAlloc"), find(d.error_string, "cuGetErrorString"), find(d.init, "cuInit");
+    find(d.stream_wait, "cuStreamSynchronize"), find(d.stream_capturing, "cuStreamIsCapturing");
+    find(d.exchange_mode, "cuThreadExchangeStreamCaptureMode");
     d.loaded = all && d.init(0) == 0;
     return d;
 }
@@ -162,7 +162,7 @@ class OnDevice {
             return;
         }
         if (device < 0 || device >= most_devices) {
-            status = failed("CUDA", "the kernels know the first 16 GPUs of a machine");
+            status = failed("choosing the GPU", "it is not among the first 16");
             return;
         }
         Handle mine = __atomic_load_n(&contexts[device], __ATOMIC_ACQUIRE);
@@ -195,17 +195,17 @@ class OnDevice {
     bool pushed_ = false;
 };
 
-// While this lives, a CUDA graph that is being captured does not mind that modules are loaded and memory is taken: they are no
-// part of it. Kernels of other alignments than those of the first step are loaded then.
-class BesidesCapture {
+// While this lives, this thread may allocate and load although some stream is being captured: the driver refuses that by
+// default, and ends the capture.
+class DuringCapture {
   public:
-    BesidesCapture() { driver().exchange_capture_mode(&mode_); }
-    ~BesidesCapture() { driver().exchange_capture_mode(&mode_); }
-    BesidesCapture(const BesidesCapture &) = delete;
-    BesidesCapture &operator=(const BesidesCapture &) = delete;
+    DuringCapture() { driver().exchange_mode(&mode_); }
+    ~DuringCapture() { driver().exchange_mode(&mode_); }
+    DuringCapture(const DuringCapture &) = delete;
+    DuringCapture &operator=(const DuringCapture &) = delete;
 
   private:
-    int mode_ = 2;  // CU_STREAM_CAPTURE_MODE_RELAXED, then what it was
+    int mode_ = 2;  // relaxed; then what it was before
 };
 
 Handle function_of(Kernel &kernel, int32_t device) {
@@ -219,7 +219,7 @@ Handle function_of(Kernel &kernel, int32_t device) {
     }
     std::lock_guard<std::mutex> held(loading);
     if (kernel.function[device]) return kernel.function[device];
-    BesidesCapture relaxed;
+    const DuringCapture allowed;
     Handle module = nullptr, found = nullptr;
     Status s = driver().module_load(&module, image);
     if (!s) s = driver().module_function(&found, module, symbol);
@@ -244,29 +244,38 @@ int32_t launch_on_gpu(Kernel &kernel, dim3 grid, dim3 block, void **arguments) {
         const char *asked = std::getenv("CUDA_LAUNCH_BLOCKING");
         return asked && *asked && *asked != '0';
     }();
-    if (!s && blocking) s = driver().stream_wait(current_stream);
+    if (!s && blocking) {
+        int capturing = 0;  // what is captured does not run yet: waiting for it would end the capture
+        if (!driver().stream_capturing(current_stream, &capturing) && !capturing) s = driver().stream_wait(current_stream);
+    }
     return s ? failed(name_of(kernel).c_str(), s) : 0;
 }
 
-// One word in memory of the host that every GPU sees: reading it waits for nothing.
+// One word in memory of the host that every GPU sees: reading it waits for nothing. Null where none can be had.
 int32_t *fault_word() {
-    static int32_t *word = [] {
-        OnDevice here(current_device);
-        if (here.status) return static_cast<int32_t *>(nullptr);
-        BesidesCapture relaxed;
-        void *memory = nullptr;
-        if (driver().host_alloc(&memory, 64, 1 | 2)) return static_cast<int32_t *>(nullptr);  // portable, mapped
-        std::memset(memory, 0, 64);
-        return static_cast<int32_t *>(memory);  // the same address on the GPU, where addresses are unified (all from sm_75 on)
-    }();
+    static int32_t *word = nullptr;
+    if (int32_t *found = __atomic_load_n(&word, __ATOMIC_ACQUIRE)) return found;
+    OnDevice here(current_device);
+    if (here.status) return nullptr;
+    std::lock_guard<std::mutex> held(loading);
+    if (word) return word;
+    const DuringCapture allowed;
+    void *memory = nullptr;
+    if (Status s = driver().host_alloc(&memory, 64, 1 | 2)) {  // portable, mapped
+        failed("a word for the GPU's faults", s);
+        return nullptr;
+    }
+    std::memset(memory, 0, 64);  // the same address on the GPU, where addresses are unified (all from sm_75 on)
+    __atomic_store_n(&word, static_cast<int32_t *>(memory), __ATOMIC_RELEASE);
     return word;
 }
 int32_t status_after(int32_t launched) {
     if (launched) return launched;
     int32_t *word = fault_word();
-    if (!word) return failed("the word for faults", "the driver gave no memory that the GPU can write and the host can read");
-    const bool found = __atomic_load_n(word, __ATOMIC_RELAXED) && __atomic_exchange_n(word, 0, __ATOMIC_RELAXED);
-    return found ? int32_t(EARLIER_FAULT) : int32_t(DK_OK);
+    if (!word) return CUDA_FAILED;
+    if (!__atomic_load_n(word, __ATOMIC_RELAXED)) return DK_OK;
+    __atomic_store_n(word, 0, __ATOMIC_RELAXED);
+    return EARLIER_FAULT;
 }
 
 Scratch::Scratch(size_t bytes)
