@@ -33,19 +33,13 @@ static std::string name_of(const Kernel &kernel) {
     if (!text.empty() && text.back() == ']') text.pop_back();
     return !text.empty() && text[0] == '&' ? text.substr(1) : text;
 }
-static std::string file_of(const Kernel &kernel) {
-    std::string path = kernel.file;
-    size_t slash = path.rfind('/');
-    return slash == std::string::npos ? path : path.substr(slash + 1);
-}
-
 }  // namespace dk
 
 extern "C" const char *dk_cuda_kernels(void) {
     static std::string listing;
     static std::once_flag once;
     std::call_once(once, [] {
-        for (dk::Kernel *k = dk::first_kernel(); k; k = k->next) listing += dk::file_of(*k) + "\t" + dk::name_of(*k) + "\n";
+        for (dk::Kernel *k = dk::first_kernel(); k; k = k->next) listing += std::string(k->file) + "\t" + dk::name_of(*k) + "\n";
     });
     return listing.c_str();
 }
@@ -212,8 +206,8 @@ Handle function_of(Kernel &kernel, int32_t device) {
     if (Handle found = __atomic_load_n(&kernel.function[device], __ATOMIC_ACQUIRE)) return found;
     const void *image = nullptr;
     const char *symbol = nullptr;
-    std::string file = file_of(kernel), name = name_of(kernel);
-    if (!compile_kernel || compile_kernel(file.c_str(), name.c_str(), device, &image, &symbol)) {
+    const std::string name = name_of(kernel);
+    if (!compile_kernel || compile_kernel(kernel.file, name.c_str(), device, &image, &symbol)) {
         message = name + ": could not be compiled for this GPU";
         return nullptr;
     }

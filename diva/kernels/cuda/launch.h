@@ -87,7 +87,7 @@ template <auto kernel> struct Spelled {
 template <auto kernel> struct Known {
     static Kernel entry;
 };
-template <auto kernel> Kernel Known<kernel>::entry{__BASE_FILE__, Spelled<kernel>::text()};
+template <auto kernel> Kernel Known<kernel>::entry{DK_FILE, Spelled<kernel>::text()};
 }  // namespace
 
 template <auto kernel, class... P> struct Launch;
