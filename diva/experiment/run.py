@@ -133,6 +133,10 @@ def _make_folder(request: Request, options: RunOptions) -> RunFolder:
 def with_computer(options: RunOptions, device: torch.device) -> RunOptions:
     """The options with who computes: the device, its backend and its threads, none left open."""
     backend = backends.choose_backend(options.backend, device)
+    if options.tf32 and backend == "exact":
+        raise UsageError(
+            "--tf32 rounds inside PyTorch's products, which --backend exact does not use; choose one of them"
+        )
     threads = options.threads or threads_each(backends.choose_threads(None, backend), options)
     return replace(options, device=str(device), backend=backend, threads=threads)
 

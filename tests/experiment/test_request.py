@@ -242,3 +242,14 @@ def test_a_folder_is_no_configuration():
 def test_python_tags_are_refused_and_nothing_is_executed(value):
     refused(f"word: {value}", "not YAML that can be used")
     assert not Path("executed").exists()
+
+
+def test_exact_kernels_refuse_tf32():
+    import torch
+
+    from diva.errors import UsageError
+    from diva.experiment.options import RunOptions
+    from diva.experiment.run import with_computer
+
+    with pytest.raises(UsageError, match="--tf32 .*--backend exact"):
+        with_computer(RunOptions(tf32=True), torch.device("cpu"))

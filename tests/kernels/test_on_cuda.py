@@ -311,7 +311,13 @@ def more() -> None:
             getattr(nn, layer)(2)(image).sum().backward()
         nn.GroupNorm(2, 4)(image).sum().backward()
     last = torch.rand(2, 4, 6, 6, requires_grad=True).to(memory_format=torch.channels_last)
-    for module in (nn.Conv2d(4, 2, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Upsample(scale_factor=2)):
+    for module in (
+        nn.Conv2d(4, 2, 3),
+        nn.BatchNorm2d(4),
+        nn.MaxPool2d(2),
+        nn.AvgPool2d(2),
+        nn.Upsample(scale_factor=2),
+    ):
         module(last).sum().backward()
     torch.batch_norm_update_stats(last, None, None, 0.1)
     for name in ["uniform_", "normal_", "exponential_", "cauchy_", "log_normal_", "random_"]:
