@@ -251,5 +251,5 @@ def test_exact_kernels_refuse_tf32():
     from diva.experiment.options import RunOptions
     from diva.experiment.run import with_computer
 
-    with pytest.raises(UsageError, match="--tf32 .*--backend exact"):
+    with pytest.raises(UsageError, match=r"--tf32 .*--backend exact"):
         with_computer(RunOptions(tf32=True), torch.device("cpu"))
